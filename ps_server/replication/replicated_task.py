@@ -151,7 +151,7 @@ class ReplicatedTask:
 
     def _begin(self, store: UUID | None) -> UUID:
         self._log = self._state.start([self._link], on_fatal=self._on_fatal, store_incarnation=store)
-        return self._state.store_incarnation
+        return self._state.base_incarnation
 
 
 def lease_clock() -> float:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
+from ps_protocol.checkpoints.service import PsService
 from ps_protocol.cluster_spec import TaskId
 from ps_protocol.errors import (
     CancelledError,
@@ -30,7 +31,7 @@ from ps_protocol.errors import (
 from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.interrupts import Turn, is_interrupt, sheltered
 from ps_protocol.operations import Array, Batch, PsOperation, Reply, mutates, tensor_bytes
-from ps_protocol.ps_service import ClusterService, PendingExchange
+from ps_protocol.ps_service import PendingExchange
 from ps_protocol.service_types import Welcome
 from worker_client.connection.availability import Availability, OperationTime
 from worker_client.connection.copied import Refusal, parents_connection
@@ -168,7 +169,7 @@ class PsHandle:
         return self._route.endpoint
 
     @property
-    def service(self) -> ClusterService:
+    def service(self) -> PsService:
         """What is called there, besides batches."""
         self.check_not_copy()
         return self._route.endpoint.service
@@ -476,7 +477,7 @@ class PsHandle:
         """Memory that is shared with the ps, as a uint8 array, or None if there is none; ``Transport.new_buffer``."""
         return self._route.endpoint.transport.new_buffer(size_bytes, timeout_s=self._settings.operation_timeout_s)
 
-    def call(self, method: Callable[[ClusterService, float], _T], *, what: str) -> _T:
+    def call(self, method: Callable[[PsService, float], _T], *, what: str) -> _T:
         """Calls a method of the service that is safe to repeat, with the same bounds as an operation.
 
         Args:

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Final, Self
 from uuid import UUID, uuid4
 
+from ps_protocol.files.synced_files import make_private_directory, open_private, replace_file, sync_directory
 from ps_protocol.forks import close_in_child
 from ps_protocol.task_id import TaskId
 from ps_server.durability.disk.held_places import HeldPlaces
-from ps_server.durability.disk.synced_files import make_private_directory, open_private, replace_file, sync_directory
 
 _LOG = logging.getLogger(__name__)
 
