@@ -18,8 +18,11 @@ from worker_client.client import connect
 @cluster_option
 @click.option("--name", help="Of the checkpoint; by default the step or the time.")
 @click.option("--step", type=click.IntRange(min=0), help="Training step that it belongs to.")
+@click.option("--keep", type=click.IntRange(min=1), help="How many checkpoints of the folder stay, the newest.")
 @timeout_option(60.0)
-def command(path: Path, cluster: str | None, name: str | None, step: int | None, timeout_s: float) -> None:
+def command(
+    path: Path, cluster: str | None, name: str | None, step: int | None, keep: int | None, timeout_s: float
+) -> None:
     """Saves all variables of a running cluster in a checkpoint, in a folder that all its ps tasks reach."""
     with one_line_errors():
         spec = cluster_spec(cluster, timeout_s)
@@ -29,5 +32,5 @@ def command(path: Path, cluster: str | None, name: str | None, step: int | None,
             ) as client,
             progress_bar("saving") as show,
         ):
-            saved = client.save(path, name=name, step=step, show_progress=show)
+            saved = client.save(path, name=name, step=step, keep=keep or 0, show_progress=show)
     click.echo(printable(f"saved {saved.path}: {saved.size_bytes} bytes; updates waited {saved.held_s * 1000:.1f} ms"))

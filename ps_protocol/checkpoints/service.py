@@ -136,8 +136,12 @@ class CheckpointService(Protocol):
             FailedPreconditionError: The task has no such save, or cannot write; the save is given up.
         """
 
-    def publish(self, save: UUID, path: CheckpointPath, num_parts: int, step: int | None, *, timeout_s: float) -> int:
+    def publish(
+        self, save: UUID, path: CheckpointPath, num_parts: int, step: int | None, keep: int, *, timeout_s: float
+    ) -> int:
         """Makes the checkpoint visible; returns its size in bytes.
+
+        With ``keep`` above 0 the newest so many checkpoints of the folder stay, and older ones are removed.
 
         Raises:
             FailedPreconditionError: A part is not there, or the store fails.

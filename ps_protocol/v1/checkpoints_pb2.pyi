@@ -193,11 +193,14 @@ class PublishRequest(google.protobuf.message.Message):
     PATH_FIELD_NUMBER: builtins.int
     NUM_PARTS_FIELD_NUMBER: builtins.int
     STEP_FIELD_NUMBER: builtins.int
+    KEEP_FIELD_NUMBER: builtins.int
     save: builtins.bytes
     num_parts: builtins.int
     """One for each ps task."""
     step: builtins.int
     """Training step that the checkpoint belongs to."""
+    keep: builtins.int
+    """The newest so many checkpoints of the folder stay, this one among them, and older ones are removed; 0: all stay."""
     @property
     def path(self) -> global___CheckpointPath: ...
     def __init__(
@@ -207,9 +210,10 @@ class PublishRequest(google.protobuf.message.Message):
         path: global___CheckpointPath | None = ...,
         num_parts: builtins.int = ...,
         step: builtins.int | None = ...,
+        keep: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_step", b"_step", "path", b"path", "step", b"step"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_step", b"_step", "num_parts", b"num_parts", "path", b"path", "save", b"save", "step", b"step"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_step", b"_step", "keep", b"keep", "num_parts", b"num_parts", "path", b"path", "save", b"save", "step", b"step"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_step", b"_step"]) -> typing.Literal["step"] | None: ...
 
 global___PublishRequest = PublishRequest

@@ -116,6 +116,7 @@ class TaskCheckpoints(CheckpointService):
         path: CheckpointPath,
         num_parts: int,
         step: int | None,
+        keep: int,
         *,
         timeout_s: float,  # noqa: ARG002 - it does not wait
     ) -> int:
@@ -124,6 +125,8 @@ class TaskCheckpoints(CheckpointService):
         fault_point("checkpoint.before_publish")
         size_bytes = store.publish(check_name(path.name), save, tasks, self._wall_clock(), step)
         fault_point("checkpoint.published")
+        for name in store.names()[:-keep] if keep else ():
+            store.remove(name)
         return size_bytes
 
     @_call

@@ -37,22 +37,27 @@ class Tasks:
         """As "ps:0"."""
         return [str(handle.task) for handle in self.handles]
 
-    def call(self, index: int, what: str, call: Call[_T]) -> _T:
-        """Calls one task, with retries; an error names it."""
+    def call(self, index: int, what: str, call: Call[_T], size_bytes: int = 0) -> _T:
+        """Calls one task, with retries, which may move so many bytes for it; an error names it."""
         if not self._is_wanted():
             raise CancelledError("the save or restore was interrupted")
         handle = self.handles[index]
         try:
-            return handle.call(lambda service, timeout_s: call(service.checkpoints, timeout_s), what=what)
+            return handle.call(
+                lambda service, timeout_s: call(service.checkpoints, timeout_s), what=what, size_bytes=size_bytes
+            )
         except ShardscopeError as error:
             error.task = error.task or str(handle.task)
             raise
 
-    def each(self, what: str, call: Callable[[int, CheckpointService, float], _T]) -> list[_T]:
+    def each(
+        self, what: str, call: Callable[[int, CheckpointService, float], _T], sizes_bytes: Sequence[int] | None = None
+    ) -> list[_T]:
         """Calls all tasks side by side; raises the first error when all have answered."""
 
         def one(index: int) -> _T:
-            return self.call(index, what, lambda service, timeout_s: call(index, service, timeout_s))
+            size_bytes = 0 if sizes_bytes is None else sizes_bytes[index]
+            return self.call(index, what, lambda service, timeout_s: call(index, service, timeout_s), size_bytes)
 
         with ThreadPoolExecutor(len(self.handles), thread_name_prefix="checkpoint") as pool:
             futures = [pool.submit(one, index) for index in range(len(self.handles))]

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn, SupportsIndex, TypeVar
 
-from ps_protocol.errors import InternalError, PermissionDeniedError
+from ps_protocol.errors import InternalError, InvalidArgumentError, PermissionDeniedError
 from ps_protocol.interrupts import sheltered
 from worker_client.checkpoints.calls import Tasks
 from worker_client.checkpoints.report import RestoreReport, SavedCheckpoint, ShowProgress
@@ -40,6 +40,7 @@ class CheckpointMethods:
         *,
         name: str | None = None,
         step: SupportsIndex | None = None,
+        keep: SupportsIndex = 0,
         show_progress: ShowProgress | None = None,
     ) -> SavedCheckpoint:
         """Saves all variables of the cluster, slots included, in one checkpoint.
@@ -51,19 +52,24 @@ class CheckpointMethods:
             path: A folder that all ps tasks reach; the checkpoint is a folder in it.
             name: Of the checkpoint; by default "step-000000100" of the step, or the time.
             step: Training step that it belongs to.
+            keep: How many checkpoints of the folder stay, the newest, this one among them; older ones are removed. 0:
+                all stay.
             show_progress: Called by another thread now and then, with the bytes written and those of all.
 
         Raises:
+            InvalidArgumentError: The name cannot be one, or a number is less than 0.
             AlreadyExistsError: There is a checkpoint of the name.
             FailedPreconditionError: A ps task cannot write there, or the ps tasks do not share the folder.
             AbortedError: Another save or restore is under way, or updates could not be held back long enough.
             ShardscopeError: A ps task does not answer.
         """
-        number = None if step is None else operator.index(step)
+        number, kept = None if step is None else operator.index(step), operator.index(keep)
+        if kept < 0 or (number or 0) < 0:
+            raise InvalidArgumentError(f"step is {step} and keep is {keep}; neither can be less than 0")
         folder = os.path.abspath(os.fspath(path))  # noqa: PTH100 - without following links
         saving = sheltered(importlib.import_module, _SAVING)
         saved: SavedCheckpoint = self._interruptible(
-            lambda tasks: saving.save(tasks, folder, name, number, show_progress)
+            lambda tasks: saving.save(tasks, folder, name, number, kept, show_progress)
         )
         return saved
 

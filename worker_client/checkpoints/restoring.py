@@ -46,7 +46,7 @@ def restore(
     except BaseException:
         tasks.discard(session)
         raise
-    _switch(tasks, session, where)
+    _switch(tasks, session, where, plan)
     return RestoreReport(str(where), manifest.step, tuple(plan.rows), _size_bytes(manifest, plan))
 
 
@@ -86,10 +86,12 @@ def _stage(tasks: Tasks, session: UUID, where: CheckpointPath, crc: int, plan: R
             )
 
 
-def _switch(tasks: Tasks, session: UUID, where: CheckpointPath) -> None:
+def _switch(tasks: Tasks, session: UUID, where: CheckpointPath, plan: RestorePlan) -> None:
     """Has all tasks switch. From the first one on there is no way back, but another restore."""
+    # A task with a journal or a backup brings all of it there first.
+    sizes = [sum([each.spec.size_bytes for each in targets]) for targets in plan.targets]
     try:
-        tasks.each("to switch to a checkpoint", lambda _, service, t: service.switch(session, timeout_s=t))
+        tasks.each("to switch to a checkpoint", lambda _, service, t: service.switch(session, timeout_s=t), sizes)
         tasks.each("to end a restore", lambda _, service, t: service.finish(session, timeout_s=t))
     except ShardscopeError as error:
         tasks.discard(session)

@@ -18,7 +18,9 @@ def _default_name(step: int | None) -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}" if step is None else f"step-{step:09}"
 
 
-def save(tasks: Tasks, folder: str, name: str | None, step: int | None, show: ShowProgress | None) -> SavedCheckpoint:
+def save(
+    tasks: Tasks, folder: str, name: str | None, step: int | None, keep: int, show: ShowProgress | None
+) -> SavedCheckpoint:
     """Saves all variables of all ps tasks; arguments are those of ``Client.save``.
 
     Raises:
@@ -51,7 +53,7 @@ def save(tasks: Tasks, folder: str, name: str | None, step: int | None, show: Sh
         size_bytes = tasks.call(
             0,
             "to make a checkpoint visible",
-            lambda service, t: service.publish(session, path, num_parts, step, timeout_s=t),
+            lambda service, t: service.publish(session, path, num_parts, step, keep, timeout_s=t),
         )
     finally:
         tasks.discard(session)

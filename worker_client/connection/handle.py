@@ -477,17 +477,19 @@ class PsHandle:
         """Memory that is shared with the ps, as a uint8 array, or None if there is none; ``Transport.new_buffer``."""
         return self._route.endpoint.transport.new_buffer(size_bytes, timeout_s=self._settings.operation_timeout_s)
 
-    def call(self, method: Callable[[PsService, float], _T], *, what: str) -> _T:
+    def call(self, method: Callable[[PsService, float], _T], *, what: str, size_bytes: int = 0) -> _T:
         """Calls a method of the service that is safe to repeat, with the same bounds as an operation.
 
         Args:
             method: Is given the service and the seconds it may take.
             what: What is being waited for, in words.
+            size_bytes: Bytes that the ps has to move for it, for which it gets more time.
         """
         self.check_not_copy()
         return self._persist(
             lambda attempt_s: method(self.service, attempt_s),
-            timeout_s=self._settings.operation_timeout_s,
+            timeout_s=self._settings.operation_timeout_s + size_bytes / self._settings.retry.bytes_per_s,
+            size_bytes=size_bytes,
             what=lambda: f"{self.task} at {self.address} {what}",
         )
 

@@ -42,8 +42,10 @@ class GrpcCheckpoints(CheckpointService):
     def write(self, save: UUID, *, timeout_s: float) -> Progress:
         return _progress(self._call(self._stub().Write, messages.WriteRequest(save=save.bytes), timeout_s).progress)
 
-    def publish(self, save: UUID, path: CheckpointPath, num_parts: int, step: int | None, *, timeout_s: float) -> int:
-        request = messages.PublishRequest(save=save.bytes, path=_path(path), num_parts=num_parts, step=step)
+    def publish(
+        self, save: UUID, path: CheckpointPath, num_parts: int, step: int | None, keep: int, *, timeout_s: float
+    ) -> int:
+        request = messages.PublishRequest(save=save.bytes, path=_path(path), num_parts=num_parts, step=step, keep=keep)
         return int(self._call(self._stub().Publish, request, timeout_s).size_bytes)
 
     def discard(self, session: UUID, *, timeout_s: float) -> None:

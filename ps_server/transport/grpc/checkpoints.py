@@ -53,6 +53,7 @@ class CheckpointsServicer(checkpoints_pb2_grpc.CheckpointsServicer):
             _path(request.path),
             request.num_parts,
             request.step if request.HasField("step") else None,
+            request.keep,
             timeout_s=timeout_s,
         )
         return messages.PublishReply(size_bytes=size_bytes)

@@ -109,6 +109,39 @@ def test_other_kinds_of_variables_come_back(tmp_path: Path, cluster: SmallCluste
         np.testing.assert_array_equal(client.variable("half").read_value(), half.read_value())
 
 
+def test_older_checkpoints_are_removed(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    Model(client)
+    for step in range(5):
+        client.save(tmp_path, step=step, keep=0 if step < 3 else 2)
+        names = [each.name for each in ss.checkpoint.list(tmp_path)]
+        assert names == [f"step-{each:09}" for each in range(0 if step < 3 else step - 1, step + 1)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    with pytest.raises(InvalidArgumentError, match="less than 0"):
+        client.save(tmp_path, keep=-1)
+
+
+def test_what_is_in_a_checkpoint_is_shown_and_verified(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(0, 1)
+    client.save(tmp_path, step=7)
+    (found,) = ss.checkpoint.list(tmp_path)
+    assert (found.name, found.step, found.num_parts, found.problem) == ("step-000000007", 7, 2, "")
+    shown = {each.name: each for each in ss.checkpoint.show(tmp_path)}
+    assert shown["layer/whole"].shape == (37, 5)
+    assert shown["layer/whole/Adam/m"].slot_of == "layer/whole"
+    assert len(shown) == found.num_variables
+    assert ss.checkpoint.verify(tmp_path) == found
+    part = tmp_path / "step-000000007" / PART
+    _flip(part, part.stat().st_size - 1)
+    with pytest.raises(FailedPreconditionError, match="checksum of the bytes"):
+        ss.checkpoint.verify(tmp_path)
+    _flip(tmp_path / "step-000000007" / MANIFEST_FILE, 100)
+    (found,) = ss.checkpoint.list(tmp_path)
+    assert "cannot be used" in found.problem
+
+
 # -- the cut ----------------------------------------------------------------------------------
 
 
