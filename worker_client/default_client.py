@@ -94,10 +94,13 @@ def save(
     name: str | None = None,
     step: SupportsIndex | None = None,
     keep: SupportsIndex = 0,
+    through: Literal["ps", "client"] = "ps",
     show_progress: ShowProgress | None = None,
 ) -> SavedCheckpoint:
     """``Client.save`` of the default connection."""
-    return get_default_client().save(path, name=name, step=step, keep=keep, show_progress=show_progress)
+    return get_default_client().save(
+        path, name=name, step=step, keep=keep, through=through, show_progress=show_progress
+    )
 
 
 def restore(

@@ -106,6 +106,21 @@ class ManifestPiece:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class PartPiece:
+    """Some bytes of what a task would have written.
+
+    Attributes:
+        content: From the offset that was asked for.
+        part_bytes: Size of the part; what comes behind is its entry of the manifest.
+        progress: How far the task is; done with the last bytes.
+    """
+
+    content: bytes
+    part_bytes: int
+    progress: Progress
+
+
 class CheckpointService(Protocol):
     """Thread-safe. Every method may raise a ``ShardscopeError`` and takes no longer than ``timeout_s``."""
 
@@ -134,6 +149,18 @@ class CheckpointService(Protocol):
 
         Raises:
             FailedPreconditionError: The task has no such save, or cannot write; the save is given up.
+        """
+
+    def fetch(self, save: UUID, offset: int, *, timeout_s: float) -> PartPiece:
+        """Returns the next bytes of the task's part and of its entry, in the place of ``write``.
+
+        Args:
+            save: Which one; it was begun with a path without a store.
+            offset: Of the first byte that the caller does not have yet.
+            timeout_s: Bound on the call.
+
+        Raises:
+            FailedPreconditionError: The task has no such save, or no longer has the bytes.
         """
 
     def publish(

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -299,6 +299,25 @@ def check_part(store: CheckpointStore, name: str, part: SavedPart) -> RangeReade
     return reader
 
 
+def prune(store: CheckpointStore, keep: int) -> None:
+    """Removes all but the newest checkpoints of a store; none if ``keep`` is 0."""
+    for name in store.names()[:-keep] if keep else ():
+        store.remove(name)
+
+
+@contextlib.contextmanager
+def store_errors(who: str) -> Iterator[None]:
+    """Turns a failure of a store into an error that says what to do; ``who`` uses it, as "this task"."""
+    try:
+        yield
+    except OSError as error:
+        raise FailedPreconditionError(
+            f"{who} cannot use the folder of the checkpoint: {error.strerror or error}"
+            f"{f' ({error.filename})' if error.filename else ''}. Nothing was changed; make room, or correct the path "
+            f"or its permissions"
+        ) from error
+
+
 def damaged(where: str, what: str) -> FailedPreconditionError:
     """Returns the error for a file of a checkpoint that cannot be used."""
     return FailedPreconditionError(
@@ -312,7 +331,7 @@ def not_shared(path: str, tasks: Sequence[str]) -> FailedPreconditionError:
     return FailedPreconditionError(
         f"what {', '.join(tasks)} {'has' if len(tasks) == 1 else 'have'} written to {path} cannot be seen by ps:0: the "
         f"ps tasks do not share that folder. Give one that all of them reach under the same path, on a network file "
-        f"system say"
+        f"system say; or save through the client"
     )
 
 

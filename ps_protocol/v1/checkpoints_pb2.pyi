@@ -42,7 +42,9 @@ class BeginSaveRequest(google.protobuf.message.Message):
     PATH_FIELD_NUMBER: builtins.int
     save: builtins.bytes
     @property
-    def path(self) -> global___CheckpointPath: ...
+    def path(self) -> global___CheckpointPath:
+        """Without a store if the client fetches the parts."""
+
     def __init__(
         self,
         *,
@@ -163,6 +165,50 @@ class WriteReply(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["progress", b"progress"]) -> None: ...
 
 global___WriteReply = WriteReply
+
+@typing.final
+class FetchRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SAVE_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    save: builtins.bytes
+    offset: builtins.int
+    """Of the first byte that the client does not have yet; those before are not kept."""
+    def __init__(
+        self,
+        *,
+        save: builtins.bytes = ...,
+        offset: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["offset", b"offset", "save", b"save"]) -> None: ...
+
+global___FetchRequest = FetchRequest
+
+@typing.final
+class FetchReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CONTENT_FIELD_NUMBER: builtins.int
+    PART_BYTES_FIELD_NUMBER: builtins.int
+    PROGRESS_FIELD_NUMBER: builtins.int
+    content: builtins.bytes
+    """At most 1 MiB."""
+    part_bytes: builtins.int
+    """Of the part; what comes behind is its entry of the manifest."""
+    @property
+    def progress(self) -> global___CheckpointProgress: ...
+    def __init__(
+        self,
+        *,
+        content: builtins.bytes = ...,
+        part_bytes: builtins.int = ...,
+        progress: global___CheckpointProgress | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["progress", b"progress"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["content", b"content", "part_bytes", b"part_bytes", "progress", b"progress"]) -> None: ...
+
+global___FetchReply = FetchReply
 
 @typing.final
 class CheckpointProgress(google.protobuf.message.Message):

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class CheckpointsStub(object):
     """Saves the variables of a whole cluster in one checkpoint, and restores them; served by every ps task, called by the
-    client that saves or restores. Bytes of variables do not travel: each task writes and reads its own, in a folder that
-    all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
+    client that saves or restores. Bytes of variables do not travel, but by Fetch: each task writes and reads its own, in a
+    folder that all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
     for 60 s.
 
     The cut is consistent: Hold returns when no update is being carried out on the task and none will be before Release,
@@ -61,6 +61,11 @@ class CheckpointsStub(object):
                 '/ps_protocol.v1.Checkpoints/Write',
                 request_serializer=ps__protocol_dot_v1_dot_checkpoints__pb2.WriteRequest.SerializeToString,
                 response_deserializer=ps__protocol_dot_v1_dot_checkpoints__pb2.WriteReply.FromString,
+                _registered_method=True)
+        self.Fetch = channel.unary_unary(
+                '/ps_protocol.v1.Checkpoints/Fetch',
+                request_serializer=ps__protocol_dot_v1_dot_checkpoints__pb2.FetchRequest.SerializeToString,
+                response_deserializer=ps__protocol_dot_v1_dot_checkpoints__pb2.FetchReply.FromString,
                 _registered_method=True)
         self.Publish = channel.unary_unary(
                 '/ps_protocol.v1.Checkpoints/Publish',
@@ -106,8 +111,8 @@ class CheckpointsStub(object):
 
 class CheckpointsServicer(object):
     """Saves the variables of a whole cluster in one checkpoint, and restores them; served by every ps task, called by the
-    client that saves or restores. Bytes of variables do not travel: each task writes and reads its own, in a folder that
-    all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
+    client that saves or restores. Bytes of variables do not travel, but by Fetch: each task writes and reads its own, in a
+    folder that all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
     for 60 s.
 
     The cut is consistent: Hold returns when no update is being carried out on the task and none will be before Release,
@@ -137,6 +142,14 @@ class CheckpointsServicer(object):
 
     def Write(self, request, context):
         """Writes for a moment; called until it is done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Fetch(self, request, context):
+        """In the place of Write and Publish, for a client that keeps the checkpoint where the tasks do not reach: returns the
+        next bytes of the task's part, and behind them those of its entry of the manifest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -222,6 +235,11 @@ def add_CheckpointsServicer_to_server(servicer, server):
                     request_deserializer=ps__protocol_dot_v1_dot_checkpoints__pb2.WriteRequest.FromString,
                     response_serializer=ps__protocol_dot_v1_dot_checkpoints__pb2.WriteReply.SerializeToString,
             ),
+            'Fetch': grpc.unary_unary_rpc_method_handler(
+                    servicer.Fetch,
+                    request_deserializer=ps__protocol_dot_v1_dot_checkpoints__pb2.FetchRequest.FromString,
+                    response_serializer=ps__protocol_dot_v1_dot_checkpoints__pb2.FetchReply.SerializeToString,
+            ),
             'Publish': grpc.unary_unary_rpc_method_handler(
                     servicer.Publish,
                     request_deserializer=ps__protocol_dot_v1_dot_checkpoints__pb2.PublishRequest.FromString,
@@ -272,8 +290,8 @@ def add_CheckpointsServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Checkpoints(object):
     """Saves the variables of a whole cluster in one checkpoint, and restores them; served by every ps task, called by the
-    client that saves or restores. Bytes of variables do not travel: each task writes and reads its own, in a folder that
-    all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
+    client that saves or restores. Bytes of variables do not travel, but by Fetch: each task writes and reads its own, in a
+    folder that all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
     for 60 s.
 
     The cut is consistent: Hold returns when no update is being carried out on the task and none will be before Release,
@@ -379,6 +397,33 @@ class Checkpoints(object):
             '/ps_protocol.v1.Checkpoints/Write',
             ps__protocol_dot_v1_dot_checkpoints__pb2.WriteRequest.SerializeToString,
             ps__protocol_dot_v1_dot_checkpoints__pb2.WriteReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Fetch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ps_protocol.v1.Checkpoints/Fetch',
+            ps__protocol_dot_v1_dot_checkpoints__pb2.FetchRequest.SerializeToString,
+            ps__protocol_dot_v1_dot_checkpoints__pb2.FetchReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -19,8 +19,8 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
 
 class CheckpointsStub:
     """Saves the variables of a whole cluster in one checkpoint, and restores them; served by every ps task, called by the
-    client that saves or restores. Bytes of variables do not travel: each task writes and reads its own, in a folder that
-    all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
+    client that saves or restores. Bytes of variables do not travel, but by Fetch: each task writes and reads its own, in a
+    folder that all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
     for 60 s.
 
     The cut is consistent: Hold returns when no update is being carried out on the task and none will be before Release,
@@ -52,6 +52,14 @@ class CheckpointsStub:
         ps_protocol.v1.checkpoints_pb2.WriteReply,
     ]
     """Writes for a moment; called until it is done."""
+
+    Fetch: grpc.UnaryUnaryMultiCallable[
+        ps_protocol.v1.checkpoints_pb2.FetchRequest,
+        ps_protocol.v1.checkpoints_pb2.FetchReply,
+    ]
+    """In the place of Write and Publish, for a client that keeps the checkpoint where the tasks do not reach: returns the
+    next bytes of the task's part, and behind them those of its entry of the manifest.
+    """
 
     Publish: grpc.UnaryUnaryMultiCallable[
         ps_protocol.v1.checkpoints_pb2.PublishRequest,
@@ -105,8 +113,8 @@ class CheckpointsStub:
 
 class CheckpointsAsyncStub:
     """Saves the variables of a whole cluster in one checkpoint, and restores them; served by every ps task, called by the
-    client that saves or restores. Bytes of variables do not travel: each task writes and reads its own, in a folder that
-    all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
+    client that saves or restores. Bytes of variables do not travel, but by Fetch: each task writes and reads its own, in a
+    folder that all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
     for 60 s.
 
     The cut is consistent: Hold returns when no update is being carried out on the task and none will be before Release,
@@ -137,6 +145,14 @@ class CheckpointsAsyncStub:
         ps_protocol.v1.checkpoints_pb2.WriteReply,
     ]
     """Writes for a moment; called until it is done."""
+
+    Fetch: grpc.aio.UnaryUnaryMultiCallable[
+        ps_protocol.v1.checkpoints_pb2.FetchRequest,
+        ps_protocol.v1.checkpoints_pb2.FetchReply,
+    ]
+    """In the place of Write and Publish, for a client that keeps the checkpoint where the tasks do not reach: returns the
+    next bytes of the task's part, and behind them those of its entry of the manifest.
+    """
 
     Publish: grpc.aio.UnaryUnaryMultiCallable[
         ps_protocol.v1.checkpoints_pb2.PublishRequest,
@@ -190,8 +206,8 @@ class CheckpointsAsyncStub:
 
 class CheckpointsServicer(metaclass=abc.ABCMeta):
     """Saves the variables of a whole cluster in one checkpoint, and restores them; served by every ps task, called by the
-    client that saves or restores. Bytes of variables do not travel: each task writes and reads its own, in a folder that
-    all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
+    client that saves or restores. Bytes of variables do not travel, but by Fetch: each task writes and reads its own, in a
+    folder that all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
     for 60 s.
 
     The cut is consistent: Hold returns when no update is being carried out on the task and none will be before Release,
@@ -230,6 +246,16 @@ class CheckpointsServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[ps_protocol.v1.checkpoints_pb2.WriteReply, collections.abc.Awaitable[ps_protocol.v1.checkpoints_pb2.WriteReply]]:
         """Writes for a moment; called until it is done."""
+
+    @abc.abstractmethod
+    def Fetch(
+        self,
+        request: ps_protocol.v1.checkpoints_pb2.FetchRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[ps_protocol.v1.checkpoints_pb2.FetchReply, collections.abc.Awaitable[ps_protocol.v1.checkpoints_pb2.FetchReply]]:
+        """In the place of Write and Publish, for a client that keeps the checkpoint where the tasks do not reach: returns the
+        next bytes of the task's part, and behind them those of its entry of the manifest.
+        """
 
     @abc.abstractmethod
     def Publish(

@@ -10,13 +10,14 @@ from typing import Final
 from uuid import UUID
 
 from ps_protocol.checkpoints.manifest import BLOCK_BYTES, SavedPart, SavedVariable, part_file
-from ps_protocol.checkpoints.service import CheckpointPath, Progress
+from ps_protocol.checkpoints.service import CheckpointPath, PartPiece, Progress
 from ps_protocol.checkpoints.store import CheckpointStore
 from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.fault_points import fault_point
 from ps_protocol.files.safetensors_layout import values_layout
 from ps_protocol.operations import Array
+from ps_server.checkpoints.fetching import FetchedPart
 from ps_server.core.parameter_server import ParameterServer
 
 _TURN_S: Final = 0.5
@@ -38,7 +39,7 @@ class Save:
         self,
         core: ParameterServer,
         save: UUID,
-        store: CheckpointStore,
+        store: CheckpointStore | FetchedPart,
         path: CheckpointPath,
         index: int,
         num_parts: int,
@@ -81,18 +82,37 @@ class Save:
     def write(self, timeout_s: float) -> Progress:
         """Writes for a moment."""
         with self._lock:
-            if self._images is None and self._turns is None:
-                raise FailedPreconditionError("the save has no image of the task yet; hold it first")
-            if self._turns is None:
-                # What the image has must be safe, or the checkpoint could have what the task loses in a crash.
-                self._core.state.wait_for_all(timeout_s)
-                self._turns = self._written()
+            turns = self._begun(timeout_s)
             until_s = time.monotonic() + min(_TURN_S, timeout_s / 2)
-            for count in self._turns:
+            for count in turns:
                 self._done_bytes += count
                 if time.monotonic() >= until_s:
                     break
             return Progress(self._done_bytes, self._total_bytes, self._is_done)
+
+    def fetch(self, offset: int, timeout_s: float) -> PartPiece:
+        """Returns the next bytes of what would be written."""
+        fetched = self._store
+        if not isinstance(fetched, FetchedPart):
+            raise FailedPreconditionError("this save writes to a folder; there is nothing to fetch")
+        with self._lock:
+            turns = self._begun(timeout_s)
+            fetched.drop_before(offset)
+            while not fetched.has_piece and (count := next(turns, None)) is not None:
+                self._done_bytes += count
+            content, is_all = fetched.piece()
+            progress = Progress(self._done_bytes, self._total_bytes, self._is_done and is_all)
+            return PartPiece(content, fetched.part_bytes, progress)
+
+    def _begun(self, timeout_s: float) -> Iterator[int]:
+        """With the lock held: what writes the part, in turns."""
+        if self._turns is None:
+            if self._images is None:
+                raise FailedPreconditionError("the save has no image of the task yet; hold it first")
+            # What the image has must be safe, or the checkpoint could have what the task loses in a crash.
+            self._core.state.wait_for_all(timeout_s)
+            self._turns = self._written()
+        return self._turns
 
     def give_up(self) -> None:
         """Drops all that there is of it."""

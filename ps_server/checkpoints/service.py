@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Concatenate, Final, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -16,14 +15,16 @@ from ps_protocol.checkpoints.service import (
     CheckpointPath,
     CheckpointService,
     ManifestPiece,
+    PartPiece,
     Progress,
     Target,
 )
-from ps_protocol.checkpoints.store import check_name, locate, open_store
+from ps_protocol.checkpoints.store import check_name, locate, open_store, prune, store_errors
 from ps_protocol.cluster_spec import PS_JOB, TaskId
 from ps_protocol.errors import AbortedError, FailedPreconditionError, ShardscopeError
 from ps_protocol.fault_points import fault_point
 from ps_protocol.service_types import Placement
+from ps_server.checkpoints.fetching import FetchedPart
 from ps_server.checkpoints.restoring import Restore
 from ps_server.checkpoints.saving import Save
 from ps_server.core.parameter_server import ParameterServer
@@ -42,7 +43,7 @@ def _call(
     def named(self: TaskCheckpoints, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
             self.core.check_may_answer()
-            with _store_errors():
+            with store_errors("this task"):
                 return method(self, *args, **kwargs)
         except ShardscopeError as error:
             error.task = error.task or self.core.task
@@ -79,7 +80,7 @@ class TaskCheckpoints(CheckpointService):
 
     @_call
     def begin(self, save: UUID, path: CheckpointPath, *, timeout_s: float) -> Sequence[str]:
-        store = open_store(path.store)
+        store = open_store(path.store) if path.store else FetchedPart()
         check_name(path.name)
         session = self._found(save, Save)
         if session is None:
@@ -110,6 +111,10 @@ class TaskCheckpoints(CheckpointService):
             raise
 
     @_call
+    def fetch(self, save: UUID, offset: int, *, timeout_s: float) -> PartPiece:
+        return self._required(save, Save).fetch(offset, timeout_s)
+
+    @_call
     def publish(
         self,
         save: UUID,
@@ -125,8 +130,7 @@ class TaskCheckpoints(CheckpointService):
         fault_point("checkpoint.before_publish")
         size_bytes = store.publish(check_name(path.name), save, tasks, self._wall_clock(), step)
         fault_point("checkpoint.published")
-        for name in store.names()[:-keep] if keep else ():
-            store.remove(name)
+        prune(store, keep)
         return size_bytes
 
     @_call
@@ -235,15 +239,3 @@ class TaskCheckpoints(CheckpointService):
             session = self._session[1]
             self._session = None
         session.give_up()
-
-
-@contextmanager
-def _store_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise FailedPreconditionError(
-            f"this task cannot use the folder of the checkpoint: {error.strerror or error}"
-            f"{f' ({error.filename})' if error.filename else ''}. Nothing was changed; make room, or correct the path "
-            f"or its permissions"
-        ) from error

@@ -59,9 +59,7 @@ class Tasks:
             size_bytes = 0 if sizes_bytes is None else sizes_bytes[index]
             return self.call(index, what, lambda service, timeout_s: call(index, service, timeout_s), size_bytes)
 
-        with ThreadPoolExecutor(len(self.handles), thread_name_prefix="checkpoint") as pool:
-            futures = [pool.submit(one, index) for index in range(len(self.handles))]
-        return [future.result() for future in futures]
+        return self.side_by_side(one)
 
     def work(self, what: str, step: Call[Progress], show: ShowProgress | None) -> None:
         """Has all tasks take one step after the other, side by side, until each is done."""
@@ -73,10 +71,13 @@ class Tasks:
                 if show is not None:
                     show(sum([each.done_bytes for each in so_far]), sum([each.total_bytes for each in so_far]))
 
+        self.side_by_side(one)
+
+    def side_by_side(self, work: Callable[[int], _T]) -> list[_T]:
+        """Does something for each task, by its index; raises the first error when all have ended."""
         with ThreadPoolExecutor(len(self.handles), thread_name_prefix="checkpoint") as pool:
-            futures = [pool.submit(one, index) for index in range(len(self.handles))]
-        for future in futures:
-            future.result()
+            futures = [pool.submit(work, index) for index in range(len(self.handles))]
+        return [future.result() for future in futures]
 
     def discard(self, session: UUID) -> None:
         """Gives up a save or a restore on all tasks, as far as they answer; the others do so by themselves."""

@@ -6,7 +6,7 @@ import importlib
 import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NoReturn, SupportsIndex, TypeVar
+from typing import Any, Final, Literal, NoReturn, SupportsIndex, TypeVar
 
 from ps_protocol.errors import InternalError, InvalidArgumentError, PermissionDeniedError
 from ps_protocol.interrupts import sheltered
@@ -41,6 +41,7 @@ class CheckpointMethods:
         name: str | None = None,
         step: SupportsIndex | None = None,
         keep: SupportsIndex = 0,
+        through: Literal["ps", "client"] = "ps",
         show_progress: ShowProgress | None = None,
     ) -> SavedCheckpoint:
         """Saves all variables of the cluster, slots included, in one checkpoint.
@@ -49,11 +50,13 @@ class CheckpointMethods:
         moment of the cut. If it fails, nothing is left of it.
 
         Args:
-            path: A folder that all ps tasks reach; the checkpoint is a folder in it.
+            path: A folder that all ps tasks reach, or this process; the checkpoint is a folder in it.
             name: Of the checkpoint; by default "step-000000100" of the step, or the time.
             step: Training step that it belongs to.
             keep: How many checkpoints of the folder stay, the newest, this one among them; older ones are removed. 0:
                 all stay.
+            through: Who writes: "ps" for each ps task its part; "client" for this process, to which all parts are sent,
+                where the ps tasks have no folder in common.
             show_progress: Called by another thread now and then, with the bytes written and those of all.
 
         Raises:
@@ -66,10 +69,14 @@ class CheckpointMethods:
         number, kept = None if step is None else operator.index(step), operator.index(keep)
         if kept < 0 or (number or 0) < 0:
             raise InvalidArgumentError(f"step is {step} and keep is {keep}; neither can be less than 0")
+        if through not in ("ps", "client"):
+            raise InvalidArgumentError(f"through is {through!r}; it should be 'ps' or 'client'")
         folder = os.path.abspath(os.fspath(path))  # noqa: PTH100 - without following links
         saving = sheltered(importlib.import_module, _SAVING)
         saved: SavedCheckpoint = self._interruptible(
-            lambda tasks: saving.save(tasks, folder, name, number, kept, show_progress)
+            lambda tasks: saving.save(
+                tasks, folder, name, number, kept, show_progress, through_client=through == "client"
+            )
         )
         return saved
 

@@ -6,7 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
-from ps_protocol.checkpoints.service import CheckpointPath, CheckpointService, ManifestPiece, Progress, Target
+from ps_protocol.checkpoints.service import (
+    CheckpointPath,
+    CheckpointService,
+    ManifestPiece,
+    PartPiece,
+    Progress,
+    Target,
+)
 from ps_protocol.codec import service_codec, spec_codec
 from ps_protocol.service_types import Placement
 from ps_protocol.v1 import checkpoints_pb2 as messages
@@ -41,6 +48,11 @@ class GrpcCheckpoints(CheckpointService):
 
     def write(self, save: UUID, *, timeout_s: float) -> Progress:
         return _progress(self._call(self._stub().Write, messages.WriteRequest(save=save.bytes), timeout_s).progress)
+
+    def fetch(self, save: UUID, offset: int, *, timeout_s: float) -> PartPiece:
+        request = messages.FetchRequest(save=save.bytes, offset=offset)
+        reply = self._call(self._stub().Fetch, request, timeout_s)
+        return PartPiece(reply.content, reply.part_bytes, _progress(reply.progress))
 
     def publish(
         self, save: UUID, path: CheckpointPath, num_parts: int, step: int | None, keep: int, *, timeout_s: float

@@ -47,6 +47,14 @@ class CheckpointsServicer(checkpoints_pb2_grpc.CheckpointsServicer):
         return messages.WriteReply(progress=_progress(progress))
 
     @unary
+    def Fetch(self, request: messages.FetchRequest, timeout_s: float) -> messages.FetchReply:
+        save = spec_codec.decode_uuid(request.save, "save")
+        piece = self._service.fetch(save, request.offset, timeout_s=timeout_s)
+        return messages.FetchReply(
+            content=piece.content, part_bytes=piece.part_bytes, progress=_progress(piece.progress)
+        )
+
+    @unary
     def Publish(self, request: messages.PublishRequest, timeout_s: float) -> messages.PublishReply:
         size_bytes = self._service.publish(
             spec_codec.decode_uuid(request.save, "save"),

@@ -142,6 +142,49 @@ def test_what_is_in_a_checkpoint_is_shown_and_verified(tmp_path: Path, cluster: 
     assert "cannot be used" in found.problem
 
 
+def test_a_client_writes_what_the_tasks_send_it(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ps_server.checkpoints.fetching.MAX_PIECE_BYTES", 100)
+    client = cluster.client()
+    model = Model(client)
+    model.train(0, 2)
+    client.save(tmp_path / "there", name="x")
+    shown: list[tuple[int, int]] = []
+    client.save(
+        tmp_path / "here", name="x", through="client", show_progress=lambda done, all_: shown.append((done, all_))
+    )
+    assert shown[-1][0] == shown[-1][1]
+    ss.checkpoint.verify(tmp_path / "here")
+    for file in ("part-00000-of-00002.safetensors", PART):
+        here, there = load_file(tmp_path / "here/x" / file), load_file(tmp_path / "there/x" / file)
+        assert {name: each.tobytes() for name, each in here.items()} == {
+            name: each.tobytes() for name, each in there.items()
+        }
+    expected = model.values()
+    model.train(2, 1)
+    client.restore(tmp_path / "here")
+    assert_equal(model.values(), expected)
+    with pytest.raises(AlreadyExistsError):
+        client.save(tmp_path / "here", name="x", through="client")
+    (tmp_path / "file").touch()
+    with pytest.raises(FailedPreconditionError, match="this client cannot use the folder"):
+        client.save(tmp_path / "file", through="client")
+    client.save(tmp_path / "here", name="y", through="client", keep=1)
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["y"]
+
+
+def test_a_task_that_fails_leaves_nothing_at_the_client(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    Model(client)
+    plan = FaultPlan((Fault("checkpoint.write", FaultAction.FAIL, 2, 2),))
+    with installed(plan), pytest.raises(FailedPreconditionError):
+        client.save(tmp_path, name="x", through="client")
+    assert plan.fired("checkpoint.write") == 1
+    assert list(tmp_path.iterdir()) == []
+    client.save(tmp_path, name="x", through="client")
+
+
 # -- the cut ----------------------------------------------------------------------------------
 
 
