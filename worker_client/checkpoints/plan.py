@@ -29,10 +29,17 @@ _NO_SOURCE = Source(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A variable, or a part of one, that a ps task has."""
+    """A variable, or a part of one, that a ps task has, or that the directory has placed there.
+
+    Attributes:
+        spec: What is fixed about it.
+        ps_task: Where it is.
+        is_there: Whether the task has it; one that was started again without its state has not.
+    """
 
     spec: VariableSpec
     ps_task: int
+    is_there: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,7 @@ class _Part:
     declared: VariableSpec | None = None
     source: Source = _NO_SOURCE
     ps_task: int = 0
+    is_there: bool = True
 
 
 @dataclass(slots=True)
@@ -62,6 +70,10 @@ class _Whole:
     @property
     def is_initialized(self) -> bool:
         return not [part for part in self.parts if not part.initialized]
+
+    @property
+    def is_there(self) -> bool:
+        return bool([part for part in self.parts if part.is_there])
 
     def __str__(self) -> str:
         return f"{self.parts[0].spec.dtype.name}{list(self.shape)}"
@@ -156,7 +168,7 @@ class _Planner:
                 for index, each in enumerate(part.variables)
             ]
         )
-        self._there = _Variables.of([_Part(each.spec, ps_task=each.ps_task) for each in held])
+        self._there = _Variables.of([_Part(each.spec, ps_task=each.ps_task, is_there=each.is_there) for each in held])
         self._choose_ps = choose_ps
         self._partial = partial
         self._is_selection = is_selection
@@ -172,9 +184,9 @@ class _Planner:
                 self._row(name, Outcome.IGNORED)
         for name, whole in self._there.plain.items():
             if name not in wanted:
-                self._row(name, Outcome.FRESH, str(whole))
+                self._leave(whole)
                 for slot in self._there.slots.get(name, {}).values():
-                    self._row(slot.name, Outcome.FRESH, str(slot))
+                    self._leave(slot)
 
     def _selected(self, names: Mapping[str, str]) -> dict[str, str]:
         wanted: dict[str, str] = {}
@@ -218,7 +230,7 @@ class _Planner:
             self._restore_slot(f"{name}/{suffix}", suffix, slot, saved, parts, slots_there.get(suffix))
         for suffix, slot in slots_there.items():
             if suffix not in slots_saved:
-                self._row(slot.name, Outcome.FRESH, str(slot))
+                self._leave(slot)
 
     def _new_parts(self, name: str, saved: _Whole) -> list[_Part]:
         parts = []
@@ -270,6 +282,10 @@ class _Planner:
         self.plan_made.targets[ps_task].append(target)
         if is_new:
             self.plan_made.placements.append(Placement(target.declared or target.spec, ps_task))
+
+    def _leave(self, whole: _Whole) -> None:
+        if whole.is_there:
+            self._row(whole.name, Outcome.FRESH, str(whole))
 
     def _row(self, name: str, outcome: Outcome, detail: str = "") -> None:
         self.plan_made.rows.append(RestoredVariable(name, outcome, detail))

@@ -69,6 +69,13 @@ def _held(tasks: Tasks) -> list[list[Held]]:
     for index, handle in enumerate(tasks.handles):
         variables = handle.call(lambda service, t: service.list_variables(timeout_s=t), what="to list its variables")
         held.append([Held(each.spec, index) for each in variables])
+    placements = tasks.handles[0].call(
+        lambda service, t: service.list_placements(timeout_s=t), what="to list placements"
+    )
+    names = {each.spec.name for of_task in held for each in of_task}
+    for each in placements:
+        if each.spec.name not in names:  # its task has lost it, say
+            held[each.ps_task].append(Held(each.spec, each.ps_task, is_there=False))
     return held
 
 

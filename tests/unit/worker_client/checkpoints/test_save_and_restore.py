@@ -30,6 +30,7 @@ from ps_protocol.errors import (
 from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
 from ps_protocol.files.spec_json import encode_checked
 from ps_server.checkpoints.service import TaskCheckpoints
+from ps_server.core.parameter_server import ParameterServer
 from tests.unit.worker_client.checkpoints.small_clusters import IMPATIENT, Model, SmallCluster, assert_equal
 
 TIMEOUT_S = 30.0
@@ -81,6 +82,22 @@ def test_restores_over_a_running_cluster(tmp_path: Path, cluster: SmallCluster) 
     with pytest.raises(StateLostError, match=r"restored from the checkpoint .*/early"):
         other.variable("steps").read_value()
     assert cluster.client(2).variable("steps").read_value() == 3
+
+
+def test_a_task_that_has_lost_its_state_gets_back_what_was_placed_there(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(0, 2)
+    client.save(tmp_path, name="x")
+    expected, placements = model.values(), cluster.tasks[0].list_placements(timeout_s=TIMEOUT_S)
+    cluster.tasks[1] = ParameterServer(cluster_spec=cluster.spec, task_index=1, job_seed=3)
+    cluster.tasks[1].learn_cluster(cluster.tasks[0].store_incarnation)
+    client = cluster.client()
+    client.restore(tmp_path / "x")
+    assert repr(cluster.tasks[0].list_placements(timeout_s=TIMEOUT_S)) == repr(placements)
+    model = Model(client)
+    assert_equal(model.values(), expected)
+    model.train(2, 1)
 
 
 def test_a_part_can_be_read_by_everybody(tmp_path: Path, cluster: SmallCluster) -> None:
