@@ -3,7 +3,7 @@
 ``python -m benchmarks.checkpoints [--bytes 4e9] [--rounds 3] [--folder DIR]``
 
 ``dd`` writes as many bytes to the same folder in the same round, synced at its end. While nothing is saved, and again
-while a checkpoint is saved, another client adds to a scalar and waits for each answer. The memory of the ps tasks is
+while a checkpoint is saved, another process adds to a scalar and waits for each answer. The memory of the ps tasks is
 their largest resident set beside the saves, divided by that before.
 """
 
@@ -37,6 +37,7 @@ NUM_PS = 2
 _VARIABLES = 16
 _QUIET_S = 2.0
 _SAMPLE_S = 0.02
+_LOOK_EVERY = 64
 
 
 def measure(*, size_bytes: float, rounds: int, folder: Path) -> dict[str, Any]:
@@ -101,31 +102,45 @@ def _dd(folder: Path, size_bytes: int) -> None:
 
 
 def _beside(spec: ClusterSpec, taken: list[float], work: Callable[[], None]) -> float:
-    """Does some work while another client adds to the scalar; returns the largest resident set of the ps tasks."""
-    is_done = threading.Event()
-    most = _resident_bytes()
-    with worker_client.connect(spec, observer="update") as client:
-        scalar = client.variable("scalar")
+    """Does some work while another process adds to the scalar; returns the largest resident set of the ps tasks."""
+    with tempfile.TemporaryDirectory() as signs:
+        begun, ended = Path(signs) / "begun", Path(signs) / "ended"
 
         def update() -> None:
-            while not is_done.is_set():
-                taken.append(_timed(lambda: scalar.assign_add(1.0)))
+            taken.extend(command.in_fresh_process(_update, spec.ps_addresses(), begun, ended))
 
         updates = threading.Thread(target=update)
         worker = threading.Thread(target=work)
         updates.start()
+        while not begun.exists():
+            if not updates.is_alive():
+                raise RuntimeError("the process that updates has ended before it began")
+            time.sleep(_SAMPLE_S)
+        most = _resident_bytes()
         worker.start()
         while worker.is_alive():
             most = max(most, _resident_bytes())
             worker.join(_SAMPLE_S)
-        is_done.set()
+        ended.touch()
         updates.join()
     return most
 
 
+def _update(addresses: Sequence[str], begun: Path, ended: Path) -> list[float]:
+    """Adds to the scalar from one sign to the other; returns how long each time took, in seconds."""
+    taken: list[float] = []
+    with worker_client.connect({"ps": list(addresses)}, observer="update") as client:
+        scalar = client.variable("scalar")
+        scalar.assign_add(1.0)
+        begun.touch()
+        while len(taken) % _LOOK_EVERY or not ended.exists():
+            taken.append(_timed(lambda: scalar.assign_add(1.0)))
+    return taken
+
+
 def _resident_bytes() -> float:
     children = psutil.Process().children(recursive=True)
-    return float(sum([child.memory_info().rss for child in children if child.name() != "dd"]))
+    return float(sum([child.memory_info().rss for child in children if "ps_server" in " ".join(child.cmdline())]))
 
 
 def tables(record: Record) -> list[Table]:

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 import worker_client as ss
 from ps_protocol.checkpoints.manifest import MANIFEST_FILE, decode_manifest, encode_manifest
 from ps_protocol.checkpoints.service import CheckpointPath
+from ps_protocol.checkpoints.store import FolderStore
 from ps_protocol.errors import (
     AbortedError,
     AlreadyExistsError,
@@ -29,6 +30,7 @@ from ps_protocol.errors import (
 )
 from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
 from ps_protocol.files.spec_json import encode_checked
+from ps_server.checkpoints.saving import Save
 from ps_server.checkpoints.service import TaskCheckpoints
 from ps_server.core.parameter_server import ParameterServer
 from tests.unit.worker_client.checkpoints.small_clusters import IMPATIENT, Model, SmallCluster, assert_equal
@@ -276,6 +278,26 @@ def test_a_hold_that_has_run_out_refuses_the_save(tmp_path: Path, cluster: Small
     assert plan.fired("checkpoint.held") == 1
     assert list(tmp_path.iterdir()) == []
     client.save(tmp_path, name="x")
+
+
+@pytest.mark.parametrize("is_busy", [True, False])
+def test_a_task_rests_between_blocks_while_batches_come(tmp_path: Path, cluster: SmallCluster, is_busy: bool) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(0, 1)
+    rests: list[float] = []
+    where = CheckpointPath(str(tmp_path), "x")
+    session = Save(cluster.tasks[0], uuid4(), FolderStore(tmp_path), where, 0, 1, sleep=rests.append)
+    session.begin()
+    session.hold(TIMEOUT_S, TIMEOUT_S)
+    session.release()
+    if is_busy:
+        model.whole.read_value()
+        model.divided.read_value()
+    while not session.write(TIMEOUT_S).is_done:
+        pass
+    assert len(rests) == (1 if is_busy else 0)
+    session.give_up()
 
 
 def test_one_saver_at_a_time(tmp_path: Path, cluster: SmallCluster) -> None:
