@@ -108,7 +108,10 @@ def restore(
     *,
     names: Mapping[str, str] | None = None,
     partial: bool = False,
+    through: Literal["ps", "client"] = "ps",
     show_progress: ShowProgress | None = None,
 ) -> RestoreReport:
     """``Client.restore`` of the default connection."""
-    return get_default_client().restore(path, names=names, partial=partial, show_progress=show_progress)
+    return get_default_client().restore(
+        path, names=names, partial=partial, through=through, show_progress=show_progress
+    )

@@ -40,15 +40,15 @@ class CheckpointPath:
     """Where a checkpoint is, or will be.
 
     Attributes:
-        store: The folder that holds checkpoints.
-        name: Of the checkpoint in it.
+        store: The folder that holds checkpoints; empty if the ps tasks do not reach it.
+        name: Of the checkpoint in it; all of the path if the store is empty, for messages.
     """
 
     store: str
     name: str
 
     def __str__(self) -> str:
-        return f"{self.store}/{self.name}"
+        return f"{self.store}/{self.name}" if self.store else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +204,20 @@ class CheckpointService(Protocol):
 
     def fill(self, restore: UUID, *, timeout_s: float) -> Progress:
         """Reads for a moment; called again until it is done. Errors as ``stage``."""
+
+    def supply(self, restore: UUID, index: int, offset: int, content: bytes, *, timeout_s: float) -> None:
+        """Gives some bytes of a variable that was staged with a path without a store, in the place of ``fill``.
+
+        Args:
+            restore: Which one.
+            index: Of the variable, among those that were staged; one after the other.
+            offset: Where in the value the bytes belong; in order.
+            content: At most ``MAX_PIECE_BYTES``.
+            timeout_s: Bound on the call.
+
+        Raises:
+            FailedPreconditionError: The task has no such restore, or bytes before are missing.
+        """
 
     def prepare(self, restore: UUID, expected: Sequence[str], lease_s: float, *, timeout_s: float) -> None:
         """Holds updates back, and makes sure that the task can switch.

@@ -362,7 +362,9 @@ class StageRequest(google.protobuf.message.Message):
     manifest_crc32: builtins.int
     """Of the manifest that the sources refer to."""
     @property
-    def path(self) -> global___CheckpointPath: ...
+    def path(self) -> global___CheckpointPath:
+        """Without a store if the client supplies the values."""
+
     @property
     def targets(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CheckpointTarget]: ...
     @property
@@ -458,6 +460,43 @@ class FillRequest(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["restore", b"restore"]) -> None: ...
 
 global___FillRequest = FillRequest
+
+@typing.final
+class SupplyRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESTORE_FIELD_NUMBER: builtins.int
+    INDEX_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    CONTENT_FIELD_NUMBER: builtins.int
+    restore: builtins.bytes
+    index: builtins.int
+    """Of the variable among those that were staged."""
+    offset: builtins.int
+    """Where in the value the bytes belong; in order."""
+    content: builtins.bytes
+    """At most 1 MiB."""
+    def __init__(
+        self,
+        *,
+        restore: builtins.bytes = ...,
+        index: builtins.int = ...,
+        offset: builtins.int = ...,
+        content: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["content", b"content", "index", b"index", "offset", b"offset", "restore", b"restore"]) -> None: ...
+
+global___SupplyRequest = SupplyRequest
+
+@typing.final
+class SupplyReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___SupplyReply = SupplyReply
 
 @typing.final
 class FillReply(google.protobuf.message.Message):

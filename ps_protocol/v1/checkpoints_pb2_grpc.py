@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class CheckpointsStub(object):
     """Saves the variables of a whole cluster in one checkpoint, and restores them; served by every ps task, called by the
-    client that saves or restores. Bytes of variables do not travel, but by Fetch: each task writes and reads its own, in a
+    client that saves or restores. Bytes of variables do not travel, but by Fetch and Supply: each task writes and reads its own, in a
     folder that all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
     for 60 s.
 
@@ -92,6 +92,11 @@ class CheckpointsStub(object):
                 request_serializer=ps__protocol_dot_v1_dot_checkpoints__pb2.FillRequest.SerializeToString,
                 response_deserializer=ps__protocol_dot_v1_dot_checkpoints__pb2.FillReply.FromString,
                 _registered_method=True)
+        self.Supply = channel.unary_unary(
+                '/ps_protocol.v1.Checkpoints/Supply',
+                request_serializer=ps__protocol_dot_v1_dot_checkpoints__pb2.SupplyRequest.SerializeToString,
+                response_deserializer=ps__protocol_dot_v1_dot_checkpoints__pb2.SupplyReply.FromString,
+                _registered_method=True)
         self.Prepare = channel.unary_unary(
                 '/ps_protocol.v1.Checkpoints/Prepare',
                 request_serializer=ps__protocol_dot_v1_dot_checkpoints__pb2.PrepareRequest.SerializeToString,
@@ -111,7 +116,7 @@ class CheckpointsStub(object):
 
 class CheckpointsServicer(object):
     """Saves the variables of a whole cluster in one checkpoint, and restores them; served by every ps task, called by the
-    client that saves or restores. Bytes of variables do not travel, but by Fetch: each task writes and reads its own, in a
+    client that saves or restores. Bytes of variables do not travel, but by Fetch and Supply: each task writes and reads its own, in a
     folder that all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
     for 60 s.
 
@@ -185,6 +190,14 @@ class CheckpointsServicer(object):
 
     def Fill(self, request, context):
         """Reads for a moment; called until it is done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Supply(self, request, context):
+        """In the place of what Fill reads, from a client that has the checkpoint where the tasks do not reach: some bytes of the
+        next variable that has a value.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -265,6 +278,11 @@ def add_CheckpointsServicer_to_server(servicer, server):
                     request_deserializer=ps__protocol_dot_v1_dot_checkpoints__pb2.FillRequest.FromString,
                     response_serializer=ps__protocol_dot_v1_dot_checkpoints__pb2.FillReply.SerializeToString,
             ),
+            'Supply': grpc.unary_unary_rpc_method_handler(
+                    servicer.Supply,
+                    request_deserializer=ps__protocol_dot_v1_dot_checkpoints__pb2.SupplyRequest.FromString,
+                    response_serializer=ps__protocol_dot_v1_dot_checkpoints__pb2.SupplyReply.SerializeToString,
+            ),
             'Prepare': grpc.unary_unary_rpc_method_handler(
                     servicer.Prepare,
                     request_deserializer=ps__protocol_dot_v1_dot_checkpoints__pb2.PrepareRequest.FromString,
@@ -290,7 +308,7 @@ def add_CheckpointsServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Checkpoints(object):
     """Saves the variables of a whole cluster in one checkpoint, and restores them; served by every ps task, called by the
-    client that saves or restores. Bytes of variables do not travel, but by Fetch: each task writes and reads its own, in a
+    client that saves or restores. Bytes of variables do not travel, but by Fetch and Supply: each task writes and reads its own, in a
     folder that all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
     for 60 s.
 
@@ -559,6 +577,33 @@ class Checkpoints(object):
             '/ps_protocol.v1.Checkpoints/Fill',
             ps__protocol_dot_v1_dot_checkpoints__pb2.FillRequest.SerializeToString,
             ps__protocol_dot_v1_dot_checkpoints__pb2.FillReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Supply(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ps_protocol.v1.Checkpoints/Supply',
+            ps__protocol_dot_v1_dot_checkpoints__pb2.SupplyRequest.SerializeToString,
+            ps__protocol_dot_v1_dot_checkpoints__pb2.SupplyReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -19,7 +19,7 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
 
 class CheckpointsStub:
     """Saves the variables of a whole cluster in one checkpoint, and restores them; served by every ps task, called by the
-    client that saves or restores. Bytes of variables do not travel, but by Fetch: each task writes and reads its own, in a
+    client that saves or restores. Bytes of variables do not travel, but by Fetch and Supply: each task writes and reads its own, in a
     folder that all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
     for 60 s.
 
@@ -91,6 +91,14 @@ class CheckpointsStub:
     ]
     """Reads for a moment; called until it is done."""
 
+    Supply: grpc.UnaryUnaryMultiCallable[
+        ps_protocol.v1.checkpoints_pb2.SupplyRequest,
+        ps_protocol.v1.checkpoints_pb2.SupplyReply,
+    ]
+    """In the place of what Fill reads, from a client that has the checkpoint where the tasks do not reach: some bytes of the
+    next variable that has a value.
+    """
+
     Prepare: grpc.UnaryUnaryMultiCallable[
         ps_protocol.v1.checkpoints_pb2.PrepareRequest,
         ps_protocol.v1.checkpoints_pb2.PrepareReply,
@@ -113,7 +121,7 @@ class CheckpointsStub:
 
 class CheckpointsAsyncStub:
     """Saves the variables of a whole cluster in one checkpoint, and restores them; served by every ps task, called by the
-    client that saves or restores. Bytes of variables do not travel, but by Fetch: each task writes and reads its own, in a
+    client that saves or restores. Bytes of variables do not travel, but by Fetch and Supply: each task writes and reads its own, in a
     folder that all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
     for 60 s.
 
@@ -184,6 +192,14 @@ class CheckpointsAsyncStub:
     ]
     """Reads for a moment; called until it is done."""
 
+    Supply: grpc.aio.UnaryUnaryMultiCallable[
+        ps_protocol.v1.checkpoints_pb2.SupplyRequest,
+        ps_protocol.v1.checkpoints_pb2.SupplyReply,
+    ]
+    """In the place of what Fill reads, from a client that has the checkpoint where the tasks do not reach: some bytes of the
+    next variable that has a value.
+    """
+
     Prepare: grpc.aio.UnaryUnaryMultiCallable[
         ps_protocol.v1.checkpoints_pb2.PrepareRequest,
         ps_protocol.v1.checkpoints_pb2.PrepareReply,
@@ -206,7 +222,7 @@ class CheckpointsAsyncStub:
 
 class CheckpointsServicer(metaclass=abc.ABCMeta):
     """Saves the variables of a whole cluster in one checkpoint, and restores them; served by every ps task, called by the
-    client that saves or restores. Bytes of variables do not travel, but by Fetch: each task writes and reads its own, in a
+    client that saves or restores. Bytes of variables do not travel, but by Fetch and Supply: each task writes and reads its own, in a
     folder that all reach. Every call is safe to repeat. A task drops what belongs to a save or a restore that it has heard nothing of
     for 60 s.
 
@@ -296,6 +312,16 @@ class CheckpointsServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[ps_protocol.v1.checkpoints_pb2.FillReply, collections.abc.Awaitable[ps_protocol.v1.checkpoints_pb2.FillReply]]:
         """Reads for a moment; called until it is done."""
+
+    @abc.abstractmethod
+    def Supply(
+        self,
+        request: ps_protocol.v1.checkpoints_pb2.SupplyRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[ps_protocol.v1.checkpoints_pb2.SupplyReply, collections.abc.Awaitable[ps_protocol.v1.checkpoints_pb2.SupplyReply]]:
+        """In the place of what Fill reads, from a client that has the checkpoint where the tasks do not reach: some bytes of the
+        next variable that has a value.
+        """
 
     @abc.abstractmethod
     def Prepare(

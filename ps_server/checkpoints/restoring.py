@@ -23,8 +23,10 @@ from ps_protocol.checkpoints.store import (
     not_shared,
     parse_manifest,
 )
+from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.errors import AbortedError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ps_protocol.fault_points import fault_point
+from ps_protocol.operations import Array
 from ps_protocol.service_types import Placement
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.log.restore_mark import RestoreMark
@@ -40,7 +42,7 @@ class Restore:
     Args:
         core: The task.
         restore: Identity of the restore.
-        store: Where the checkpoint is.
+        store: Where the checkpoint is; None if the client supplies the values.
         path: Likewise.
         manifest_crc32: Of the manifest that the client has planned with.
 
@@ -52,7 +54,7 @@ class Restore:
         self,
         core: ParameterServer,
         restore: UUID,
-        store: CheckpointStore,
+        store: CheckpointStore | None,
         path: CheckpointPath,
         manifest_crc32: int,
     ):
@@ -67,8 +69,12 @@ class Restore:
         self._done_bytes = 0
         self._turns: Iterator[int] | None = None
         self._has_switched = False
-        self._manifest = _manifest(store, path, manifest_crc32, core.task)
+        self._supplied: Array | None = None  # the value that is being supplied
+        self._done_of_supplied = 0
         self._readers: list[RangeReader] = []
+        self._manifest = None if store is None else _manifest(store, path, manifest_crc32, core.task)
+        if self._manifest is None or store is None:
+            return
         with contextlib.ExitStack() as opened:
             for part in self._manifest.parts:
                 self._readers.append(check_part(store, path.name, part))
@@ -92,16 +98,52 @@ class Restore:
     def fill(self, timeout_s: float) -> Progress:
         """Reads for a moment."""
         with self._lock:
-            if self._turns is None:
-                self._turns = self._filled()
+            if self._manifest is None:
+                self._skip()
+            elif self._turns is None:
+                self._turns = self._filled(self._manifest)
             until_s = time.monotonic() + min(_TURN_S, timeout_s / 2)
-            for count in self._turns:
+            for count in self._turns or ():
                 self._done_bytes += count
                 if time.monotonic() >= until_s:
                     break
             is_done = len(self._images) == len(self._targets)
             total_bytes = sum([each.spec.size_bytes for each in self._targets if each.sources])
             return Progress(self._done_bytes, total_bytes, is_done)
+
+    def supply(self, index: int, offset: int, content: bytes) -> None:
+        """Takes some bytes of a value; see ``CheckpointService.supply``."""
+        with self._lock:
+            self._skip()
+            if index < len(self._images):
+                return  # the call was repeated
+            target = self._targets[index] if index == len(self._images) < len(self._targets) else None
+            if target is None or self._manifest is not None:
+                raise FailedPreconditionError(f"the value {index} is not the next one to be supplied; restore again")
+            if self._supplied is None:
+                self._supplied = np.empty(target.spec.shape, target.spec.dtype)
+            there = bytes_of(self._supplied)
+            if offset > self._done_of_supplied or offset + len(content) > len(there):
+                raise FailedPreconditionError(
+                    f"variable {target.spec}: the bytes from {offset} on are given, but those from "
+                    f"{self._done_of_supplied} on are missing; restore again",
+                    variable=target.spec.name,
+                )
+            there[offset : offset + len(content)] = content
+            self._done_bytes += max(0, offset + len(content) - self._done_of_supplied)
+            self._done_of_supplied = max(self._done_of_supplied, offset + len(content))
+            if self._done_of_supplied == len(there):
+                self._images.append(VariableImage(target.spec, self._supplied, target.version, target.declared))
+                self._supplied, self._done_of_supplied = None, 0
+
+    def _skip(self) -> None:
+        """Notes the next variables, as long as there is nothing to supply for them."""
+        while self._supplied is None and len(self._images) < len(self._targets):
+            target = self._targets[len(self._images)]
+            if target.sources and target.spec.size_bytes:
+                return
+            value = np.empty(target.spec.shape, target.spec.dtype) if target.sources else None
+            self._images.append(VariableImage(target.spec, value, target.version, target.declared))
 
     def prepare(self, expected: Sequence[str], lease_s: float, timeout_s: float) -> None:
         """Holds updates back, and makes sure that nothing was declared since the restore was planned."""
@@ -152,7 +194,7 @@ class Restore:
             self._core.state.parts.store.variables.memory.give_back(self._counted_bytes)
             self._counted_bytes = 0
 
-    def _filled(self) -> Iterator[int]:
+    def _filled(self, manifest: CheckpointManifest) -> Iterator[int]:
         """Reads one target after the other, and yields the bytes of each."""
         while len(self._images) < len(self._targets):
             target = self._targets[len(self._images)]
@@ -160,7 +202,7 @@ class Restore:
             if target.sources:
                 value = np.empty(target.spec.shape, target.spec.dtype)
                 for source in target.sources:
-                    part = self._manifest.parts[source.part]
+                    part = manifest.parts[source.part]
                     saved = part.variables[source.index]
                     where = f"{self._path}/{part.file}"
                     checked = CheckedValue(self._readers[source.part], saved, where)
@@ -171,8 +213,10 @@ class Restore:
         self._turns = None
 
     def _check_sources(self, target: Target) -> None:
+        if self._manifest is None:
+            return
+        parts = self._manifest.parts
         for source in target.sources:
-            parts = self._manifest.parts
             if source.part >= len(parts) or source.index >= len(parts[source.part].variables):
                 raise InvalidArgumentError(
                     f"variable {target.spec.name} is to be read from a place that the checkpoint does not have",

@@ -158,7 +158,8 @@ class TaskCheckpoints(CheckpointService):
     ) -> None:
         session = self._found(restore, Restore)
         if session is None:
-            session = Restore(self.core, restore, open_store(path.store), path, manifest_crc32)
+            store = open_store(path.store) if path.store else None
+            session = Restore(self.core, restore, store, path, manifest_crc32)
             try:
                 self._open(restore, session)
             except BaseException:
@@ -172,6 +173,18 @@ class TaskCheckpoints(CheckpointService):
         if progress.is_done:
             fault_point("restore.staged")
         return progress
+
+    @_call
+    def supply(
+        self,
+        restore: UUID,
+        index: int,
+        offset: int,
+        content: bytes,
+        *,
+        timeout_s: float,  # noqa: ARG002
+    ) -> None:
+        self._required(restore, Restore).supply(index, offset, content)
 
     @_call
     def prepare(self, restore: UUID, expected: Sequence[str], lease_s: float, *, timeout_s: float) -> None:

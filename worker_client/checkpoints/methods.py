@@ -69,14 +69,11 @@ class CheckpointMethods:
         number, kept = None if step is None else operator.index(step), operator.index(keep)
         if kept < 0 or (number or 0) < 0:
             raise InvalidArgumentError(f"step is {step} and keep is {keep}; neither can be less than 0")
-        if through not in ("ps", "client"):
-            raise InvalidArgumentError(f"through is {through!r}; it should be 'ps' or 'client'")
+        through_client = _is_client(through)
         folder = os.path.abspath(os.fspath(path))  # noqa: PTH100 - without following links
         saving = sheltered(importlib.import_module, _SAVING)
         saved: SavedCheckpoint = self._interruptible(
-            lambda tasks: saving.save(
-                tasks, folder, name, number, kept, show_progress, through_client=through == "client"
-            )
+            lambda tasks: saving.save(tasks, folder, name, number, kept, show_progress, through_client=through_client)
         )
         return saved
 
@@ -86,6 +83,7 @@ class CheckpointMethods:
         *,
         names: Mapping[str, str] | None = None,
         partial: bool = False,
+        through: Literal["ps", "client"] = "ps",
         show_progress: ShowProgress | None = None,
     ) -> RestoreReport:
         """Restores a checkpoint, on as many ps tasks as the cluster has, however its variables are partitioned.
@@ -100,6 +98,8 @@ class CheckpointMethods:
                 ``{"encoder/*": "old/encoder/*"}``; others stay as they are.
             partial: Whether variables of the cluster that the checkpoint does not have alike stay as they are, and
                 those that the cluster does not have are left out. Else either is an error.
+            through: Who reads: "ps" for each ps task what it needs; "client" for this process, which sends it to them,
+                where the ps tasks do not reach the checkpoint.
             show_progress: Called by another thread now and then, with the bytes read and those of all.
 
         Returns:
@@ -128,6 +128,7 @@ class CheckpointMethods:
                 names=names,
                 partial=partial,
                 show=show_progress,
+                through_client=_is_client(through),
             )
             deadline = Deadline(self.settings.connect_timeout_s)
             for handle in self._handles:
@@ -145,6 +146,12 @@ class CheckpointMethods:
         except BaseException:
             wanted[0] = False
             raise
+
+
+def _is_client(through: str) -> bool:
+    if through not in ("ps", "client"):
+        raise InvalidArgumentError(f"through is {through!r}; it should be 'ps' or 'client'")
+    return through == "client"
 
 
 def _makes_none(definition: VariableDefinition) -> NoReturn:

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from uuid import UUID, uuid4
 
+import numpy as np
+
+from ps_protocol.checkpoints.boxes import CheckedValue, fill
 from ps_protocol.checkpoints.manifest import CheckpointManifest
-from ps_protocol.checkpoints.service import MAX_TARGETS, SWITCH_HOLD_S, CheckpointPath, CheckpointService, ManifestPiece
-from ps_protocol.checkpoints.store import checksum, parse_manifest
+from ps_protocol.checkpoints.service import (
+    MAX_PIECE_BYTES,
+    MAX_TARGETS,
+    SWITCH_HOLD_S,
+    CheckpointPath,
+    CheckpointService,
+    ManifestPiece,
+)
+from ps_protocol.checkpoints.store import (
+    CheckpointStore,
+    check_part,
+    checksum,
+    locate,
+    parse_manifest,
+    store_errors,
+)
+from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from worker_client.checkpoints.calls import Tasks
 from worker_client.checkpoints.plan import ChoosePs, Held, RestorePlan, plan_restore
@@ -25,17 +44,29 @@ def restore(
     names: Mapping[str, str] | None,
     partial: bool,
     show: ShowProgress | None,
+    through_client: bool,
 ) -> RestoreReport:
     """Restores a checkpoint; arguments and errors are those of ``Client.restore``."""
     session = uuid4()
-    where, data = _read_manifest(tasks, path)
+    store: CheckpointStore | None = None
+    if through_client:
+        with store_errors("this client"):
+            store, name = locate(path)
+            where, data = CheckpointPath(store.path, name), store.manifest_bytes(name)
+    else:
+        where, data = _read_manifest(tasks, path)
     manifest = parse_manifest(data, str(where))
     held = _held(tasks)
     num_ps = len(tasks.handles)
     flat = [each for of_task in held for each in of_task]
     plan = plan_restore(manifest, flat, num_ps, choose_ps, names=names, partial=partial)
     try:
-        _stage(tasks, session, where, checksum(data), plan)
+        if store is None:
+            _stage(tasks, session, where, checksum(data), plan)
+        else:
+            _stage(tasks, session, CheckpointPath("", str(where)), 0, plan)
+            with store_errors("this client"):
+                _supply(tasks, session, store, where, manifest, plan)
         tasks.work("to read a checkpoint", lambda service, t: service.fill(session, timeout_s=t), show)
         tasks.each(
             "to prepare a restore",
@@ -91,6 +122,49 @@ def _stage(tasks: Tasks, session: UUID, where: CheckpointPath, crc: int, plan: R
                     session, where, crc, some, placed, timeout_s=t
                 ),
             )
+
+
+def _supply(
+    tasks: Tasks,
+    session: UUID,
+    store: CheckpointStore,
+    where: CheckpointPath,
+    manifest: CheckpointManifest,
+    plan: RestorePlan,
+) -> None:
+    """Reads what each task is to have and sends it; one variable for each task is in memory."""
+    with contextlib.ExitStack() as opened:
+        readers = []
+        for part in manifest.parts:
+            readers.append(check_part(store, where.name, part))
+            opened.callback(readers[-1].close)
+
+        def supply(ps_task: int) -> None:
+            for index, target in enumerate(plan.targets[ps_task]):
+                if not target.sources or not target.spec.size_bytes:
+                    continue
+                value = np.empty(target.spec.shape, target.spec.dtype)
+                for source in target.sources:
+                    part = manifest.parts[source.part]
+                    saved = part.variables[source.index]
+                    checked = CheckedValue(readers[source.part], saved, f"{where}/{part.file}")
+                    fill(value, target.spec, saved.spec, checked.read_into)
+                content = bytes_of(value)
+                for start in range(0, len(content), MAX_PIECE_BYTES):
+                    piece = bytes(content[start : start + MAX_PIECE_BYTES])
+
+                    def send(
+                        service: CheckpointService,
+                        t: float,
+                        index: int = index,
+                        start: int = start,
+                        piece: bytes = piece,
+                    ) -> None:
+                        service.supply(session, index, start, piece, timeout_s=t)
+
+                    tasks.call(ps_task, "to take values", send)
+
+        tasks.side_by_side(supply)
 
 
 def _switch(tasks: Tasks, session: UUID, where: CheckpointPath, plan: RestorePlan) -> None:

@@ -90,6 +90,10 @@ class GrpcCheckpoints(CheckpointService):
     def fill(self, restore: UUID, *, timeout_s: float) -> Progress:
         return _progress(self._call(self._stub().Fill, messages.FillRequest(restore=restore.bytes), timeout_s).progress)
 
+    def supply(self, restore: UUID, index: int, offset: int, content: bytes, *, timeout_s: float) -> None:
+        request = messages.SupplyRequest(restore=restore.bytes, index=index, offset=offset, content=content)
+        self._call(self._stub().Supply, request, timeout_s)
+
     def prepare(self, restore: UUID, expected: Sequence[str], lease_s: float, *, timeout_s: float) -> None:
         request = messages.PrepareRequest(restore=restore.bytes, expected=expected, lease_s=lease_s)
         self._call(self._stub().Prepare, request, timeout_s)

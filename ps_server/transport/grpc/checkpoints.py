@@ -98,6 +98,12 @@ class CheckpointsServicer(checkpoints_pb2_grpc.CheckpointsServicer):
         return messages.FillReply(progress=_progress(progress))
 
     @unary
+    def Supply(self, request: messages.SupplyRequest, timeout_s: float) -> messages.SupplyReply:
+        restore = spec_codec.decode_uuid(request.restore, "restore")
+        self._service.supply(restore, request.index, request.offset, request.content, timeout_s=timeout_s)
+        return messages.SupplyReply()
+
+    @unary
     def Prepare(self, request: messages.PrepareRequest, timeout_s: float) -> messages.PrepareReply:
         self._service.prepare(
             spec_codec.decode_uuid(request.restore, "restore"),

@@ -193,6 +193,40 @@ def test_a_client_writes_what_the_tasks_send_it(
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["y"]
 
 
+@pytest.mark.parametrize("num_ps", [1, 3])
+def test_a_client_sends_what_the_tasks_do_not_reach(
+    tmp_path: Path, cluster: SmallCluster, num_ps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker_client.checkpoints.restoring.MAX_PIECE_BYTES", 100)
+    client = cluster.client()
+    model = Model(client)
+    with client.as_default():
+        ss.get_variable("empty", [0, 4])
+    model.train(0, 2)
+    client.save(tmp_path, name="x")
+    model.train(2, 3)
+    expected = model.values()
+    with SmallCluster(num_ps) as other:
+        client = other.client()
+        with monkeypatch.context() as unreachable:
+            unreachable.setattr("ps_server.checkpoints.service.open_store", None)
+            report = client.restore(tmp_path, through="client")
+        assert "layer/whole/Adam/v" in report.names("restored")
+        assert client.variable("empty").read_value().shape == (0, 4)
+        model = Model(client)
+        model.train(2, 3)
+        assert_equal(model.values(), expected)
+        part = tmp_path / "x" / PART
+        _flip(part, part.stat().st_size - 1)
+        with pytest.raises(FailedPreconditionError, match="checksum of the bytes"):
+            client.restore(tmp_path, through="client")
+        assert_equal(model.values(), expected)
+        with pytest.raises(InvalidArgumentError, match="should be 'ps' or 'client'"):
+            client.restore(tmp_path, through="chief")  # type: ignore[arg-type]
+        with pytest.raises(NotFoundError):
+            client.restore(tmp_path / "none", through="client")
+
+
 def test_a_task_that_fails_leaves_nothing_at_the_client(tmp_path: Path, cluster: SmallCluster) -> None:
     client = cluster.client()
     Model(client)
