@@ -17,8 +17,9 @@ from worker_client.client import connect
 @click.argument("path", metavar="CHECKPOINT", type=click.Path(path_type=Path))
 @cluster_option
 @click.option("--partial", is_flag=True, help="Leave variables as they are that the checkpoint does not have alike.")
+@click.option("--through-client", is_flag=True, help="Read it here: the ps tasks do not reach it.")
 @timeout_option(60.0)
-def command(path: Path, cluster: str | None, partial: bool, timeout_s: float) -> None:
+def command(path: Path, cluster: str | None, partial: bool, through_client: bool, timeout_s: float) -> None:
     """Restores a checkpoint, or the newest of a folder, over a running cluster; its workers have to connect again."""
     with one_line_errors():
         spec = cluster_spec(cluster, timeout_s)
@@ -28,7 +29,9 @@ def command(path: Path, cluster: str | None, partial: bool, timeout_s: float) ->
             ) as client,
             progress_bar("restoring") as show,
         ):
-            report = client.restore(path, partial=partial, show_progress=show)
+            report = client.restore(
+                path, partial=partial, through="client" if through_client else "ps", show_progress=show
+            )
     for line in str(report).splitlines():
         click.echo(printable(line))
     click.echo(printable(f"restored {report.path}: {report.size_bytes} bytes"))

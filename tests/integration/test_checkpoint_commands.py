@@ -37,6 +37,10 @@ def test_a_checkpoint_is_saved_shown_verified_and_restored(tmp_path: Path) -> No
         assert done.stdout.splitlines()[:2] == ["restored   v0", "restored   v1"]
         with ss.connect(cluster.cluster_spec) as client:
             assert [client.variable(f"v{index}").read_value().tolist() for index in range(2)] == [[1.0] * 3] * 2
+        done = shardscope("save", str(tmp_path / "here"), "--name", "x", "--through-client", "--cluster", spec)
+        assert done.returncode == 0, done.stderr
+        done = shardscope("restore", str(tmp_path / "here"), "--through-client", "--cluster", spec)
+        assert done.returncode == 0, done.stderr
         done = shardscope("save", str(folder), "--step", "7", "--cluster", spec)
         assert done.returncode == 1
         assert "there is a checkpoint step-000000007" in done.stderr
