@@ -37,6 +37,10 @@ class Tasks:
         """As "ps:0"."""
         return [str(handle.task) for handle in self.handles]
 
+    def go_through(self) -> None:
+        """From here on an interrupt ends the wait of the caller, not what is under way."""
+        self._is_wanted = lambda: True
+
     def call(self, index: int, what: str, call: Call[_T], size_bytes: int = 0) -> _T:
         """Calls one task, with retries, which may move so many bytes for it; an error names it."""
         if not self._is_wanted():

@@ -170,6 +170,7 @@ def _supply(
 def _switch(tasks: Tasks, session: UUID, where: CheckpointPath, plan: RestorePlan) -> None:
     """Has all tasks switch. From the first one on there is no way back, but another restore."""
     # A task with a journal or a backup brings all of it there first.
+    tasks.go_through()
     sizes = [sum([each.spec.size_bytes for each in targets]) for targets in plan.targets]
     try:
         tasks.each("to switch to a checkpoint", lambda _, service, t: service.switch(session, timeout_s=t), sizes)

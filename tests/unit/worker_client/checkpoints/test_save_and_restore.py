@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ from ps_protocol.files.spec_json import encode_checked
 from ps_server.checkpoints.saving import Save
 from ps_server.checkpoints.service import TaskCheckpoints
 from ps_server.core.parameter_server import ParameterServer
+from tests.conftest import Eventually
 from tests.unit.worker_client.checkpoints.small_clusters import IMPATIENT, Model, SmallCluster, assert_equal
 
 TIMEOUT_S = 30.0
@@ -382,6 +384,68 @@ def test_a_task_that_cannot_write_is_named_and_nothing_is_left(
     assert_equal(model.values(), expected)
     model.train(2, 1)
     client.save(tmp_path, name="bad")
+
+
+@pytest.mark.parametrize("does", ["save", "restore"])
+def test_an_interrupt_ends_it_and_nothing_is_left(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch, eventually: Eventually, does: str
+) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(0, 1)
+    client.save(tmp_path, name="x")
+    model.train(1, 1)
+    expected = model.values()
+    service = client._handles[0].service.checkpoints
+    step = {"save": "write", "restore": "fill"}[does]
+    original, told = getattr(service, step), threading.Event()
+
+    def interrupt_first(*args: Any, **kwargs: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)  # Python runs the handler on the main thread
+        assert told.wait(TIMEOUT_S)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(service, step, interrupt_first, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        client.save(tmp_path, name="y") if does == "save" else client.restore(tmp_path / "x")
+    monkeypatch.undo()
+    told.set()
+    eventually(lambda: [path.name for path in tmp_path.iterdir()] == ["x"], message="what was begun is dropped")
+    assert_equal(model.values(), expected)
+    model.train(2, 1)
+    client.save(tmp_path, name="z")  # waits until the other one has ended
+    client.restore(tmp_path / "z")
+
+
+def test_an_interrupt_does_not_end_a_switch_that_has_begun(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(0, 1)
+    client.save(tmp_path, name="x")
+    at_save = model.values()
+    model.train(1, 1)
+    service = client._handles[0].service.checkpoints
+    switch, told = service.switch, threading.Event()
+
+    def interrupt_first(*args: Any, **kwargs: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        assert told.wait(TIMEOUT_S)
+        return switch(*args, **kwargs)
+
+    monkeypatch.setattr(service, "switch", interrupt_first, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        client.restore(tmp_path / "x")
+    told.set()
+
+    def is_complete() -> bool:
+        marks = [task.state.parts.restored for task in cluster.tasks]
+        return not [mark for mark in marks if mark is None or not mark.is_complete]
+
+    eventually(is_complete, message="all tasks have switched, and know it")
+    other = cluster.client(1)
+    assert_equal([other.variable(name).read_value() for name in ("layer/whole", "layer/divided", "steps")], at_save)
 
 
 def test_no_permission(tmp_path: Path, cluster: SmallCluster) -> None:
