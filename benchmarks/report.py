@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import (
+    checkpoints,
     clients,
     connections,
     cpu,
@@ -32,6 +33,7 @@ _TABLES: Mapping[str, Callable[[Record], list[Table]]] = {
     **{
         each.BENCHMARK: each.tables
         for each in (
+            checkpoints,
             clients,
             connections,
             cpu,

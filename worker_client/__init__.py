@@ -17,7 +17,15 @@ from ps_protocol.cluster_spec import ClusterSpec, TfConfig
 from ps_protocol.task_id import TaskId
 from worker_client import initializers
 from worker_client.client import Client, connect
-from worker_client.default_client import assign_add_all, assign_all, get_default_client, mirror, read_all
+from worker_client.default_client import (
+    assign_add_all,
+    assign_all,
+    get_default_client,
+    mirror,
+    read_all,
+    restore,
+    save,
+)
 from worker_client.deferred.sparse_tensor import SparseTensor
 from worker_client.embeddings.lookup import embedding_lookup, embedding_lookup_sparse
 from worker_client.graph.blocks import colocate_with, device, name_scope
@@ -74,7 +82,7 @@ from worker_client.variables.partitioners import (
 )
 from worker_client.variables.variable import Variable
 
-if TYPE_CHECKING:  # the optimizers, and what reads files, are imported when they are asked for
+if TYPE_CHECKING:  # optimizers, and what looks at files, are imported when they are asked for
     from worker_client import checkpoint, train
 else:
 
@@ -147,6 +155,8 @@ __all__ = [
     "replica_device_setter",
     "report_uninitialized_variables",
     "reset_default_graph",
+    "restore",
+    "save",
     "train",
     "trainable_variables",
     "truncated_normal_initializer",

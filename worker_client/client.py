@@ -34,6 +34,7 @@ from ps_protocol.interrupts import is_interrupt, raise_interrupt, sheltered, she
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.settings import read
 from ps_protocol.task_id import TaskId
+from worker_client.checkpoints.methods import CheckpointMethods
 from worker_client.connection.address_lookup import AddressLookup
 from worker_client.connection.backup_reads import BackupReads
 from worker_client.connection.cluster_check import connect_all
@@ -195,6 +196,7 @@ def connect(
 
 class Client(
     ManyVariables,
+    CheckpointMethods,
     NotCopied,
     bound_to="this process",
     instead="pass on its cluster_spec, and connect in the other process",

@@ -6,11 +6,13 @@ opened last and is still open, so that threads started by a program with one con
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Literal, overload
+from typing import Any, Literal, SupportsIndex, overload
 
 from ps_protocol.operations import Array
+from worker_client.checkpoints.report import RestoreReport, SavedCheckpoint, ShowProgress
 from worker_client.client import Client
 from worker_client.graph.defaults import STACK, find_newest_client, not_connected
 from worker_client.values.wire_names import WireDTypeName
@@ -84,3 +86,32 @@ def assign_all(pairs: Pairs, *, wire_dtype: WireDTypeName | None = None) -> None
 def mirror(variables: Iterable[NamedOrVariable] | Mapping[Any, NamedOrVariable]) -> Mirror:
     """``Client.mirror`` of the default connection."""
     return get_default_client().mirror(variables)
+
+
+def save(
+    path: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    step: SupportsIndex | None = None,
+    keep: SupportsIndex = 0,
+    through: Literal["ps", "client"] = "ps",
+    show_progress: ShowProgress | None = None,
+) -> SavedCheckpoint:
+    """``Client.save`` of the default connection."""
+    return get_default_client().save(
+        path, name=name, step=step, keep=keep, through=through, show_progress=show_progress
+    )
+
+
+def restore(
+    path: str | os.PathLike[str],
+    *,
+    names: Mapping[str, str] | None = None,
+    partial: bool = False,
+    through: Literal["ps", "client"] = "ps",
+    show_progress: ShowProgress | None = None,
+) -> RestoreReport:
+    """``Client.restore`` of the default connection."""
+    return get_default_client().restore(
+        path, names=names, partial=partial, through=through, show_progress=show_progress
+    )

@@ -24,23 +24,26 @@ _sym_db = _symbol_database.Default()
 
 from ps_protocol.v1 import batch_pb2 as ps__protocol_dot_v1_dot_batch__pb2
 from ps_protocol.v1 import directory_pb2 as ps__protocol_dot_v1_dot_directory__pb2
+from ps_protocol.v1 import snapshot_pb2 as ps__protocol_dot_v1_dot_snapshot__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cps_protocol/v1/records.proto\x12\x0eps_protocol.v1\x1a\x1aps_protocol/v1/batch.proto\x1a\x1eps_protocol/v1/directory.proto\"\xaf\x02\n\x06Record\x12\x10\n\x08position\x18\x01 \x01(\x04\x12-\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1c.ps_protocol.v1.AppliedBatchH\x00\x12-\n\x08\x64\x65\x63lared\x18\x03 \x01(\x0b\x32\x19.ps_protocol.v1.OperationH\x00\x12(\n\x06placed\x18\x04 \x01(\x0b\x32\x16.ps_protocol.v1.PlacedH\x00\x12\x35\n\rclient_joined\x18\x05 \x01(\x0b\x32\x1c.ps_protocol.v1.ClientJoinedH\x00\x12\x31\n\x0b\x63lient_left\x18\x06 \x01(\x0b\x32\x1a.ps_protocol.v1.ClientLeftH\x00\x12\x19\n\x11required_features\x18\x07 \x03(\tB\x06\n\x04kind\"\xa8\x01\n\x0c\x41ppliedBatch\x12\x1a\n\x12\x63lient_incarnation\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12-\n\noperations\x18\x03 \x03(\x0b\x32\x19.ps_protocol.v1.Operation\x12)\n\x05reply\x18\x04 \x01(\x0b\x32\x1a.ps_protocol.v1.BatchReply\x12\x10\n\x08\x63hecksum\x18\x05 \x01(\x07\"7\n\x06Placed\x12-\n\nplacements\x18\x01 \x03(\x0b\x32\x19.ps_protocol.v1.Placement\"8\n\x0c\x43lientJoined\x12\x1a\n\x12\x63lient_incarnation\x18\x01 \x01(\x0c\x12\x0c\n\x04task\x18\x02 \x01(\t\"8\n\nClientLeft\x12\x1a\n\x12\x63lient_incarnation\x18\x01 \x01(\x0c\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cps_protocol/v1/records.proto\x12\x0eps_protocol.v1\x1a\x1aps_protocol/v1/batch.proto\x1a\x1eps_protocol/v1/directory.proto\x1a\x1dps_protocol/v1/snapshot.proto\"\x8a\x03\n\x06Record\x12\x10\n\x08position\x18\x01 \x01(\x04\x12-\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1c.ps_protocol.v1.AppliedBatchH\x00\x12-\n\x08\x64\x65\x63lared\x18\x03 \x01(\x0b\x32\x19.ps_protocol.v1.OperationH\x00\x12(\n\x06placed\x18\x04 \x01(\x0b\x32\x16.ps_protocol.v1.PlacedH\x00\x12\x35\n\rclient_joined\x18\x05 \x01(\x0b\x32\x1c.ps_protocol.v1.ClientJoinedH\x00\x12\x31\n\x0b\x63lient_left\x18\x06 \x01(\x0b\x32\x1a.ps_protocol.v1.ClientLeftH\x00\x12(\n\x06staged\x18\x08 \x01(\x0b\x32\x16.ps_protocol.v1.StagedH\x00\x12/\n\x08restored\x18\t \x01(\x0b\x32\x1b.ps_protocol.v1.RestoreMarkH\x00\x12\x19\n\x11required_features\x18\x07 \x03(\tB\x06\n\x04kind\"\xa8\x01\n\x0c\x41ppliedBatch\x12\x1a\n\x12\x63lient_incarnation\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12-\n\noperations\x18\x03 \x03(\x0b\x32\x19.ps_protocol.v1.Operation\x12)\n\x05reply\x18\x04 \x01(\x0b\x32\x1a.ps_protocol.v1.BatchReply\x12\x10\n\x08\x63hecksum\x18\x05 \x01(\x07\"7\n\x06Placed\x12-\n\nplacements\x18\x01 \x03(\x0b\x32\x19.ps_protocol.v1.Placement\"8\n\x0c\x43lientJoined\x12\x1a\n\x12\x63lient_incarnation\x18\x01 \x01(\x0c\x12\x0c\n\x04task\x18\x02 \x01(\t\"8\n\nClientLeft\x12\x1a\n\x12\x63lient_incarnation\x18\x01 \x01(\x0c\x12\x0e\n\x06reason\x18\x02 \x01(\t\"J\n\x06Staged\x12\x0f\n\x07restore\x18\x01 \x01(\x0c\x12/\n\x08variable\x18\x02 \x01(\x0b\x32\x1d.ps_protocol.v1.ImageVariableb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ps_protocol.v1.records_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RECORD']._serialized_start=109
-  _globals['_RECORD']._serialized_end=412
-  _globals['_APPLIEDBATCH']._serialized_start=415
-  _globals['_APPLIEDBATCH']._serialized_end=583
-  _globals['_PLACED']._serialized_start=585
-  _globals['_PLACED']._serialized_end=640
-  _globals['_CLIENTJOINED']._serialized_start=642
-  _globals['_CLIENTJOINED']._serialized_end=698
-  _globals['_CLIENTLEFT']._serialized_start=700
-  _globals['_CLIENTLEFT']._serialized_end=756
+  _globals['_RECORD']._serialized_start=140
+  _globals['_RECORD']._serialized_end=534
+  _globals['_APPLIEDBATCH']._serialized_start=537
+  _globals['_APPLIEDBATCH']._serialized_end=705
+  _globals['_PLACED']._serialized_start=707
+  _globals['_PLACED']._serialized_end=762
+  _globals['_CLIENTJOINED']._serialized_start=764
+  _globals['_CLIENTJOINED']._serialized_end=820
+  _globals['_CLIENTLEFT']._serialized_start=822
+  _globals['_CLIENTLEFT']._serialized_end=878
+  _globals['_STAGED']._serialized_start=880
+  _globals['_STAGED']._serialized_end=954
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ import google.protobuf.internal.containers
 import google.protobuf.message
 import ps_protocol.v1.batch_pb2
 import ps_protocol.v1.directory_pb2
+import ps_protocol.v1.snapshot_pb2
 import typing
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
@@ -29,6 +30,8 @@ class Record(google.protobuf.message.Message):
     PLACED_FIELD_NUMBER: builtins.int
     CLIENT_JOINED_FIELD_NUMBER: builtins.int
     CLIENT_LEFT_FIELD_NUMBER: builtins.int
+    STAGED_FIELD_NUMBER: builtins.int
+    RESTORED_FIELD_NUMBER: builtins.int
     REQUIRED_FEATURES_FIELD_NUMBER: builtins.int
     position: builtins.int
     """Place in the order of effects, from 1, without gaps."""
@@ -45,6 +48,10 @@ class Record(google.protobuf.message.Message):
     @property
     def client_left(self) -> global___ClientLeft: ...
     @property
+    def staged(self) -> global___Staged: ...
+    @property
+    def restored(self) -> ps_protocol.v1.snapshot_pb2.RestoreMark: ...
+    @property
     def required_features(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """As in BatchRequest: a record with one that is not known is not carried out."""
 
@@ -57,11 +64,13 @@ class Record(google.protobuf.message.Message):
         placed: global___Placed | None = ...,
         client_joined: global___ClientJoined | None = ...,
         client_left: global___ClientLeft | None = ...,
+        staged: global___Staged | None = ...,
+        restored: ps_protocol.v1.snapshot_pb2.RestoreMark | None = ...,
         required_features: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["batch", b"batch", "client_joined", b"client_joined", "client_left", b"client_left", "declared", b"declared", "kind", b"kind", "placed", b"placed"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batch", b"batch", "client_joined", b"client_joined", "client_left", b"client_left", "declared", b"declared", "kind", b"kind", "placed", b"placed", "position", b"position", "required_features", b"required_features"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["batch", "declared", "placed", "client_joined", "client_left"] | None: ...
+    def HasField(self, field_name: typing.Literal["batch", b"batch", "client_joined", b"client_joined", "client_left", b"client_left", "declared", b"declared", "kind", b"kind", "placed", b"placed", "restored", b"restored", "staged", b"staged"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["batch", b"batch", "client_joined", b"client_joined", "client_left", b"client_left", "declared", b"declared", "kind", b"kind", "placed", b"placed", "position", b"position", "required_features", b"required_features", "restored", b"restored", "staged", b"staged"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["batch", "declared", "placed", "client_joined", "client_left", "staged", "restored"] | None: ...
 
 global___Record = Record
 
@@ -155,3 +164,27 @@ class ClientLeft(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["client_incarnation", b"client_incarnation", "reason", b"reason"]) -> None: ...
 
 global___ClientLeft = ClientLeft
+
+@typing.final
+class Staged(google.protobuf.message.Message):
+    """A variable as a restore of a checkpoint will make it. It takes effect with the RestoreMark of the same restore, if
+    that follows with no other kind of record between; else it has none.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESTORE_FIELD_NUMBER: builtins.int
+    VARIABLE_FIELD_NUMBER: builtins.int
+    restore: builtins.bytes
+    @property
+    def variable(self) -> ps_protocol.v1.snapshot_pb2.ImageVariable: ...
+    def __init__(
+        self,
+        *,
+        restore: builtins.bytes = ...,
+        variable: ps_protocol.v1.snapshot_pb2.ImageVariable | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["variable", b"variable"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["restore", b"restore", "variable", b"variable"]) -> None: ...
+
+global___Staged = Staged

@@ -24,37 +24,33 @@ _sym_db = _symbol_database.Default()
 
 from ps_protocol.v1 import records_pb2 as ps__protocol_dot_v1_dot_records__pb2
 from ps_protocol.v1 import snapshot_pb2 as ps__protocol_dot_v1_dot_snapshot__pb2
-from ps_protocol.v1 import tensor_pb2 as ps__protocol_dot_v1_dot_tensor__pb2
-from ps_protocol.v1 import variable_pb2 as ps__protocol_dot_v1_dot_variable__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ps_protocol/v1/replication.proto\x12\x0eps_protocol.v1\x1a\x1cps_protocol/v1/records.proto\x1a\x1dps_protocol/v1/snapshot.proto\x1a\x1bps_protocol/v1/tensor.proto\x1a\x1dps_protocol/v1/variable.proto\"\x1e\n\x0e\x43onnectRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"U\n\x0c\x43onnectReply\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\x0f\n\x07visitor\x18\x02 \x01(\x0c\x12\x0e\n\x06ticket\x18\x03 \x01(\x0c\x12\x16\n\x0enewest_version\x18\x04 \x01(\r\"\xe4\x01\n\x0b\x46ollowFrame\x12.\n\nattachment\x18\x01 \x01(\x0b\x32\x1a.ps_protocol.v1.Attachment\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12&\n\x06record\x18\x03 \x01(\x0b\x32\x16.ps_protocol.v1.Record\x12(\n\x05image\x18\x04 \x01(\x0b\x32\x19.ps_protocol.v1.ImagePart\x12\r\n\x05token\x18\x05 \x01(\x04\x12\x12\n\ndata_bytes\x18\x06 \x01(\x04\x12\x13\n\x0binline_data\x18\x07 \x01(\x0c\x12\r\n\x05heard\x18\x08 \x01(\x04\"U\n\nAttachment\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07process\x18\x02 \x01(\x0c\x12\x19\n\x11store_incarnation\x18\x03 \x01(\x0c\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\"\xca\x01\n\tImagePart\x12)\n\x04head\x18\x01 \x01(\x0b\x32\x19.ps_protocol.v1.ImageHeadH\x00\x12\x31\n\x08variable\x18\x02 \x01(\x0b\x32\x1d.ps_protocol.v1.ImageVariableH\x00\x12.\n\x05\x65ntry\x18\x03 \x01(\x0b\x32\x1d.ps_protocol.v1.SnapshotEntryH\x00\x12\'\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x18.ps_protocol.v1.ImageEndH\x00\x42\x06\n\x04kind\"\x1d\n\tImageHead\x12\x10\n\x08position\x18\x01 \x01(\x04\"\xa9\x01\n\rImageVariable\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12+\n\x05value\x18\x03 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12.\n\x08\x64\x65\x63lared\x18\x04 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\"\n\n\x08ImageEnd\"\x81\x01\n\x0c\x46ollowAnswer\x12*\n\x08\x61ttached\x18\x01 \x01(\x0b\x32\x18.ps_protocol.v1.Attached\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\r\n\x05token\x18\x03 \x01(\x04\x12\x0f\n\x07leaving\x18\x04 \x01(\x08\x12\x13\n\x0bwants_place\x18\x05 \x01(\x08\"0\n\x08\x41ttached\x12\x0f\n\x07process\x18\x01 \x01(\x0c\x12\x13\n\x0bneeds_image\x18\x02 \x01(\x08\x32\x9f\x01\n\x0bReplication\x12G\n\x07\x43onnect\x12\x1e.ps_protocol.v1.ConnectRequest\x1a\x1c.ps_protocol.v1.ConnectReply\x12G\n\x06\x46ollow\x12\x1b.ps_protocol.v1.FollowFrame\x1a\x1c.ps_protocol.v1.FollowAnswer(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ps_protocol/v1/replication.proto\x12\x0eps_protocol.v1\x1a\x1cps_protocol/v1/records.proto\x1a\x1dps_protocol/v1/snapshot.proto\"\x1e\n\x0e\x43onnectRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"U\n\x0c\x43onnectReply\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\x0f\n\x07visitor\x18\x02 \x01(\x0c\x12\x0e\n\x06ticket\x18\x03 \x01(\x0c\x12\x16\n\x0enewest_version\x18\x04 \x01(\r\"\xe4\x01\n\x0b\x46ollowFrame\x12.\n\nattachment\x18\x01 \x01(\x0b\x32\x1a.ps_protocol.v1.Attachment\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12&\n\x06record\x18\x03 \x01(\x0b\x32\x16.ps_protocol.v1.Record\x12(\n\x05image\x18\x04 \x01(\x0b\x32\x19.ps_protocol.v1.ImagePart\x12\r\n\x05token\x18\x05 \x01(\x04\x12\x12\n\ndata_bytes\x18\x06 \x01(\x04\x12\x13\n\x0binline_data\x18\x07 \x01(\x0c\x12\r\n\x05heard\x18\x08 \x01(\x04\"U\n\nAttachment\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07process\x18\x02 \x01(\x0c\x12\x19\n\x11store_incarnation\x18\x03 \x01(\x0c\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\"\xca\x01\n\tImagePart\x12)\n\x04head\x18\x01 \x01(\x0b\x32\x19.ps_protocol.v1.ImageHeadH\x00\x12\x31\n\x08variable\x18\x02 \x01(\x0b\x32\x1d.ps_protocol.v1.ImageVariableH\x00\x12.\n\x05\x65ntry\x18\x03 \x01(\x0b\x32\x1d.ps_protocol.v1.SnapshotEntryH\x00\x12\'\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x18.ps_protocol.v1.ImageEndH\x00\x42\x06\n\x04kind\"\x1d\n\tImageHead\x12\x10\n\x08position\x18\x01 \x01(\x04\"\n\n\x08ImageEnd\"\x81\x01\n\x0c\x46ollowAnswer\x12*\n\x08\x61ttached\x18\x01 \x01(\x0b\x32\x18.ps_protocol.v1.Attached\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\r\n\x05token\x18\x03 \x01(\x04\x12\x0f\n\x07leaving\x18\x04 \x01(\x08\x12\x13\n\x0bwants_place\x18\x05 \x01(\x08\"0\n\x08\x41ttached\x12\x0f\n\x07process\x18\x01 \x01(\x0c\x12\x13\n\x0bneeds_image\x18\x02 \x01(\x08\x32\x9f\x01\n\x0bReplication\x12G\n\x07\x43onnect\x12\x1e.ps_protocol.v1.ConnectRequest\x1a\x1c.ps_protocol.v1.ConnectReply\x12G\n\x06\x46ollow\x12\x1b.ps_protocol.v1.FollowFrame\x1a\x1c.ps_protocol.v1.FollowAnswer(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ps_protocol.v1.replication_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONNECTREQUEST']._serialized_start=173
-  _globals['_CONNECTREQUEST']._serialized_end=203
-  _globals['_CONNECTREPLY']._serialized_start=205
-  _globals['_CONNECTREPLY']._serialized_end=290
-  _globals['_FOLLOWFRAME']._serialized_start=293
-  _globals['_FOLLOWFRAME']._serialized_end=521
-  _globals['_ATTACHMENT']._serialized_start=523
-  _globals['_ATTACHMENT']._serialized_end=608
-  _globals['_IMAGEPART']._serialized_start=611
-  _globals['_IMAGEPART']._serialized_end=813
-  _globals['_IMAGEHEAD']._serialized_start=815
-  _globals['_IMAGEHEAD']._serialized_end=844
-  _globals['_IMAGEVARIABLE']._serialized_start=847
-  _globals['_IMAGEVARIABLE']._serialized_end=1016
-  _globals['_IMAGEEND']._serialized_start=1018
-  _globals['_IMAGEEND']._serialized_end=1028
-  _globals['_FOLLOWANSWER']._serialized_start=1031
-  _globals['_FOLLOWANSWER']._serialized_end=1160
-  _globals['_ATTACHED']._serialized_start=1162
-  _globals['_ATTACHED']._serialized_end=1210
-  _globals['_REPLICATION']._serialized_start=1213
-  _globals['_REPLICATION']._serialized_end=1372
+  _globals['_CONNECTREQUEST']._serialized_start=113
+  _globals['_CONNECTREQUEST']._serialized_end=143
+  _globals['_CONNECTREPLY']._serialized_start=145
+  _globals['_CONNECTREPLY']._serialized_end=230
+  _globals['_FOLLOWFRAME']._serialized_start=233
+  _globals['_FOLLOWFRAME']._serialized_end=461
+  _globals['_ATTACHMENT']._serialized_start=463
+  _globals['_ATTACHMENT']._serialized_end=548
+  _globals['_IMAGEPART']._serialized_start=551
+  _globals['_IMAGEPART']._serialized_end=753
+  _globals['_IMAGEHEAD']._serialized_start=755
+  _globals['_IMAGEHEAD']._serialized_end=784
+  _globals['_IMAGEEND']._serialized_start=786
+  _globals['_IMAGEEND']._serialized_end=796
+  _globals['_FOLLOWANSWER']._serialized_start=799
+  _globals['_FOLLOWANSWER']._serialized_end=928
+  _globals['_ATTACHED']._serialized_start=930
+  _globals['_ATTACHED']._serialized_end=978
+  _globals['_REPLICATION']._serialized_start=981
+  _globals['_REPLICATION']._serialized_end=1140
 # @@protoc_insertion_point(module_scope)

@@ -8,8 +8,6 @@ import google.protobuf.descriptor
 import google.protobuf.message
 import ps_protocol.v1.records_pb2
 import ps_protocol.v1.snapshot_pb2
-import ps_protocol.v1.tensor_pb2
-import ps_protocol.v1.variable_pb2
 import typing
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
@@ -144,7 +142,7 @@ class ImagePart(google.protobuf.message.Message):
     @property
     def head(self) -> global___ImageHead: ...
     @property
-    def variable(self) -> global___ImageVariable: ...
+    def variable(self) -> ps_protocol.v1.snapshot_pb2.ImageVariable: ...
     @property
     def entry(self) -> ps_protocol.v1.snapshot_pb2.SnapshotEntry: ...
     @property
@@ -153,7 +151,7 @@ class ImagePart(google.protobuf.message.Message):
         self,
         *,
         head: global___ImageHead | None = ...,
-        variable: global___ImageVariable | None = ...,
+        variable: ps_protocol.v1.snapshot_pb2.ImageVariable | None = ...,
         entry: ps_protocol.v1.snapshot_pb2.SnapshotEntry | None = ...,
         end: global___ImageEnd | None = ...,
     ) -> None: ...
@@ -177,38 +175,6 @@ class ImageHead(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["position", b"position"]) -> None: ...
 
 global___ImageHead = ImageHead
-
-@typing.final
-class ImageVariable(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    SPEC_FIELD_NUMBER: builtins.int
-    VERSION_FIELD_NUMBER: builtins.int
-    VALUE_FIELD_NUMBER: builtins.int
-    DECLARED_FIELD_NUMBER: builtins.int
-    version: builtins.int
-    @property
-    def spec(self) -> ps_protocol.v1.variable_pb2.VariableSpec: ...
-    @property
-    def value(self) -> ps_protocol.v1.tensor_pb2.TensorHeader:
-        """Absent if it has not been initialised."""
-
-    @property
-    def declared(self) -> ps_protocol.v1.variable_pb2.VariableSpec:
-        """What was declared, if the value has been replaced by one of another layout."""
-
-    def __init__(
-        self,
-        *,
-        spec: ps_protocol.v1.variable_pb2.VariableSpec | None = ...,
-        version: builtins.int = ...,
-        value: ps_protocol.v1.tensor_pb2.TensorHeader | None = ...,
-        declared: ps_protocol.v1.variable_pb2.VariableSpec | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["declared", b"declared", "spec", b"spec", "value", b"value"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["declared", b"declared", "spec", b"spec", "value", b"value", "version", b"version"]) -> None: ...
-
-global___ImageVariable = ImageVariable
 
 @typing.final
 class ImageEnd(google.protobuf.message.Message):

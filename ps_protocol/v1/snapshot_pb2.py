@@ -25,23 +25,29 @@ _sym_db = _symbol_database.Default()
 from ps_protocol.v1 import batch_pb2 as ps__protocol_dot_v1_dot_batch__pb2
 from ps_protocol.v1 import directory_pb2 as ps__protocol_dot_v1_dot_directory__pb2
 from ps_protocol.v1 import errors_pb2 as ps__protocol_dot_v1_dot_errors__pb2
+from ps_protocol.v1 import tensor_pb2 as ps__protocol_dot_v1_dot_tensor__pb2
+from ps_protocol.v1 import variable_pb2 as ps__protocol_dot_v1_dot_variable__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dps_protocol/v1/snapshot.proto\x12\x0eps_protocol.v1\x1a\x1aps_protocol/v1/batch.proto\x1a\x1eps_protocol/v1/directory.proto\x1a\x1bps_protocol/v1/errors.proto\"\xb1\x01\n\rSnapshotEntry\x12\x30\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x1e.ps_protocol.v1.SnapshotClientH\x00\x12\x36\n\tdeparture\x18\x02 \x01(\x0b\x32!.ps_protocol.v1.SnapshotDepartureH\x00\x12.\n\tplacement\x18\x03 \x01(\x0b\x32\x19.ps_protocol.v1.PlacementH\x00\x42\x06\n\x04kind\"\x94\x01\n\x0eSnapshotClient\x12\x1a\n\x12\x63lient_incarnation\x18\x01 \x01(\x0c\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0e\n\x06newest\x18\x03 \x01(\x04\x12\x17\n\x0f\x66orgotten_up_to\x18\x04 \x01(\x04\x12/\n\x07\x61nswers\x18\x05 \x03(\x0b\x32\x1e.ps_protocol.v1.SnapshotAnswer\"\xc7\x01\n\x0eSnapshotAnswer\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12+\n\x05reply\x18\x02 \x01(\x0b\x32\x1a.ps_protocol.v1.BatchReplyH\x00\x12&\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.ps_protocol.v1.ErrorH\x00\x12\x34\n\tforgotten\x18\x04 \x01(\x0b\x32\x1f.ps_protocol.v1.ForgottenAnswerH\x00\x12\x10\n\x08\x63hecksum\x18\x05 \x01(\x07\x42\x06\n\x04kind\"\x11\n\x0f\x46orgottenAnswer\"?\n\x11SnapshotDeparture\x12\x1a\n\x12\x63lient_incarnation\x18\x01 \x01(\x0c\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dps_protocol/v1/snapshot.proto\x12\x0eps_protocol.v1\x1a\x1aps_protocol/v1/batch.proto\x1a\x1eps_protocol/v1/directory.proto\x1a\x1bps_protocol/v1/errors.proto\x1a\x1bps_protocol/v1/tensor.proto\x1a\x1dps_protocol/v1/variable.proto\"\xe2\x01\n\rSnapshotEntry\x12\x30\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x1e.ps_protocol.v1.SnapshotClientH\x00\x12\x36\n\tdeparture\x18\x02 \x01(\x0b\x32!.ps_protocol.v1.SnapshotDepartureH\x00\x12.\n\tplacement\x18\x03 \x01(\x0b\x32\x19.ps_protocol.v1.PlacementH\x00\x12/\n\x08restored\x18\x04 \x01(\x0b\x32\x1b.ps_protocol.v1.RestoreMarkH\x00\x42\x06\n\x04kind\"\x94\x01\n\x0eSnapshotClient\x12\x1a\n\x12\x63lient_incarnation\x18\x01 \x01(\x0c\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0e\n\x06newest\x18\x03 \x01(\x04\x12\x17\n\x0f\x66orgotten_up_to\x18\x04 \x01(\x04\x12/\n\x07\x61nswers\x18\x05 \x03(\x0b\x32\x1e.ps_protocol.v1.SnapshotAnswer\"\xc7\x01\n\x0eSnapshotAnswer\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12+\n\x05reply\x18\x02 \x01(\x0b\x32\x1a.ps_protocol.v1.BatchReplyH\x00\x12&\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.ps_protocol.v1.ErrorH\x00\x12\x34\n\tforgotten\x18\x04 \x01(\x0b\x32\x1f.ps_protocol.v1.ForgottenAnswerH\x00\x12\x10\n\x08\x63hecksum\x18\x05 \x01(\x07\x42\x06\n\x04kind\"\x11\n\x0f\x46orgottenAnswer\"?\n\x11SnapshotDeparture\x12\x1a\n\x12\x63lient_incarnation\x18\x01 \x01(\x0c\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xa9\x01\n\rImageVariable\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12+\n\x05value\x18\x03 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12.\n\x08\x64\x65\x63lared\x18\x04 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\"o\n\x0bRestoreMark\x12\x0f\n\x07restore\x18\x01 \x01(\x0c\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x12-\n\nplacements\x18\x04 \x03(\x0b\x32\x19.ps_protocol.v1.Placementb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ps_protocol.v1.snapshot_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SNAPSHOTENTRY']._serialized_start=139
-  _globals['_SNAPSHOTENTRY']._serialized_end=316
-  _globals['_SNAPSHOTCLIENT']._serialized_start=319
-  _globals['_SNAPSHOTCLIENT']._serialized_end=467
-  _globals['_SNAPSHOTANSWER']._serialized_start=470
-  _globals['_SNAPSHOTANSWER']._serialized_end=669
-  _globals['_FORGOTTENANSWER']._serialized_start=671
-  _globals['_FORGOTTENANSWER']._serialized_end=688
-  _globals['_SNAPSHOTDEPARTURE']._serialized_start=690
-  _globals['_SNAPSHOTDEPARTURE']._serialized_end=753
+  _globals['_SNAPSHOTENTRY']._serialized_start=199
+  _globals['_SNAPSHOTENTRY']._serialized_end=425
+  _globals['_SNAPSHOTCLIENT']._serialized_start=428
+  _globals['_SNAPSHOTCLIENT']._serialized_end=576
+  _globals['_SNAPSHOTANSWER']._serialized_start=579
+  _globals['_SNAPSHOTANSWER']._serialized_end=778
+  _globals['_FORGOTTENANSWER']._serialized_start=780
+  _globals['_FORGOTTENANSWER']._serialized_end=797
+  _globals['_SNAPSHOTDEPARTURE']._serialized_start=799
+  _globals['_SNAPSHOTDEPARTURE']._serialized_end=862
+  _globals['_IMAGEVARIABLE']._serialized_start=865
+  _globals['_IMAGEVARIABLE']._serialized_end=1034
+  _globals['_RESTOREMARK']._serialized_start=1036
+  _globals['_RESTOREMARK']._serialized_end=1147
 # @@protoc_insertion_point(module_scope)

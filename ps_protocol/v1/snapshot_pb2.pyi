@@ -11,6 +11,8 @@ import google.protobuf.message
 import ps_protocol.v1.batch_pb2
 import ps_protocol.v1.directory_pb2
 import ps_protocol.v1.errors_pb2
+import ps_protocol.v1.tensor_pb2
+import ps_protocol.v1.variable_pb2
 import typing
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
@@ -27,22 +29,26 @@ class SnapshotEntry(google.protobuf.message.Message):
     CLIENT_FIELD_NUMBER: builtins.int
     DEPARTURE_FIELD_NUMBER: builtins.int
     PLACEMENT_FIELD_NUMBER: builtins.int
+    RESTORED_FIELD_NUMBER: builtins.int
     @property
     def client(self) -> global___SnapshotClient: ...
     @property
     def departure(self) -> global___SnapshotDeparture: ...
     @property
     def placement(self) -> ps_protocol.v1.directory_pb2.Placement: ...
+    @property
+    def restored(self) -> global___RestoreMark: ...
     def __init__(
         self,
         *,
         client: global___SnapshotClient | None = ...,
         departure: global___SnapshotDeparture | None = ...,
         placement: ps_protocol.v1.directory_pb2.Placement | None = ...,
+        restored: global___RestoreMark | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["client", b"client", "departure", b"departure", "kind", b"kind", "placement", b"placement"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["client", b"client", "departure", b"departure", "kind", b"kind", "placement", b"placement"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["client", "departure", "placement"] | None: ...
+    def HasField(self, field_name: typing.Literal["client", b"client", "departure", b"departure", "kind", b"kind", "placement", b"placement", "restored", b"restored"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["client", b"client", "departure", b"departure", "kind", b"kind", "placement", b"placement", "restored", b"restored"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["client", "departure", "placement", "restored"] | None: ...
 
 global___SnapshotEntry = SnapshotEntry
 
@@ -146,3 +152,68 @@ class SnapshotDeparture(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["client_incarnation", b"client_incarnation", "reason", b"reason"]) -> None: ...
 
 global___SnapshotDeparture = SnapshotDeparture
+
+@typing.final
+class ImageVariable(google.protobuf.message.Message):
+    """One variable, in an image of the state or as a restore stages it. Its value travels beside it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    DECLARED_FIELD_NUMBER: builtins.int
+    version: builtins.int
+    @property
+    def spec(self) -> ps_protocol.v1.variable_pb2.VariableSpec: ...
+    @property
+    def value(self) -> ps_protocol.v1.tensor_pb2.TensorHeader:
+        """Absent if it has not been initialised."""
+
+    @property
+    def declared(self) -> ps_protocol.v1.variable_pb2.VariableSpec:
+        """What was declared, if the value has been replaced by one of another layout."""
+
+    def __init__(
+        self,
+        *,
+        spec: ps_protocol.v1.variable_pb2.VariableSpec | None = ...,
+        version: builtins.int = ...,
+        value: ps_protocol.v1.tensor_pb2.TensorHeader | None = ...,
+        declared: ps_protocol.v1.variable_pb2.VariableSpec | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["declared", b"declared", "spec", b"spec", "value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["declared", b"declared", "spec", b"spec", "value", b"value", "version", b"version"]) -> None: ...
+
+global___ImageVariable = ImageVariable
+
+@typing.final
+class RestoreMark(google.protobuf.message.Message):
+    """The newest restore of a checkpoint that the state has been through."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESTORE_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
+    COMPLETE_FIELD_NUMBER: builtins.int
+    PLACEMENTS_FIELD_NUMBER: builtins.int
+    restore: builtins.bytes
+    source: builtins.str
+    """The checkpoint, for messages."""
+    complete: builtins.bool
+    """All tasks of the cluster have been restored. Until then the task takes no batches."""
+    @property
+    def placements(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[ps_protocol.v1.directory_pb2.Placement]:
+        """In a record: what the directory has then besides."""
+
+    def __init__(
+        self,
+        *,
+        restore: builtins.bytes = ...,
+        source: builtins.str = ...,
+        complete: builtins.bool = ...,
+        placements: collections.abc.Iterable[ps_protocol.v1.directory_pb2.Placement] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["complete", b"complete", "placements", b"placements", "restore", b"restore", "source", b"source"]) -> None: ...
+
+global___RestoreMark = RestoreMark

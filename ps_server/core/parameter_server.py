@@ -34,6 +34,7 @@ from ps_server.cluster.address_book import AddressBook
 from ps_server.cluster.membership import Change, Membership
 from ps_server.core.admission import Admission
 from ps_server.core.state import MemoryState, SingleRole, State, TaskRole
+from ps_server.log.restore_mark import RestoreMark
 from ps_server.log.state_parts import StateParts
 
 _MAX_WAIT_S: Final = 86_400.0
@@ -60,6 +61,14 @@ def _errors_name_task(
     return named
 
 
+def incomplete_restore(mark: RestoreMark) -> FailedPreconditionError:
+    """The error for a batch to a task that has been restored, while others may not have been."""
+    return FailedPreconditionError(
+        f"this task has been restored from the checkpoint {mark.source}, but whether all others have is not known; "
+        f"until then it takes no batches. Wait for the restore, or if that has failed, run it again (or another one)"
+    )
+
+
 class ParameterServer(Transport):
     """The typed core of a ps task: a ``ClusterService``, and a ``Transport``, that is called directly. Thread-safe.
 
@@ -75,6 +84,8 @@ class ParameterServer(Transport):
 
     Attributes:
         state: The one given, or the empty one.
+        admission: Lets batches in.
+        num_ps: Ps tasks of the cluster.
 
     Raises:
         ValueError: The cluster spec has no ps tasks, or none of this index.
@@ -97,14 +108,14 @@ class ParameterServer(Transport):
         self.shutdown_requested: Final = threading.Event()
         self.state: Final = state or MemoryState(StateParts(cluster_spec, task_index, clock=clock))
         self._role: Final = role or SingleRole()
-        self._check_may_answer: Final = self._role.check_may_answer
+        self.check_may_answer: Final = self._role.check_may_answer
         self._check_may_read: Final = self._role.check_may_read
         self._job_seed = job_seed
         self._clock = clock
         self._wall_clock = wall_clock
         self._started_s = clock()
         self._first_ps_address = ps_addresses[0]
-        self._num_ps = len(ps_addresses)
+        self.num_ps: Final = len(ps_addresses)
         self._is_first_ps = task_index == 0
         self._learned_cluster: UUID | None = None  # what ps task 0 has said; set and read as a whole
         self._parts: Final = self.state.parts
@@ -112,7 +123,7 @@ class ParameterServer(Transport):
         self._runner: Final = self._parts.runner
         self._ledger: Final = self._parts.ledger
         self.troubles: Final = self._parts.troubles
-        self._admission = Admission()
+        self.admission: Final = Admission(clock)
         self._membership = Membership() if task_index == 0 else None
         self._addresses = addresses or AddressBook(len(ps_addresses))
 
@@ -141,8 +152,8 @@ class ParameterServer(Transport):
     def hello(
         self, client: UUID, task: str, *, num_ps_tasks: int = 0, for_reads: bool = False, timeout_s: float
     ) -> Welcome:
-        if self._admission.is_draining:
-            raise self._admission.refusal()
+        if self.admission.is_draining:
+            raise self.admission.refusal()
         if len(task) > _MAX_TASK_LENGTH:
             raise InvalidArgumentError(
                 f"the name of the client's task has {len(task)} characters; at most 255 are possible"
@@ -151,15 +162,15 @@ class ParameterServer(Transport):
             self._check_may_read()
             self._ledger.check_joined(client)
         else:
-            self._check_may_answer()
+            self.check_may_answer()
             self.state.hello(client, task, timeout_s)
-            self._check_may_answer()
-        cluster = KnownCluster(self._num_ps, self.cluster, self._first_ps_address) if num_ps_tasks else None
+            self.check_may_answer()
+        cluster = KnownCluster(self.num_ps, self.cluster, self._first_ps_address) if num_ps_tasks else None
         return Welcome(self.task, self.store_incarnation, self._job_seed, cluster=cluster)
 
     @_errors_name_task
     def goodbye(self, client: UUID, *, timeout_s: float) -> None:
-        self._check_may_answer()
+        self.check_may_answer()
         self.state.goodbye(client, timeout_s)
 
     # -- batches ------------------------------------------------------------------------------
@@ -192,19 +203,26 @@ class ParameterServer(Transport):
         now_s = self._clock()
         timeout_s = min(timeout_s, _MAX_WAIT_S)
         mutates = batch.mutates
-        check = self._check_may_answer if mutates else self._check_may_read
+        check = self.check_may_answer if mutates else self._check_may_read
         try:
             check()
             if batch.store != self.state.store_incarnation:
                 raise self._state_lost(batch.store)
-            if not self._admission.enter(len(batch.operations)):
+            restored = self._parts.restored
+            if restored is not None and not restored.is_complete:
+                raise incomplete_restore(restored)
+            if not self.admission.enter(len(batch.operations), changes=mutates, timeout_s=timeout_s):
                 reply = self._answer_while_draining(batch, timeout_s)
             else:
                 try:
+                    if batch.store != self.state.store_incarnation:  # a restore came while it was held back
+                        raise self._state_lost(batch.store)
                     reply = self._exchange(batch, mutates, now_s, timeout_s, lend_values, take_operands)
                 finally:
-                    self._admission.leave()
+                    self.admission.leave(changes=mutates)
             check()
+            if not mutates and batch.store != self.state.store_incarnation:  # a restore came in the middle
+                raise self._state_lost(batch.store)
         except ShardscopeError as error:
             error.task = error.task or self.task
             raise
@@ -241,12 +259,18 @@ class ParameterServer(Transport):
         if batch.sequence:
             reply = self._ledger.recall(batch.client, batch.sequence, timeout_s=timeout_s, checksum=batch.checksum)
         if reply is None:
-            raise self._admission.refusal()
+            raise self.admission.refusal()
         self.state.wait_for_all(timeout_s)
         return reply
 
     def _state_lost(self, meant: UUID | None) -> StateLostError:
         stores = f"it holds the store {self.store_incarnation}, the call is meant for {meant}"
+        restored = self._parts.restored
+        if restored is not None and not self.state.loss:
+            return StateLostError(
+                f"the variables were restored from the checkpoint {restored.source}. Connect again, and go on from "
+                f"that state ({stores})"
+            )
         if self.state.loss:
             return StateLostError(
                 f"the ps did not end in good order; {self.state.loss}. Connect again, and go on from that state or put "
@@ -280,17 +304,17 @@ class ParameterServer(Transport):
         timeout_s: float,
     ) -> list[Placement | ShardscopeError]:
         directory = self._require_first_ps(self._parts.directory, "the directory")
-        self._check_may_answer()
+        self.check_may_answer()
         if store not in (None, self.store_incarnation):
             raise self._state_lost(store)
         placements = self.state.place(directory, proposals, timeout_s)
-        self._check_may_answer()
+        self.check_may_answer()
         return placements
 
     @_errors_name_task
     def list_placements(self, *, timeout_s: float) -> list[Placement]:  # noqa: ARG002 - it does not wait
         placements = self._require_first_ps(self._parts.directory, "the directory").list_placements()
-        self._check_may_answer()
+        self.check_may_answer()
         return placements
 
     @_errors_name_task
@@ -400,10 +424,10 @@ class ParameterServer(Transport):
         return self._store.list_variables()
 
     def status(self, *, timeout_s: float) -> Status:  # noqa: ARG002 - it does not wait
-        traffic, steps = self._admission.traffic, self._runner.calls.counts
+        traffic, steps = self.admission.traffic, self._runner.calls.counts
         return Status(
             task=self.task,
-            state=self._admission.state,
+            state=self.admission.state,
             store=self.store_incarnation,
             uptime_s=self._clock() - self._started_s,
             num_variables=self._store.num_variables,
@@ -429,19 +453,19 @@ class ParameterServer(Transport):
 
     def count_bytes(self, *, received: int, sent: int) -> None:
         """Called by a transport with the bytes that it has moved."""
-        self._admission.count_bytes(received=received, sent=sent)
+        self.admission.count_bytes(received=received, sent=sent)
 
     # -- control ------------------------------------------------------------------------------
 
     @_errors_name_task
     def drain(self, reason: str, *, timeout_s: float) -> None:
-        self._admission.start_draining(reason)
-        self._admission.wait_until_empty(min(timeout_s, _MAX_WAIT_S))
+        self.admission.start_draining(reason)
+        self.admission.wait_until_empty(min(timeout_s, _MAX_WAIT_S))
 
     @_errors_name_task
     def shutdown(self, reason: str, *, timeout_s: float) -> None:  # noqa: ARG002 - it does not wait
         """Stops accepting batches, and sets ``shutdown_requested``: the process then drains and ends."""
-        self._admission.start_draining(reason)
+        self.admission.start_draining(reason)
         self.shutdown_requested.set()
 
     @_errors_name_task
@@ -450,7 +474,7 @@ class ParameterServer(Transport):
 
     def when_draining(self, notify: Callable[[], None]) -> None:
         """Calls ``notify`` once: when draining starts, or now if it has. It must be quick and not raise."""
-        self._admission.when_draining(notify)
+        self.admission.when_draining(notify)
 
     def close(self) -> None:
         """Nothing is held for one caller."""

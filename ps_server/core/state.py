@@ -11,7 +11,9 @@ from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.operations import Batch, BatchReply, PsOperation
 from ps_protocol.service_types import DurabilityStatus, Placement, Proposal, ReplicationStatus
 from ps_server.cluster.directory import Directory
+from ps_server.log.restore_mark import RestoreMark, incarnation_after
 from ps_server.log.state_parts import StateParts
+from ps_server.store.stored_variable import VariableImage
 
 
 class State(Protocol):
@@ -69,6 +71,35 @@ class State(Protocol):
         """Waits until all that was changed so far is safe; DeadlineExceededError if it is not in time."""
         ...
 
+    def switch(
+        self,
+        images: Sequence[VariableImage],
+        mark: RestoreMark,
+        placements: Sequence[Placement],
+        timeout_s: float,
+    ) -> None:
+        """Puts what a restore has staged in the place of what is there, all or nothing; no batch changes it meanwhile.
+
+        Args:
+            images: The variables, whose memory has been counted; their arrays become values of the store.
+            mark: Of the restore; the identity of the state is another one from then on.
+            placements: What the directory has besides.
+            timeout_s: How long it may take.
+
+        Raises:
+            DeadlineExceededError, ResourceExhaustedError: It could not be made safe in time.
+        """
+        ...
+
+    def finish_restore(self, mark: RestoreMark, timeout_s: float) -> None:
+        """Notes that a restore is complete."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """Position of the newest record; 0 if there are none."""
+        ...
+
     def durability(self) -> DurabilityStatus | None:
         """How much of it would survive its process; None if nothing would."""
         ...
@@ -83,11 +114,13 @@ class MemoryState:
     """
 
     keeps_operands: Final = False
+    position: Final = 0
     loss: Final = ""
 
     def __init__(self, parts: StateParts, store_incarnation: UUID | None = None):
         self.parts: Final = parts
-        self.store_incarnation: Final = uuid4() if store_incarnation is None else store_incarnation
+        self._base: Final = uuid4() if store_incarnation is None else store_incarnation
+        self.store_incarnation = self._base
         self.read: Final = parts.runner.read
         self._run = parts.runner.run
         self._apply_once = parts.ledger.apply_once
@@ -121,6 +154,19 @@ class MemoryState:
 
     def wait_for_all(self, timeout_s: float) -> None:
         """There is nothing to wait for."""
+
+    def switch(
+        self,
+        images: Sequence[VariableImage],
+        mark: RestoreMark,
+        placements: Sequence[Placement],
+        timeout_s: float,  # noqa: ARG002 - nothing is waited for
+    ) -> None:
+        self.parts.switch(images, mark, placements, 0)
+        self.store_incarnation = incarnation_after(self._base, mark.restore)
+
+    def finish_restore(self, mark: RestoreMark, timeout_s: float) -> None:  # noqa: ARG002 - nothing is waited for
+        self.parts.restored = mark
 
     def durability(self) -> None:
         """Nothing would survive."""

@@ -8,19 +8,30 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
-from ps_protocol.errors import ShardscopeError
+from ps_protocol.errors import ResourceExhaustedError, ShardscopeError
 from ps_protocol.fault_points import fault_point
 from ps_protocol.operations import Batch, BatchReply, PsOperation, map_tensors
 from ps_protocol.service_types import DurabilityStatus, Placement, Proposal
 from ps_server.batches.update_ledger import GOODBYE
 from ps_server.cluster.directory import Directory
-from ps_server.log.commit_log import CommitLimits, CommitLog, RecordSink
+from ps_server.log.commit_log import CommitLimits, CommitLog, RecordSink, Reservation
 from ps_server.log.image_gate import ImageGate
 from ps_server.log.logged_batches import LoggedBatches
-from ps_server.log.records import ClientJoined, ClientLeft, Declared, LoggedRecord, Record, size_of
+from ps_server.log.records import (
+    ClientJoined,
+    ClientLeft,
+    Declared,
+    LoggedRecord,
+    Record,
+    Restored,
+    Staged,
+    size_of,
+)
 from ps_server.log.replay import Replay
+from ps_server.log.restore_mark import RestoreMark, incarnation_after
 from ps_server.log.state_image import StateImage
 from ps_server.log.state_parts import StateParts
+from ps_server.store.stored_variable import VariableImage
 
 
 class LoggedState:
@@ -115,8 +126,15 @@ class LoggedState:
     # -- while it serves ----------------------------------------------------------------------
 
     @property
-    def store_incarnation(self) -> UUID:
+    def base_incarnation(self) -> UUID:
+        """Its identity but for restores of checkpoints, which each give it another one."""
         return self._store_incarnation
+
+    @property
+    def store_incarnation(self) -> UUID:
+        restored = self.parts.restored
+        base = self._store_incarnation
+        return base if restored is None else incarnation_after(base, restored.restore)
 
     @property
     def _started(self) -> LoggedBatches:
@@ -193,6 +211,48 @@ class LoggedState:
         """
         with self._gate.image(timeout_s):
             return self.parts.image(self._started.log.last_position)
+
+    def switch(
+        self,
+        images: Sequence[VariableImage],
+        mark: RestoreMark,
+        placements: Sequence[Placement],
+        timeout_s: float,
+    ) -> None:
+        deadline_s = self._clock() + timeout_s
+        log = self._started.log
+        with self._gate.image(timeout_s):
+            for image in images:
+                staged = Staged(mark.restore, image)
+                with self._reserved(log, size_of(staged), deadline_s) as room:
+                    room.append(staged)
+            # All are written before any becomes a value, which updates change in place. If they are not in time, they
+            # are in the log for nothing.
+            log.wait_committed(log.last_position, self._remaining_s(deadline_s))
+            fault_point("restore.staged_in_log")
+            record = Restored(mark, tuple(placements))
+            position = log.append(record, size_of(record))
+            self.parts.switch(images, mark, placements, position)
+        log.wait_committed(position, self._remaining_s(deadline_s))
+
+    def finish_restore(self, mark: RestoreMark, timeout_s: float) -> None:
+        deadline_s = self._clock() + timeout_s
+        with self._gate.change(timeout_s):
+            self._append(Restored(mark))
+            self.parts.restored = mark
+        self.wait_for_all(self._remaining_s(deadline_s))
+
+    def _reserved(self, log: CommitLog, size_bytes: int, deadline_s: float) -> Reservation:
+        while True:
+            try:
+                return log.reserve(size_bytes, self._remaining_s(deadline_s))
+            except ResourceExhaustedError:
+                if self._remaining_s(deadline_s) <= 0:
+                    raise
+
+    @property
+    def position(self) -> int:
+        return self._started.log.last_position
 
     def durability(self) -> DurabilityStatus | None:
         return self._status()

@@ -19,14 +19,26 @@ from google.protobuf.message import DecodeError
 from ps_protocol.codec import message_codec, tensor_codec
 from ps_protocol.codec.operation_codec import decode_operation, encode_operation_into
 from ps_protocol.codec.service_codec import decode_placement, encode_placement
-from ps_protocol.codec.spec_codec import TakeTensor, check_features, decode_uuid
+from ps_protocol.codec.spec_codec import TakeTensor, check_features, decode_spec, decode_uuid, encode_spec_into
 from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.operations import KINDS, Array, BatchReply, Logged
 from ps_protocol.service_types import Placement
-from ps_protocol.v1 import batch_pb2, records_pb2
+from ps_protocol.v1 import batch_pb2, records_pb2, snapshot_pb2
 from ps_protocol.v1.tensor_pb2 import TensorHeader
-from ps_server.log.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed, Record
+from ps_server.log.records import (
+    AppliedBatch,
+    ClientJoined,
+    ClientLeft,
+    Declared,
+    LoggedRecord,
+    Placed,
+    Record,
+    Restored,
+    Staged,
+)
+from ps_server.log.restore_mark import RestoreMark
+from ps_server.store.stored_variable import VariableImage
 
 _T = TypeVar("_T")
 _PLACEHOLDER = np.empty(0, np.uint8)
@@ -146,6 +158,12 @@ def _encode_kind(header: records_pb2.Record, record: Record, buffers: list[memor
             header.placed.placements.extend([encode_placement(placement) for placement in placements])
         case ClientJoined(client, task):
             header.client_joined.client_incarnation, header.client_joined.task = client.bytes, task
+        case Staged(restore, image):
+            header.staged.restore = restore.bytes
+            encode_image_into(header.staged.variable, image, buffers)
+        case Restored(mark, placements):
+            encode_mark_into(header.restored, mark)
+            header.restored.placements.extend([encode_placement(placement) for placement in placements])
         case ClientLeft(client, reason):
             header.client_left.client_incarnation, header.client_left.reason = client.bytes, reason
 
@@ -159,6 +177,23 @@ def _encode_batch(message: records_pb2.AppliedBatch, record: AppliedBatch, buffe
     reply, tensors = message_codec.encode_reply(record.reply)
     message.reply.CopyFrom(reply)
     buffers += tensors
+
+
+def encode_image_into(message: snapshot_pb2.ImageVariable, variable: VariableImage, buffers: list[memoryview]) -> None:
+    """Fills an empty message with a variable, and appends the bytes of its value."""
+    encode_spec_into(message.spec, variable.spec)
+    message.version = variable.version
+    if variable.declared is not None:
+        encode_spec_into(message.declared, variable.declared)
+    if variable.value is not None:
+        header, buffer = tensor_codec.encode(variable.value)
+        message.value.CopyFrom(header)
+        buffers.append(buffer)
+
+
+def encode_mark_into(message: snapshot_pb2.RestoreMark, mark: RestoreMark) -> None:
+    """Fills an empty message."""
+    message.restore, message.source, message.complete = mark.restore.bytes, mark.source, mark.is_complete
 
 
 # -- decoding ---------------------------------------------------------------------------------
@@ -218,9 +253,30 @@ def _decode_left(message: records_pb2.ClientLeft, _take: TakeTensor) -> ClientLe
     return ClientLeft(decode_uuid(message.client_incarnation, "client incarnation"), message.reason)
 
 
+def decode_image(message: snapshot_pb2.ImageVariable, take: TakeTensor) -> VariableImage:
+    """Returns a variable; its value may not fit its spec."""
+    value = take(message.value) if message.HasField("value") else None
+    declared = decode_spec(message.declared) if message.HasField("declared") else None
+    return VariableImage(decode_spec(message.spec), value, message.version, declared)
+
+
+def decode_mark(message: snapshot_pb2.RestoreMark) -> RestoreMark:
+    return RestoreMark(decode_uuid(message.restore, "restore"), message.source, message.complete)
+
+
+def _decode_staged(message: records_pb2.Staged, take: TakeTensor) -> Staged:
+    return Staged(decode_uuid(message.restore, "restore"), decode_image(message.variable, take))
+
+
+def _decode_restored(message: snapshot_pb2.RestoreMark, _take: TakeTensor) -> Restored:
+    return Restored(decode_mark(message), tuple([_granted(decode_placement(each)) for each in message.placements]))
+
+
 _DECODERS: dict[str, Callable[[Any, TakeTensor], Record]] = {
     "declared": _decode_declared,
     "placed": _decode_placed,
     "client_joined": _decode_joined,
     "client_left": _decode_left,
+    "staged": _decode_staged,
+    "restored": _decode_restored,
 }

@@ -9,6 +9,8 @@ from uuid import UUID
 
 from ps_protocol.operations import BatchReply, PsOperation, tensor_bytes
 from ps_protocol.service_types import Placement
+from ps_server.log.restore_mark import RestoreMark
+from ps_server.store.stored_variable import VariableImage
 
 _RECORD_BYTES: Final = 512
 _ENTRY_BYTES: Final = 128
@@ -64,7 +66,33 @@ class ClientLeft:
     reason: str
 
 
-Record: TypeAlias = AppliedBatch | Declared | Placed | ClientJoined | ClientLeft
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A variable as it will be after a restore; it counts only if the ``Restored`` of the same restore follows.
+
+    Attributes:
+        restore: Which restore.
+        image: The variable.
+    """
+
+    restore: UUID
+    image: VariableImage
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What was staged is the state now, if the mark is of another restore than before; else only the mark is new.
+
+    Attributes:
+        mark: Of the restore.
+        placements: What the directory has then besides; empty on tasks other than ps task 0.
+    """
+
+    mark: RestoreMark
+    placements: tuple[Placement, ...] = ()
+
+
+Record: TypeAlias = AppliedBatch | Declared | Placed | ClientJoined | ClientLeft | Staged | Restored
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +117,10 @@ def size_of(record: Record) -> int:
             return size_of_batch(record.operations)
         case Declared():
             return size_of_batch((record.operation,))
-        case Placed():
+        case Placed() | Restored():
             return _RECORD_BYTES + _ENTRY_BYTES * len(record.placements)
+        case Staged():
+            return _RECORD_BYTES + (0 if record.image.value is None else record.image.value.nbytes)
         case _:
             return _RECORD_BYTES
 

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
+
+import numpy as np
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import KINDS, Apply, BatchReply, Logged, PsOperation, Reply, Result, names_of
 from ps_server.batches.remembered_answers import ClientImage
-from ps_server.log.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed
+from ps_server.log.records import (
+    AppliedBatch,
+    ClientJoined,
+    ClientLeft,
+    Declared,
+    LoggedRecord,
+    Placed,
+    Restored,
+    Staged,
+)
 from ps_server.log.state_parts import StateParts
 
 _NO_DEADLINE_S: Final = 1e9  # no other thread works, so nothing has to wait
@@ -38,6 +50,8 @@ class Replay:
         self._ledger = parts.ledger
         self._directory = parts.directory
         self._clock = parts.clock
+        self._parts = parts
+        self._staged: list[Staged] = []
         self.position = 0
 
     def apply(self, logged: LoggedRecord) -> None:
@@ -52,6 +66,8 @@ class Replay:
                 f"record {logged.position} was found where {self.position + 1} should be: records between are missing"
             )
         record = logged.record
+        if not isinstance(record, Staged | Restored):
+            self._staged.clear()  # of a restore that was given up: nothing comes between those that count
         match record:
             case AppliedBatch():
                 self._apply_batch(logged.position, record)
@@ -62,6 +78,10 @@ class Replay:
                 self._place(logged.position, record)
             case ClientJoined():
                 self._ledger.restore_client(ClientImage(record.client, record.task, 0, 0, ()), self._clock())
+            case Staged():
+                self._stage(logged.position, record)
+            case Restored():
+                self._switch(logged.position, record)
             case ClientLeft():
                 self._ledger.restore_departure(record.client, record.reason)
         self.position = logged.position
@@ -110,6 +130,27 @@ class Replay:
             raise ReplayError(
                 f"record {position} cannot be carried out again on variable {operation.name}: {reply.message}"
             ) from reply
+
+    def _stage(self, position: int, record: Staged) -> None:
+        spec, value = record.image.spec, record.image.value
+        if value is not None:
+            if value.shape != spec.shape or value.dtype != spec.dtype:
+                raise ReplayError(f"record {position} has a value for variable {spec} that does not fit it")
+            value = np.array(value, order="C")  # the record's lies in memory that is used again
+        if self._staged and self._staged[0].restore != record.restore:
+            self._staged.clear()
+        self._staged.append(replace(record, image=replace(record.image, value=value)))
+
+    def _switch(self, position: int, record: Restored) -> None:
+        before, mark = self._parts.restored, record.mark
+        staged = [each.image for each in self._staged if each.restore == mark.restore]
+        self._staged.clear()
+        if before is not None and before.restore == mark.restore:
+            self._parts.restored = mark
+            return
+        for image in staged:
+            self._variables.take_memory(image.spec)
+        self._parts.switch(staged, mark, record.placements, position)
 
     def _place(self, position: int, record: Placed) -> None:
         if self._directory is None:

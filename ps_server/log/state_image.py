@@ -7,6 +7,7 @@ from uuid import UUID
 
 from ps_protocol.service_types import Placement
 from ps_server.batches.remembered_answers import ClientImage
+from ps_server.log.restore_mark import RestoreMark
 from ps_server.store.stored_variable import VariableImage
 
 
@@ -20,6 +21,7 @@ class StateImage:
         clients: Those that the ledger knows.
         departed: Clients that have gone and may not come back, and why; oldest first.
         placements: The directory's, in the order of recording; empty on tasks other than ps task 0.
+        restored: The newest restore of a checkpoint; None if there was none.
     """
 
     position: int
@@ -27,3 +29,4 @@ class StateImage:
     clients: tuple[ClientImage, ...]
     departed: tuple[tuple[UUID, str], ...] = ()
     placements: tuple[Placement, ...] = ()
+    restored: RestoreMark | None = None

@@ -7,18 +7,21 @@ To add a part: its image is a field of ``StateImage``, taken and restored below;
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
+from ps_protocol.service_types import Placement
 from ps_server.background.loops import Troubles
 from ps_server.batches.runner import BatchRunner
 from ps_server.batches.update_ledger import LedgerLimits, UpdateLedger
 from ps_server.cluster.directory import Directory
 from ps_server.log.records import ClientJoined, ClientLeft, Declared, Placed, Record
+from ps_server.log.restore_mark import RestoreMark
 from ps_server.log.state_image import StateImage
 from ps_server.rules.built_in_functions import BUILT_IN_FUNCTIONS
 from ps_server.rules.functions import Functions
+from ps_server.store.stored_variable import VariableImage
 from ps_server.store.variable_store import VariableStore
 
 AppendRecord = Callable[[Record], int]
@@ -41,6 +44,7 @@ class StateParts:
         runner: Carries out operations on them.
         ledger: The clients, and the answers to their updates.
         directory: Where variables are; None on tasks that keep none.
+        restored: The newest restore of a checkpoint; None if there was none. Set and read as a whole.
         troubles: What troubles the task's work in the background, which is no part of the state.
 
     Raises:
@@ -66,6 +70,7 @@ class StateParts:
             memory_limit_bytes=memory_limit_bytes, note=lambda operation: self._append(Declared(operation))
         )
         self.runner: Final = BatchRunner(self.store, task=self.task, clock=clock, functions=functions)
+        self.restored: RestoreMark | None = None
         self.ledger: Final = UpdateLedger(
             ledger_limits,
             note_gone=lambda client, reason: self._append(ClientLeft(client, reason)),
@@ -84,6 +89,7 @@ class StateParts:
             self.ledger.images(),
             self.ledger.departures(),
             () if self.directory is None else self.directory.in_order(),
+            self.restored,
         )
 
     def restore(self, image: StateImage) -> None:
@@ -100,6 +106,24 @@ class StateParts:
             self.ledger.restore_departure(gone, reason)
         if self.directory is not None:
             self.directory.restore(image.placements)
+        self.restored = image.restored
+
+    def switch(
+        self, images: Sequence[VariableImage], mark: RestoreMark, placements: Sequence[Placement], position: int
+    ) -> None:
+        """Puts what a restore has staged in the place of what is there; called while nothing changes the parts.
+
+        Args:
+            images: The variables, whose memory has been counted; their arrays become values of the store.
+            mark: Of the restore.
+            placements: What the directory has besides, if there is one.
+            position: Of the record about it.
+        """
+        for image in images:
+            self.store.variables.put(image, position)
+        if self.directory is not None:
+            self.directory.restore(placements)
+        self.restored = mark
 
     def keep_records(self, append: AppendRecord) -> None:
         """From here on appends a record of each change outside of batches; the part's lock is held then."""

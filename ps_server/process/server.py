@@ -26,6 +26,8 @@ from ps_protocol.liveness import READY
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED as HAS_SEGMENTS
 from ps_protocol.service_types import DurabilityMode, PsAddress
 from ps_protocol.v1 import (
+    checkpoints_pb2,
+    checkpoints_pb2_grpc,
     control_pb2,
     control_pb2_grpc,
     data_pb2,
@@ -37,6 +39,7 @@ from ps_protocol.v1 import (
     membership_pb2_grpc,
 )
 from ps_server.background.loops import BackgroundLoop
+from ps_server.checkpoints.service import TaskCheckpoints
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
@@ -57,6 +60,7 @@ from ps_server.process.start import CannotStartError, open_task
 from ps_server.rules import compiled_row_kernels
 from ps_server.rules.optimizers import compiled_loops
 from ps_server.transport.descriptors import DEFAULT_RESERVE, DescriptorReserve, allow_many
+from ps_server.transport.grpc.checkpoints import CheckpointsServicer
 from ps_server.transport.grpc.data import DataServicer
 from ps_server.transport.grpc.lanes import Lanes, LaneSettings
 from ps_server.transport.grpc.servicers import (
@@ -76,6 +80,7 @@ SERVICE_NAMES: Final = tuple(
         (membership_pb2, "Membership"),
         (inspection_pb2, "Inspection"),
         (control_pb2, "Control"),
+        (checkpoints_pb2, "Checkpoints"),
     )
 )
 """Full names of the services that every ps task offers."""
@@ -146,6 +151,8 @@ class PsServer:
         self.lanes = Lanes(
             LaneSettings(max_concurrent, control_threads, message_timeout_s, follow_timeout_s), task=core.task
         )
+        self._checkpoints = TaskCheckpoints(core)
+        self._idle = BackgroundLoop("ending abandoned saves", self._checkpoints.expire, core.troubles)
         self._silence = BackgroundLoop("ending silent calls", self.lanes.end_silent, core.troubles)
         self._server = grpc.server(
             self.lanes.executor,
@@ -209,6 +216,7 @@ class PsServer:
             self._start_sockets(self.sockets)
         self._server.start()
         self._silence.start()
+        self._idle.start()
         self._core.when_draining(self._health.enter_graceful_shutdown)
         return port
 
@@ -227,6 +235,7 @@ class PsServer:
             self.sockets.stop(grace_s)
         ending.wait(grace_s + _LAST_REPLIES_S)
         self._silence.stop(_LAST_REPLIES_S)
+        self._idle.stop(_LAST_REPLIES_S)
         # Calls that were cut off may still be computing; they are not waited for.
         self.lanes.shutdown(wait=drained)
         return drained
@@ -250,6 +259,9 @@ class PsServer:
         membership_pb2_grpc.add_MembershipServicer_to_server(MembershipServicer(core), server)
         inspection_pb2_grpc.add_InspectionServicer_to_server(InspectionServicer(core), server)
         control_pb2_grpc.add_ControlServicer_to_server(ControlServicer(core), server)
+        checkpoints_pb2_grpc.add_CheckpointsServicer_to_server(
+            CheckpointsServicer(self._checkpoints, core.task), server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         for name in SERVICE_NAMES:
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)

@@ -6,10 +6,11 @@ import io
 from collections.abc import Iterator
 
 from ps_protocol.codec import tensor_codec
-from ps_protocol.codec.spec_codec import decode_spec, encode_spec
+from ps_protocol.codec.spec_codec import decode_spec
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.v1 import replication_pb2
+from ps_protocol.v1 import replication_pb2, snapshot_pb2
 from ps_server.durability.snapshots.ledger_file import Entries, MalformedEntryError, encode_entries
+from ps_server.log.record_codec import encode_image_into
 from ps_server.log.state_image import StateImage
 from ps_server.store.stored_variable import VariableImage
 
@@ -71,23 +72,17 @@ class ImageBuilder:
             tuple(entries.clients),
             tuple(entries.departed),
             tuple(entries.placements),
+            entries.restored,
         )
 
 
 def _encode_variable(variable: VariableImage) -> tuple[replication_pb2.ImagePart, list[memoryview]]:
-    part = replication_pb2.ImagePart()
-    part.variable.spec.CopyFrom(encode_spec(variable.spec))
-    part.variable.version = variable.version
-    if variable.declared is not None:
-        part.variable.declared.CopyFrom(encode_spec(variable.declared))
-    if variable.value is None:
-        return part, []
-    header, buffer = tensor_codec.encode(variable.value)
-    part.variable.value.CopyFrom(header)
-    return part, [buffer]
+    part, buffers = replication_pb2.ImagePart(), list[memoryview]()
+    encode_image_into(part.variable, variable, buffers)
+    return part, buffers
 
 
-def _decode_variable(message: replication_pb2.ImageVariable, data: memoryview) -> VariableImage:
+def _decode_variable(message: snapshot_pb2.ImageVariable, data: memoryview) -> VariableImage:
     spec = decode_spec(message.spec)
     declared = decode_spec(message.declared) if message.HasField("declared") else None
     if not message.HasField("value"):

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
+from ps_protocol.files.synced_files import replace_file
 from ps_server.durability.disk.data_directory import DataDirectoryError
-from ps_server.durability.disk.synced_files import replace_file
 from ps_server.replication.register import Register
 
 _LOG = logging.getLogger(__name__)

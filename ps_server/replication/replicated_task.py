@@ -186,7 +186,7 @@ class ReplicatedTask:
             self._log = self._kept.serve([self._link], on_fatal=self._on_fatal, is_given_up=store is None)
         else:
             self._log = self._state.start([self._link], on_fatal=self._on_fatal, store_incarnation=store)
-        return self._state.store_incarnation
+        return self._state.base_incarnation
 
 
 def lease_clock() -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ps_protocol.errors import NotFoundError, ResourceExhaustedError
 from ps_protocol.operations import KINDS, PsOperation, VariableSpec
@@ -100,6 +101,31 @@ class StoredVariables:
             with variable.lock:
                 images.append(variable.image())
         return tuple(images)
+
+    def put(self, image: VariableImage, position: int) -> None:
+        """Gives a variable another value and version, or makes it; other threads may read meanwhile, not update.
+
+        The memory of the image has been counted, and its array belongs to the store. What agrees with declarations
+        stays: an existing variable keeps how it was declared. Without a value in the image it also keeps its own.
+        """
+        variable = self._variables.get(image.spec.name)
+        if variable is None:
+            variable = StoredVariable(image.spec, image.value, image.declared)
+            variable.version, variable.position = image.version, position
+            self.add(variable)
+            return
+        size_bytes, replaced = image.spec.size_bytes, None
+        with variable.lock:
+            if image.value is not None:
+                size_bytes = variable.size_bytes
+                # Another object, by which those who look at it without the lock notice that the value is another one.
+                spec = replace(image.spec, optimizer=variable.spec.optimizer)
+                replaced = variable.relaid(spec, image.value)
+                variable.position = position
+                # Never one that it has had: who has seen that must not take the value of before for this one.
+                variable.version = max(image.version, variable.version + 1)
+        self.memory.give_back(size_bytes)
+        del replaced
 
     def restore(self, image: VariableImage) -> None:
         """Makes a variable from an image; the image's array becomes its value.

@@ -20,6 +20,7 @@ from google.rpc import status_pb2  # type: ignore[import-untyped]  # googleapis-
 
 from ps_protocol.v1 import (
     batch_pb2,
+    checkpoints_pb2,
     control_pb2,
     data_pb2,
     directory_pb2,
@@ -168,7 +169,15 @@ def _text(data: bytes) -> str:
 
 _METHODS: Final = {
     f"/{service.full_name}/{method.name}": method
-    for module in (data_pb2, directory_pb2, membership_pb2, inspection_pb2, control_pb2, replication_pb2)
+    for module in (
+        data_pb2,
+        directory_pb2,
+        membership_pb2,
+        inspection_pb2,
+        control_pb2,
+        replication_pb2,
+        checkpoints_pb2,
+    )
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -176,7 +185,9 @@ _METHODS: Final = {
 METHODS: Final = frozenset(_METHODS)
 """Paths of all methods of the contract."""
 
-NEWER: Final = frozenset({"/ps_protocol.v1.Control/Promote", "/ps_protocol.v1.Data/ExchangeMany"})
+NEWER: Final = frozenset({"/ps_protocol.v1.Control/Promote", "/ps_protocol.v1.Data/ExchangeMany"}) | frozenset(
+    [path for path, method in _METHODS.items() if method.containing_service.file is checkpoints_pb2.DESCRIPTOR]
+)
 """Those that the recorded version lacks. The peers lack them too, so the client has to do without."""
 
 

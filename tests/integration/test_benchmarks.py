@@ -200,3 +200,14 @@ def test_a_plot_without_matplotlib_says_what_to_install(tmp_path: Path) -> None:
     )
     assert ended.returncode == 2
     assert "shardscope[bench]" in ended.stderr
+
+
+def test_saves_and_restores_are_measured(tmp_path: Path) -> None:
+    written = tmp_path / "checkpoints.json"
+    arguments = ("--bytes", "1e6", "--rounds", "1", "--folder", tmp_path, "--json", written)
+    done = run_command("benchmarks.checkpoints", *arguments)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(written.read_text())["results"]
+    assert results["bytes"] == 1_000_000 // 64 * 64
+    assert min(results[name] for name in ("dd", "save", "restore", "held_s", "quiet_p99_s", "busy_p99_s")) > 0
+    assert list(tmp_path.iterdir()) == [written]

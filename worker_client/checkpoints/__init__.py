@@ -1,1 +1,1 @@
-"""Saves and restores the variables of a cluster, and reads TensorFlow's files."""
+"""Saves a whole cluster and restores it, and reads TensorFlow's files. Imports no variables, scopes or sessions."""

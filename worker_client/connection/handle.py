@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
+from ps_protocol.checkpoints.service import PsService
 from ps_protocol.cluster_spec import TaskId
 from ps_protocol.errors import (
     DeadlineExceededError,
@@ -30,7 +31,7 @@ from ps_protocol.errors import (
 from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.interrupts import Turn, is_interrupt, sheltered
 from ps_protocol.operations import Array, Batch, PsOperation, Reply, mutates, tensor_bytes
-from ps_protocol.ps_service import ClusterService, PendingExchange
+from ps_protocol.ps_service import PendingExchange
 from ps_protocol.service_types import Welcome
 from worker_client.connection.availability import Availability, OperationTime
 from worker_client.connection.backup_reads import BackupReads
@@ -173,7 +174,7 @@ class PsHandle:
         return self._route.endpoint
 
     @property
-    def service(self) -> ClusterService:
+    def service(self) -> PsService:
         """What is called there, besides batches."""
         self.check_not_copy()
         return self._route.endpoint.service
@@ -488,12 +489,13 @@ class PsHandle:
         """Memory that is shared with the ps, as a uint8 array, or None if there is none; ``Transport.new_buffer``."""
         return self._route.endpoint.transport.new_buffer(size_bytes, timeout_s=self._settings.operation_timeout_s)
 
-    def call(self, method: Callable[[ClusterService, float], _T], *, what: str) -> _T:
+    def call(self, method: Callable[[PsService, float], _T], *, what: str, size_bytes: int = 0) -> _T:
         """Calls a method of the service that is safe to repeat, with the same bounds as an operation.
 
         Args:
             method: Is given the service and the seconds it may take.
             what: What is being waited for, in words.
+            size_bytes: Bytes that the ps has to move for it, for which it gets more time.
 
         Raises:
             FailedPreconditionError: The connection is closed.
@@ -503,7 +505,8 @@ class PsHandle:
             raise self._closed()
         return self._persist(
             lambda attempt_s: method(self.service, attempt_s),
-            timeout_s=self._settings.operation_timeout_s,
+            timeout_s=self._settings.operation_timeout_s + size_bytes / self._settings.retry.bytes_per_s,
+            size_bytes=size_bytes,
             what=lambda: f"{self.task} at {self.address} {what}",
         )
 

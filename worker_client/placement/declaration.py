@@ -21,8 +21,10 @@ from ps_protocol.task_id import TaskId
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.retry import RetryPolicy
 from worker_client.graph.device import DeviceSpec
-from worker_client.graph.operation import Operation
+from worker_client.graph.graph import Graph
+from worker_client.graph.operation import Operation, OutputSpec
 from worker_client.placement.strategies import PsStrategy
+from worker_client.values.shapes import TensorShape
 
 _LOG = logging.getLogger(__name__)
 
@@ -121,6 +123,23 @@ class Declarer:
             what=f"other clients to initialise some of {len(routed)} variables, {declarations[0].spec.name} the first",
         )
         return tasks
+
+    def choose_ps(self, spec: VariableSpec, graph: Graph) -> int:
+        """Returns the ps task that the strategy proposes for a variable that no device scope places.
+
+        Args:
+            spec: Of the variable.
+            graph: Has no operation of its name, and gets one.
+
+        Raises:
+            InvalidArgumentError: The cluster has no such task.
+        """
+        op = graph.create_op(
+            "VariableV2", outputs=[OutputSpec(spec.dtype, TensorShape(spec.shape))], name=f"{spec.name}/"
+        )
+        ps_task = self._proposed_task(Declaration(spec, op, None))
+        assert ps_task is not None  # its device names no other job
+        return ps_task
 
     def _proposed_task(self, declaration: Declaration) -> int | None:
         """The ps task that device scopes or the strategy ask for; None for this very process."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from ps_protocol.checkpoints.service import PsService
 from ps_protocol.forks import new_lock
-from ps_protocol.ps_service import ClusterService, Transport
+from ps_protocol.ps_service import Transport
 from ps_protocol.service_types import FastPath, Welcome
 
 
@@ -55,7 +56,7 @@ class PsEndpoint:
         address: Where the ps is.
     """
 
-    def __init__(self, service: ClusterService, transport: Transport, *, address: str, for_reads: bool = False):
+    def __init__(self, service: PsService, transport: Transport, *, address: str, for_reads: bool = False):
         self.service: Final = service
         self.address: Final = address
         self.transport = transport

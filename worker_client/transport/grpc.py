@@ -51,6 +51,7 @@ from ps_protocol.operations import READS, Batch, BatchReply, PsOperation
 from ps_protocol.ps_service import Line, Transport
 from ps_protocol.service_types import Member, Placement, Proposal, PsAddress, Status, VariableInfo, Welcome
 from ps_protocol.v1 import (
+    checkpoints_pb2_grpc,
     control_pb2,
     control_pb2_grpc,
     data_pb2,
@@ -62,6 +63,7 @@ from ps_protocol.v1 import (
     membership_pb2,
     membership_pb2_grpc,
 )
+from worker_client.transport.grpc_checkpoints import GrpcCheckpoints
 from worker_client.transport.grpc_stream import BatchStream, BatchStreams
 
 _Reply = TypeVar("_Reply")
@@ -106,6 +108,7 @@ class _Calls:
         self.membership = membership_pb2_grpc.MembershipStub(channel)
         self.inspection = inspection_pb2_grpc.InspectionStub(channel)
         self.control = control_pb2_grpc.ControlStub(channel)
+        self.checkpoints = checkpoints_pb2_grpc.CheckpointsStub(channel)
 
 
 _closed: Final[deque[_Calls]] = deque(maxlen=16)
@@ -118,6 +121,9 @@ class GrpcPsService(Transport):
         channel: Owned: ``close`` closes it.
         address: "host:port", for the errors.
         task: The ps's name, as "ps:0", for the errors.
+
+    Attributes:
+        checkpoints: What the ps offers for checkpoints.
     """
 
     def __init__(self, channel: grpc.Channel, *, address: str, task: str):
@@ -125,6 +131,7 @@ class GrpcPsService(Transport):
         self._task = task
         self._calls: _Calls | None = _Calls(channel)
         self._takes_parts = False  # whether the ps, when it was last asked, took headers in parts
+        self.checkpoints: Final = GrpcCheckpoints(self._call, lambda: self._open.checkpoints)
 
     @property
     def streams(self) -> BatchStreams:

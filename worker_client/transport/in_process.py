@@ -18,6 +18,7 @@ from ps_protocol.errors import ShardscopeError
 from ps_protocol.interrupts import sheltered, sheltered_to_the_end
 from ps_protocol.operations import Batch, BatchReply
 from ps_protocol.ps_service import Transport
+from ps_server.checkpoints.service import TaskCheckpoints
 from ps_server.core.parameter_server import ParameterServer
 from worker_client.transport.endpoint import PsEndpoint
 from worker_client.transport.hosting import PsHost
@@ -78,11 +79,19 @@ class _Private(_InProcess):
         return answer
 
 
-class _Service:
-    """The services of a core, each method of it sheltered."""
+class _Sheltered:
+    """An object, each method of it sheltered."""
 
-    def __init__(self, core: ParameterServer):
-        self._core = core
+    def __init__(self, sheltered_object: object):
+        self._object = sheltered_object
 
     def __getattr__(self, name: str) -> Any:
-        return functools.partial(sheltered, getattr(self._core, name))
+        return functools.partial(sheltered, getattr(self._object, name))
+
+
+class _Service(_Sheltered):
+    """The services of a core."""
+
+    def __init__(self, core: ParameterServer):
+        super().__init__(core)
+        self.checkpoints = _Sheltered(TaskCheckpoints(core))

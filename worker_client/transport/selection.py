@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
+from ps_protocol.checkpoints.service import PsService
 from ps_protocol.errors import ShardscopeError, UnavailableError
 from ps_protocol.interrupts import sheltered
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED
-from ps_protocol.ps_service import ClusterService, Transport
+from ps_protocol.ps_service import Transport
 from ps_protocol.service_types import FastPath, FastPathKind, Welcome
 from worker_client.transport.endpoint import Offer, PsEndpoint
 from worker_client.transport.hosting import PsHost
@@ -134,7 +135,7 @@ class SelectingEndpoint(PsEndpoint):
 
     def __init__(
         self,
-        service: ClusterService,
+        service: PsService,
         reference: Transport,
         *,
         task: str,

@@ -23,10 +23,7 @@ from pathlib import Path
 from typing import Final, Self
 from uuid import UUID, uuid4
 
-from ps_protocol.forks import close_in_child
-from ps_protocol.task_id import TaskId
-from ps_server.durability.disk.held_places import HeldPlaces
-from ps_server.durability.disk.synced_files import (
+from ps_protocol.files.synced_files import (
     NO_ROOM,
     make_private_directory,
     open_private,
@@ -34,6 +31,9 @@ from ps_server.durability.disk.synced_files import (
     replace_file,
     sync_directory,
 )
+from ps_protocol.forks import close_in_child
+from ps_protocol.task_id import TaskId
+from ps_server.durability.disk.held_places import HeldPlaces
 
 _LOG = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+from ps_protocol.files.synced_files import replace_file
 from ps_protocol.service_types import PsAddress
-from ps_server.durability.disk.synced_files import replace_file
 
 _LOG = logging.getLogger(__name__)
 _FILE: Final = "peers.json"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ps_protocol.files.synced_files import overwrite_file
 from ps_protocol.service_types import DurabilityMode
-from ps_server.durability.disk.synced_files import overwrite_file
 
 _LOG = logging.getLogger(__name__)
 _FILE: Final = "last_run.json"

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Final
 
-from ps_server.durability.disk.synced_files import open_private
+from ps_protocol.files.synced_files import open_private
 
 _LOG = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from ps_protocol.fault_points import fault_point
-from ps_server.durability.disk import synced_files
+from ps_protocol.files import synced_files
 from ps_server.durability.disk.held_places import HeldPlaces
 from ps_server.durability.journal.frames import Layout, Row
 from ps_server.log.commit_log import SinkUnavailableError

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from ps_protocol.fault_points import fault_point
-from ps_server.durability.disk import synced_files
+from ps_protocol.files import synced_files
 from ps_server.durability.disk.held_places import DisplacedError, HeldPlaces
 from ps_server.durability.journal import reader as journal_reader
 from ps_server.durability.journal.acknowledged_mark import AcknowledgedMark

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from ps_protocol.codec import tensor_codec
 from ps_protocol.errors import InvalidArgumentError
-from ps_server.durability.disk import synced_files
+from ps_protocol.files import synced_files
 from ps_server.durability.disk.data_directory import DataDirectoryError
 from ps_server.durability.journal.file import SUFFIXES
 from ps_server.durability.journal.frames import Frame, MalformedRowError, Row, frames_of

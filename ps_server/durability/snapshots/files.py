@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from ps_protocol.fault_points import fault_point
-from ps_server.durability.disk.synced_files import SyncedWriter, make_private_directory, sync_directory
+from ps_protocol.files.synced_files import SyncedWriter, make_private_directory, sync_directory
 from ps_server.durability.snapshots import ledger_file
 from ps_server.durability.snapshots.manifest import (
     FileSummary,
@@ -168,7 +168,12 @@ class SnapshotFiles:
         ledger = _read_ledger(path / LEDGER_FILE, manifest.ledger)
         variables = read_values(path / VALUES_FILE, manifest)
         image = StateImage(
-            position, tuple(variables), tuple(ledger.clients), tuple(ledger.departed), tuple(ledger.placements)
+            position,
+            tuple(variables),
+            tuple(ledger.clients),
+            tuple(ledger.departed),
+            tuple(ledger.placements),
+            ledger.restored,
         )
         size_bytes = manifest.values_bytes + manifest.ledger.size_bytes + manifest_bytes
         return image, SnapshotInfo(path, position, manifest.taken_at_s, size_bytes)

@@ -17,10 +17,12 @@ from google.protobuf.message import DecodeError
 from ps_protocol.codec import error_codec, message_codec, service_codec, spec_codec
 from ps_protocol.codec.tensor_codec import Buffer
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
+from ps_protocol.files.synced_files import PIECE_BYTES, SyncedWriter
 from ps_protocol.service_types import Placement
 from ps_protocol.v1 import snapshot_pb2
 from ps_server.batches.remembered_answers import FORGOTTEN, Answer, ClientImage, Forgotten
-from ps_server.durability.disk.synced_files import PIECE_BYTES, SyncedWriter
+from ps_server.log import record_codec
+from ps_server.log.restore_mark import RestoreMark
 from ps_server.log.state_image import StateImage
 
 _SIZE_BYTES: Final = 4
@@ -58,6 +60,7 @@ class Entries:
         self.clients: list[ClientImage] = []
         self.departed: list[tuple[UUID, str]] = []
         self.placements: list[Placement] = []
+        self.restored: RestoreMark | None = None
 
     def add(self, entry: snapshot_pb2.SnapshotEntry, file: BinaryIO) -> None:
         """Takes an entry, whose tensors come next in ``file``.
@@ -76,6 +79,8 @@ class Entries:
                 if isinstance(placement, ShardscopeError):
                     raise MalformedEntryError("a placement is an error")
                 self.placements.append(placement)
+            case "restored":
+                self.restored = record_codec.decode_mark(entry.restored)
             case _:
                 raise MalformedEntryError("an entry is of no kind that this version knows")
 
@@ -111,6 +116,10 @@ def encode_entries(image: StateImage) -> Iterator[tuple[snapshot_pb2.SnapshotEnt
         yield snapshot_pb2.SnapshotEntry(departure=departure), []
     for placement in image.placements:
         yield snapshot_pb2.SnapshotEntry(placement=service_codec.encode_placement(placement)), []
+    if image.restored is not None:
+        entry = snapshot_pb2.SnapshotEntry()
+        record_codec.encode_mark_into(entry.restored, image.restored)
+        yield entry, []
 
 
 def _encode_client(client: ClientImage) -> tuple[snapshot_pb2.SnapshotEntry, list[memoryview]]:

@@ -13,11 +13,11 @@ from typing import Final
 import numpy as np
 
 from ps_protocol.codec.tensor_codec import bytes_of
+from ps_protocol.files import synced_files
+from ps_protocol.files.safetensors_layout import values_layout
+from ps_protocol.files.synced_files import SyncedWriter
 from ps_protocol.operations import Array
-from ps_server.durability.disk import synced_files
-from ps_server.durability.disk.synced_files import SyncedWriter
 from ps_server.durability.snapshots.manifest import FileSummary, Manifest, StoredValue
-from ps_server.durability.snapshots.safetensors_layout import values_layout
 from ps_server.store.stored_variable import VariableImage
 
 _READERS: Final = 2

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any, cast
 from uuid import UUID, uuid4
 
+from ps_protocol.checkpoints.service import PsService
 from ps_protocol.operations import Batch, BatchReply, Result
-from ps_protocol.ps_service import ClusterService, PendingExchange, Transport
+from ps_protocol.ps_service import PendingExchange, Transport
 from ps_protocol.service_types import Welcome
 from worker_client.transport.endpoint import PsEndpoint
 
@@ -60,7 +61,7 @@ STORE = uuid4()
 
 def endpoint(service: Transport, address: str = "h:1") -> PsEndpoint:
     """What a handle is given for a ps task that is scripted."""
-    return PsEndpoint(cast(ClusterService, service), service, address=address)
+    return PsEndpoint(cast(PsService, service), service, address=address)
 
 
 def succeed(batch: Batch) -> BatchReply:

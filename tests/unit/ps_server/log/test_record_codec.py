@@ -24,7 +24,19 @@ from ps_protocol.operations import (
 from ps_protocol.service_types import Placement
 from ps_protocol.v1 import batch_pb2, directory_pb2, errors_pb2, records_pb2
 from ps_server.log import record_codec
-from ps_server.log.records import AppliedBatch, ClientJoined, ClientLeft, Declared, LoggedRecord, Placed, Record
+from ps_server.log.records import (
+    AppliedBatch,
+    ClientJoined,
+    ClientLeft,
+    Declared,
+    LoggedRecord,
+    Placed,
+    Record,
+    Restored,
+    Staged,
+)
+from ps_server.log.restore_mark import RestoreMark
+from ps_server.store.stored_variable import VariableImage
 
 CLIENT = UUID(int=7)
 SPEC = VariableSpec("w", np.dtype(np.float32), (2,))
@@ -44,6 +56,10 @@ RECORDS: list[Record] = [
     Placed(()),
     ClientJoined(CLIENT, "worker:1"),
     ClientLeft(CLIENT, "has said goodbye"),
+    Staged(CLIENT, VariableImage(SPEC, VALUE, 3)),
+    Staged(CLIENT, VariableImage(SPEC, None, 0, VariableSpec("w", np.dtype(np.float32), (3,)))),
+    Restored(RestoreMark(CLIENT, "/there/x", is_complete=False), (Placement(SPEC, 1),)),
+    Restored(RestoreMark(CLIENT, "/there/x", is_complete=True)),
 ]
 
 

@@ -15,9 +15,9 @@ from safetensors.numpy import load_file
 from ps_protocol.codec.tensor_codec import parse_dtype
 from ps_protocol.errors import DeadlineExceededError
 from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, InjectedFaultError, installed
+from ps_protocol.files import synced_files
+from ps_protocol.files.synced_files import SyncedWriter
 from ps_protocol.operations import Array, VariableSpec
-from ps_server.durability.disk import synced_files
-from ps_server.durability.disk.synced_files import SyncedWriter
 from ps_server.durability.snapshots.files import (
     LEDGER_FILE,
     MANIFEST_FILE,

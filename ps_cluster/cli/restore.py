@@ -1,0 +1,37 @@
+"""``shardscope restore``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ps_cluster.cli.common import one_line_errors, timeout_option
+from ps_cluster.cli.questions import cluster_option, cluster_spec
+from ps_cluster.inspection.printable_text import printable
+from ps_cluster.terminal.progress_bar import progress_bar
+from worker_client.client import connect
+
+
+@click.command()
+@click.argument("path", metavar="CHECKPOINT", type=click.Path(path_type=Path))
+@cluster_option
+@click.option("--partial", is_flag=True, help="Leave variables as they are that the checkpoint does not have alike.")
+@click.option("--through-client", is_flag=True, help="Read it here: the ps tasks do not reach it.")
+@timeout_option(60.0)
+def command(path: Path, cluster: str | None, partial: bool, through_client: bool, timeout_s: float) -> None:
+    """Restores a checkpoint, or the newest of a folder, over a running cluster; its workers have to connect again."""
+    with one_line_errors():
+        spec = cluster_spec(cluster, timeout_s)
+        with (
+            connect(
+                spec, observer="update", connect_timeout_s=timeout_s, operation_timeout_s=timeout_s, ps_grace_s=0
+            ) as client,
+            progress_bar("restoring") as show,
+        ):
+            report = client.restore(
+                path, partial=partial, through="client" if through_client else "ps", show_progress=show
+            )
+    for line in str(report).splitlines():
+        click.echo(printable(line))
+    click.echo(printable(f"restored {report.path}: {report.size_bytes} bytes"))

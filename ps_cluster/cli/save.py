@@ -1,0 +1,50 @@
+"""``shardscope save``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ps_cluster.cli.common import one_line_errors, timeout_option
+from ps_cluster.cli.questions import cluster_option, cluster_spec
+from ps_cluster.inspection.printable_text import printable
+from ps_cluster.terminal.progress_bar import progress_bar
+from worker_client.client import connect
+
+
+@click.command()
+@click.argument("path", metavar="FOLDER", type=click.Path(path_type=Path))
+@cluster_option
+@click.option("--name", help="Of the checkpoint; by default the step or the time.")
+@click.option("--step", type=click.IntRange(min=0), help="Training step that it belongs to.")
+@click.option("--keep", type=click.IntRange(min=1), help="How many checkpoints of the folder stay, the newest.")
+@click.option("--through-client", is_flag=True, help="Write it here: the ps tasks have no folder in common.")
+@timeout_option(60.0)
+def command(
+    path: Path,
+    cluster: str | None,
+    name: str | None,
+    step: int | None,
+    keep: int | None,
+    through_client: bool,
+    timeout_s: float,
+) -> None:
+    """Saves all variables of a running cluster in a checkpoint, in a folder that all its ps tasks reach."""
+    with one_line_errors():
+        spec = cluster_spec(cluster, timeout_s)
+        with (
+            connect(
+                spec, observer=True, connect_timeout_s=timeout_s, operation_timeout_s=timeout_s, ps_grace_s=0
+            ) as client,
+            progress_bar("saving") as show,
+        ):
+            saved = client.save(
+                path,
+                name=name,
+                step=step,
+                keep=keep or 0,
+                through="client" if through_client else "ps",
+                show_progress=show,
+            )
+    click.echo(printable(f"saved {saved.path}: {saved.size_bytes} bytes; updates waited {saved.held_s * 1000:.1f} ms"))

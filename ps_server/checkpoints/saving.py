@@ -1,0 +1,172 @@
+"""One save on one ps task: holds updates back for an image of the variables, then writes it in short turns."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final
+from uuid import UUID
+
+from ps_protocol.checkpoints.manifest import BLOCK_BYTES, SavedPart, SavedVariable, part_file
+from ps_protocol.checkpoints.service import CheckpointPath, PartPiece, Progress
+from ps_protocol.checkpoints.store import CheckpointStore
+from ps_protocol.codec.tensor_codec import bytes_of
+from ps_protocol.errors import FailedPreconditionError
+from ps_protocol.fault_points import fault_point
+from ps_protocol.files.safetensors_layout import values_layout
+from ps_protocol.operations import Array
+from ps_server.checkpoints.fetching import FetchedPart
+from ps_server.core.parameter_server import ParameterServer
+
+_TURN_S: Final = 0.5
+_REST: Final = 0.5
+"""Of the time that a block has taken, how long to rest before the next while batches come. Halves the p99 of a scalar
+update beside a save on a machine that has as many cores as ps tasks."""
+
+
+class Save:
+    """A save. Thread-safe.
+
+    Args:
+        core: The task.
+        save: Identity of the save.
+        store: Where the checkpoint will be.
+        path: Likewise.
+        index: Of the task.
+        num_parts: One for each ps task.
+        sleep: Waits for so many seconds.
+    """
+
+    def __init__(
+        self,
+        core: ParameterServer,
+        save: UUID,
+        store: CheckpointStore | FetchedPart,
+        path: CheckpointPath,
+        index: int,
+        num_parts: int,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        self.path: Final = path
+        self._core = core
+        self._save = save
+        self._store = store
+        self._file = part_file(index, num_parts)
+        self._sleep = sleep
+        self._lock = threading.Lock()  # guards: all below
+        self._images: list[tuple[SavedVariable, Array | None]] | None = None
+        self._position = 0
+        self._turns: Iterator[int] | None = None
+        self._done_bytes = 0
+        self._total_bytes = 0
+        self._is_done = False
+        self._batches = 0  # that the task had taken at the last look
+
+    def begin(self) -> list[str]:
+        """Leaves the task's mark where the checkpoint will be; returns the marks that are there."""
+        return list(self._store.begin(self.path.name, self._save, self._core.task))
+
+    def hold(self, lease_s: float, timeout_s: float) -> None:
+        """Holds updates back and takes an image; see ``CheckpointService.hold``."""
+        with self._lock:
+            was_held = self._core.admission.is_held_by(self._save)  # an answer was lost
+            self._core.admission.hold(self._save, lease_s, timeout_s)
+            fault_point("checkpoint.held")
+            if self._images is None or not was_held:
+                self._images = [
+                    (SavedVariable(each.spec, each.version, each.value is not None, declared=each.declared), each.value)
+                    for each in self._core.state.parts.store.variables.images()
+                ]
+                self._position = self._core.state.position
+                self._batches = self._core.admission.traffic.batches
+                self._total_bytes = sum([value.nbytes for _, value in self._images if value is not None])
+
+    def release(self) -> bool:
+        """Lets updates go on; returns whether they were held until now."""
+        return self._core.admission.release(self._save)
+
+    def write(self, timeout_s: float) -> Progress:
+        """Writes for a moment."""
+        with self._lock:
+            turns = self._begun(timeout_s)
+            until_s = time.monotonic() + min(_TURN_S, timeout_s / 2)
+            began_s = time.monotonic()
+            for count in turns:
+                self._done_bytes += count
+                if time.monotonic() >= until_s:
+                    break
+                self._rest(time.monotonic() - began_s)
+                began_s = time.monotonic()
+            return Progress(self._done_bytes, self._total_bytes, self._is_done)
+
+    def _rest(self, took_s: float) -> None:
+        """Leaves the processor to batches for a while, if there are any; they would wait for it longer."""
+        before, self._batches = self._batches, self._core.admission.traffic.batches
+        if self._batches != before:
+            self._sleep(took_s * _REST)
+
+    def fetch(self, offset: int, timeout_s: float) -> PartPiece:
+        """Returns the next bytes of what would be written."""
+        fetched = self._store
+        if not isinstance(fetched, FetchedPart):
+            raise FailedPreconditionError("this save writes to a folder; there is nothing to fetch")
+        with self._lock:
+            turns = self._begun(timeout_s)
+            fetched.drop_before(offset)
+            while not fetched.has_piece and (count := next(turns, None)) is not None:
+                self._done_bytes += count
+            content, is_all = fetched.piece()
+            progress = Progress(self._done_bytes, self._total_bytes, self._is_done and is_all)
+            return PartPiece(content, fetched.part_bytes, progress)
+
+    def _begun(self, timeout_s: float) -> Iterator[int]:
+        """With the lock held: what writes the part, in turns."""
+        if self._turns is None:
+            if self._images is None:
+                raise FailedPreconditionError("the save has no image of the task yet; hold it first")
+            # What the image has must be safe, or the checkpoint could have what the task loses in a crash.
+            self._core.state.wait_for_all(timeout_s)
+            self._turns = self._written()
+        return self._turns
+
+    def give_up(self) -> None:
+        """Drops all that there is of it."""
+        self._core.admission.release(self._save)
+        with self._lock:
+            self._images = None
+            self._turns = None  # closes the file
+            self._store.discard(self.path.name, self._save)
+
+    def _written(self) -> Iterator[int]:
+        """Writes the part, and yields the bytes of values after each few MiB; gives back each value when it can."""
+        images, self._images = self._images or [], None
+        saved = [each for each, _ in images]
+        with_value = [index for index, each in enumerate(saved) if each.initialized]
+        values = [value for _, value in images]
+        del images
+        layout = values_layout([saved[index].spec for index in with_value], {"save": str(self._save)})
+        name, save = self.path.name, self._save
+        with self._store.part_writer(name, save, self._file, layout.size_bytes) as writer:
+            header_crc = writer.write(layout.header)
+            for number in layout.order:
+                index = with_value[number]
+                value, values[index] = values[index], None
+                assert value is not None
+                content = bytes_of(value)
+                checksums = []
+                for start in range(0, len(content), BLOCK_BYTES):
+                    block = content[start : start + BLOCK_BYTES]
+                    fault_point("checkpoint.write")
+                    checksums.append(writer.write(block))
+                    yield len(block)
+                del content, value
+                saved[index] = replace(saved[index], offset=layout.offsets[number], checksums=tuple(checksums))
+        part = SavedPart(
+            self._file, self._core.task, layout.size_bytes, len(layout.header), header_crc, self._position, tuple(saved)
+        )
+        self._store.note_part(name, save, part)
+        fault_point("checkpoint.part_written")
+        self._is_done = True

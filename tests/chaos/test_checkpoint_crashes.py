@@ -1,0 +1,172 @@
+"""A ps task is killed at every step of a save and of a restore: what is there is the old or the new, whole."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import worker_client as ss
+from ps_protocol.errors import FailedPreconditionError, ShardscopeError, StateLostError
+from tests.chaos.ps_processes import PsTask
+from tests.chaos.testbed import connected
+from tests.unit.worker_client.checkpoints.small_clusters import Model, assert_equal
+from worker_client.connection.retry import RetryPolicy
+from worker_client.connection.settings import Settings
+
+pytestmark = pytest.mark.chaos
+
+NUM_PS = 2
+IMPATIENT = Settings(
+    operation_timeout_s=5.0, ps_grace_s=0, lease_s=0, retry=RetryPolicy(initial_backoff_s=0.01, max_backoff_s=0.05)
+)
+
+
+@contextlib.contextmanager
+def ps_tasks(directory: Path, durability: str) -> Iterator[list[PsTask]]:
+    with contextlib.ExitStack() as stack:
+        tasks = []
+        for index in range(NUM_PS):
+            (directory / f"ps-{index}").mkdir()
+            tasks.append(stack.enter_context(PsTask(directory / f"ps-{index}", durability, index=index)))
+        for task in tasks:
+            task.cluster = tuple(each.address for each in tasks)
+        yield tasks
+
+
+def start(tasks: list[PsTask]) -> list[str]:
+    for task in tasks:
+        task.start()
+    return [task.address for task in tasks]
+
+
+def start_again(task: PsTask, faults: str) -> None:
+    """Starts a task again from its journal, to die at the first pass through a place."""
+    task.kill()
+    task.start(faults)
+
+
+SAVING = [
+    ("checkpoint.held", 0),
+    ("checkpoint.write", 1),
+    ("checkpoint.part_written", 0),
+    ("checkpoint.before_publish", 0),
+    ("checkpoint.published", 0),
+]
+
+
+@pytest.mark.parametrize(("place", "victim"), SAVING, ids=[place for place, _ in SAVING])
+def test_a_task_is_killed_while_a_checkpoint_is_saved(tmp_path: Path, place: str, victim: int) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    with ps_tasks(tmp_path, "journal") as tasks:
+        addresses = start(tasks)
+        with connected(addresses, "grpc") as client:
+            model = Model(client)
+            model.train(0, 2)
+            old = model.values()
+            client.save(checkpoints, name="old")
+            model.train(2, 2)
+            new = model.values()
+        start_again(tasks[victim], f"{place}=crash@1")
+        with connected(addresses, "grpc", IMPATIENT) as client:
+            with pytest.raises(ShardscopeError) as caught:
+                client.save(checkpoints, name="new")
+            assert caught.value.task == f"ps:{victim}"
+        tasks[victim].wait()
+        assert tasks[victim].faults == [(place, "crash")]
+        names = [each.name for each in ss.checkpoint.list(checkpoints)]
+        assert names == (["old", "new"] if place == "checkpoint.published" else ["old"])
+        tasks[victim].start()
+        with connected(addresses, "grpc") as client:
+            # The running state is untouched, and every checkpoint that can be seen is whole.
+            model = Model(client)
+            assert_equal(model.values(), new)
+            for name, expected in (("old", old), ("new", new)):
+                if name in names:
+                    ss.checkpoint.verify(checkpoints / name)
+                    client.restore(checkpoints / name)
+                    assert_equal(model.values(), expected)
+            client.save(checkpoints, name="again")
+            ss.checkpoint.verify(checkpoints / "again")
+
+
+RESTORING = [
+    ("restore.read", False),
+    ("restore.staged", False),
+    ("restore.prepared", False),
+    ("restore.before_switch", False),
+    ("restore.staged_in_log", False),
+    ("restore.switched", True),
+    ("restore.before_finish", True),
+]
+
+
+@pytest.mark.parametrize(("place", "is_new"), RESTORING, ids=[place for place, _ in RESTORING])
+def test_a_task_is_killed_while_a_checkpoint_is_restored(tmp_path: Path, place: str, is_new: bool) -> None:
+    checkpoints, victim = tmp_path / "checkpoints", 1
+    before_switch = place in ("restore.read", "restore.staged", "restore.prepared")
+    with ps_tasks(tmp_path, "journal") as tasks:
+        addresses = start(tasks)
+        with connected(addresses, "grpc") as client:
+            model = Model(client)
+            model.train(0, 2)
+            saved = model.values()
+            client.save(checkpoints, name="x")
+            model.train(2, 2)
+            running = model.values()
+        start_again(tasks[victim], f"{place}=crash@1")
+        with connected(addresses, "grpc", IMPATIENT) as client:
+            with pytest.raises(ShardscopeError) as caught:
+                client.restore(checkpoints / "x")
+            assert caught.value.task == f"ps:{victim}"
+            assert before_switch or "restore again" in caught.value.message
+        tasks[victim].wait()
+        assert tasks[victim].faults == [(place, "crash")]
+        tasks[victim].start()
+        with connected(addresses, "grpc") as client:
+            if before_switch:
+                found = [client.variable(name).read_value() for name in ("layer/whole", "layer/divided", "steps")]
+                assert_equal(found, running)
+            else:
+                # One task has switched, so that it or both refuse until a restore is complete: no mixture is served.
+                refused = [each for each in client.variables() if not each.slot_of and _is_refused(client, each.name)]
+                assert {"ps:0"} <= {task for each in refused for task in each.task.split(",")}
+                on_victim = [each for each in refused if each.task == f"ps:{victim}"]
+                assert bool(on_victim) is is_new
+            client.restore(checkpoints / "x")
+            assert_equal(Model(client).values(), saved)
+
+
+def _is_refused(client: ss.Client, name: str) -> bool:
+    try:
+        client.variable(name).read_value()
+    except StateLostError:
+        raise
+    except FailedPreconditionError:
+        return True
+    return False
+
+
+def test_a_task_without_durability_is_killed_between_two_switches(tmp_path: Path) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    with ps_tasks(tmp_path, "none") as tasks:
+        tasks[0].start()
+        tasks[1].start("restore.before_switch=crash@1")
+        addresses = [task.address for task in tasks]
+        with connected(addresses, "grpc", IMPATIENT) as client:
+            model = Model(client)
+            model.train(0, 2)
+            saved = model.values()
+            client.save(checkpoints, name="x")
+            with pytest.raises(FailedPreconditionError, match="restore again"):
+                client.restore(checkpoints / "x")
+        tasks[1].wait()
+        assert tasks[1].faults == [("restore.before_switch", "crash")]
+        tasks[1].start()
+        with connected(addresses, "grpc") as client:
+            with pytest.raises(FailedPreconditionError, match="whether all others have is not known"):
+                client.variable("layer/whole").read_value()
+            client.restore(checkpoints / "x")
+            assert_equal(Model(client).values(), saved)

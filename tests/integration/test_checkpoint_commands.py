@@ -1,0 +1,49 @@
+"""Checkpoints from a shell, of a cluster of real processes; and its workers find each other after a restore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import worker_client as ss
+from ps_cluster import LocalCluster
+from tests.integration.test_cli import shardscope
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_checkpoint_is_saved_shown_verified_and_restored(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with LocalCluster(num_ps=2, num_workers=1) as cluster:
+        spec = f"ps={','.join(cluster.cluster_spec.ps_addresses())}"
+        with ss.connect(cluster.cluster_spec) as client:
+            values = [ss.get_variable(f"v{index}", [3], initializer=ss.ones_initializer()) for index in range(2)]
+            done = shardscope("save", str(folder), "--step", "7", "--keep", "2", "--cluster", spec)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.startswith(f"saved {folder / 'step-000000007'}: ")
+            client.assign_add_all([(each, np.ones(3, np.float32)) for each in values])
+        done = shardscope("checkpoint", "ls", str(folder))
+        assert "step-000000007" in done.stdout
+        assert "2 variables" in done.stdout
+        assert shardscope("checkpoint", "show", str(folder)).stdout.splitlines() == [
+            "v0  float32 [3]  ps:0",
+            "v1  float32 [3]  ps:1",
+        ]
+        assert "is whole: 2 variables" in shardscope("checkpoint", "verify", str(folder)).stdout
+        done = shardscope("restore", str(folder), "--cluster", spec)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[:2] == ["restored   v0", "restored   v1"]
+        with ss.connect(cluster.cluster_spec) as client:
+            assert [client.variable(f"v{index}").read_value().tolist() for index in range(2)] == [[1.0] * 3] * 2
+        done = shardscope("save", str(tmp_path / "here"), "--name", "x", "--through-client", "--cluster", spec)
+        assert done.returncode == 0, done.stderr
+        done = shardscope("restore", str(tmp_path / "here"), "--through-client", "--cluster", spec)
+        assert done.returncode == 0, done.stderr
+        done = shardscope("save", str(folder), "--step", "7", "--cluster", spec)
+        assert done.returncode == 1
+        assert "there is a checkpoint step-000000007" in done.stderr
+        assert shardscope("save", "/proc/nothing", "--cluster", spec).returncode == 1
+    assert "there is no checkpoint" in shardscope("checkpoint", "verify", str(tmp_path / "none")).stderr
+    assert shardscope("save", str(folder), "--keep", "0").returncode == 2

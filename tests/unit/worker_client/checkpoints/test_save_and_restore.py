@@ -1,0 +1,676 @@
+"""A whole cluster is saved and restored: on other numbers of ps tasks, in other parts, over a running one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import worker_client as ss
+from ps_protocol.checkpoints.manifest import MANIFEST_FILE, decode_manifest, encode_manifest
+from ps_protocol.checkpoints.service import CheckpointPath
+from ps_protocol.checkpoints.store import FolderStore
+from ps_protocol.errors import (
+    AbortedError,
+    AlreadyExistsError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    ShardscopeError,
+    StateLostError,
+)
+from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
+from ps_protocol.files.spec_json import encode_checked
+from ps_server.checkpoints.saving import Save
+from ps_server.checkpoints.service import TaskCheckpoints
+from ps_server.core.parameter_server import ParameterServer
+from tests.conftest import Eventually
+from tests.unit.worker_client.checkpoints.small_clusters import IMPATIENT, Model, SmallCluster, assert_equal
+
+TIMEOUT_S = 30.0
+
+
+@pytest.fixture
+def cluster() -> Iterator[SmallCluster]:
+    with SmallCluster(2) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 2), (4, 1), (2, 2)])
+@pytest.mark.parametrize(("parts", "parts_after"), [(2, 2), (3, 1), (1, 4), (2, 3)])
+def test_training_goes_on_bit_for_bit(tmp_path: Path, before: int, after: int, parts: int, parts_after: int) -> None:
+    with SmallCluster(before) as cluster:
+        model = Model(cluster.client(), parts)
+        model.train(0, 5)
+        saved = cluster.client(1).save(tmp_path, step=5)
+        model.train(5, 10)
+        expected = model.values()
+    assert saved.path == str(tmp_path / "step-000000005")
+    for declares_first in (False, True):
+        with SmallCluster(after) as cluster:
+            client = cluster.client()
+            declared = Model(client, parts_after) if declares_first or parts != parts_after else None
+            report = client.restore(tmp_path)
+            assert report.step == 5
+            assert "layer/divided/Adam/m" in report.names("restored")
+            trained = declared or Model(client, parts_after)
+            trained.train(5, 10)
+            assert_equal(trained.values(), expected)
+
+
+def test_restores_over_a_running_cluster(tmp_path: Path, cluster: SmallCluster) -> None:
+    client, other = cluster.client(), cluster.client(1)
+    model = Model(client)
+    model.train(0, 3)
+    at_save = model.values()
+    client.save(tmp_path, name="early")
+    model.train(3, 4)
+    stores = [task.store_incarnation for task in cluster.tasks]
+    newest = model.whole.version
+    report = client.restore(tmp_path / "early")
+    assert set(report.names("restored")) >= {"layer/whole", "layer/whole/Adam/m", "layer/divided", "steps"}
+    assert_equal(model.values(), at_save)
+    # Who knows what was there before must not take one for the other.
+    assert not set(stores) & {task.store_incarnation for task in cluster.tasks}
+    assert model.whole.version > newest
+    with pytest.raises(StateLostError, match=r"restored from the checkpoint .*/early"):
+        other.variable("steps").read_value()
+    assert cluster.client(2).variable("steps").read_value() == 3
+
+
+def test_a_task_that_has_lost_its_state_gets_back_what_was_placed_there(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(0, 2)
+    client.save(tmp_path, name="x")
+    expected, placements = model.values(), cluster.tasks[0].list_placements(timeout_s=TIMEOUT_S)
+    cluster.tasks[1] = ParameterServer(cluster_spec=cluster.spec, task_index=1, job_seed=3)
+    cluster.tasks[1].learn_cluster(cluster.tasks[0].store_incarnation)
+    client = cluster.client()
+    client.restore(tmp_path / "x")
+    assert repr(cluster.tasks[0].list_placements(timeout_s=TIMEOUT_S)) == repr(placements)
+    model = Model(client)
+    assert_equal(model.values(), expected)
+    model.train(2, 1)
+
+
+def test_a_part_can_be_read_by_everybody(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    model = Model(client, parts=1)
+    client.save(tmp_path, name="x")
+    files = sorted((tmp_path / "x").glob("*.safetensors"))
+    assert [path.name for path in files] == ["part-00000-of-00002.safetensors", "part-00001-of-00002.safetensors"]
+    tensors = {name: value for path in files for name, value in load_file(path).items()}
+    np.testing.assert_array_equal(tensors["layer/whole"], model.whole.read_value())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x"]
+
+
+def test_other_kinds_of_variables_come_back(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    with client.as_default():
+        text = ss.get_variable("text", initializer=np.array([b"one", b"three"]))
+        empty = ss.get_variable("empty", [0, 4])
+        half = ss.get_variable("half", [3], dtype=np.float16)
+    client.save(tmp_path, name="x")
+    with SmallCluster(3) as other:
+        client = other.client()
+        client.restore(tmp_path / "x")
+        assert client.variable("text").read_value().tolist() == text.read_value().tolist()
+        assert client.variable("empty").read_value().shape == empty.shape
+        np.testing.assert_array_equal(client.variable("half").read_value(), half.read_value())
+
+
+def test_older_checkpoints_are_removed(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    Model(client)
+    for step in range(5):
+        client.save(tmp_path, step=step, keep=0 if step < 3 else 2)
+        names = [each.name for each in ss.checkpoint.list(tmp_path)]
+        assert names == [f"step-{each:09}" for each in range(0 if step < 3 else step - 1, step + 1)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    with pytest.raises(InvalidArgumentError, match="less than 0"):
+        client.save(tmp_path, keep=-1)
+
+
+def test_what_is_in_a_checkpoint_is_shown_and_verified(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(0, 1)
+    client.save(tmp_path, step=7)
+    (found,) = ss.checkpoint.list(tmp_path)
+    assert (found.name, found.step, found.num_parts, found.problem) == ("step-000000007", 7, 2, "")
+    shown = {each.name: each for each in ss.checkpoint.show(tmp_path)}
+    assert shown["layer/whole"].shape == (37, 5)
+    assert shown["layer/whole/Adam/m"].slot_of == "layer/whole"
+    assert len(shown) == found.num_variables
+    assert ss.checkpoint.verify(tmp_path) == found
+    part = tmp_path / "step-000000007" / PART
+    _flip(part, part.stat().st_size - 1)
+    with pytest.raises(FailedPreconditionError, match="checksum of the bytes"):
+        ss.checkpoint.verify(tmp_path)
+    _flip(tmp_path / "step-000000007" / MANIFEST_FILE, 100)
+    (found,) = ss.checkpoint.list(tmp_path)
+    assert "cannot be used" in found.problem
+
+
+def test_a_client_writes_what_the_tasks_send_it(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ps_server.checkpoints.fetching.MAX_PIECE_BYTES", 100)
+    client = cluster.client()
+    model = Model(client)
+    model.train(0, 2)
+    client.save(tmp_path / "there", name="x")
+    shown: list[tuple[int, int]] = []
+    client.save(
+        tmp_path / "here", name="x", through="client", show_progress=lambda done, all_: shown.append((done, all_))
+    )
+    assert shown[-1][0] == shown[-1][1]
+    ss.checkpoint.verify(tmp_path / "here")
+    for file in ("part-00000-of-00002.safetensors", PART):
+        here, there = load_file(tmp_path / "here/x" / file), load_file(tmp_path / "there/x" / file)
+        assert {name: each.tobytes() for name, each in here.items()} == {
+            name: each.tobytes() for name, each in there.items()
+        }
+    expected = model.values()
+    model.train(2, 1)
+    client.restore(tmp_path / "here")
+    assert_equal(model.values(), expected)
+    with pytest.raises(AlreadyExistsError):
+        client.save(tmp_path / "here", name="x", through="client")
+    (tmp_path / "file").touch()
+    with pytest.raises(FailedPreconditionError, match="this client cannot use the folder"):
+        client.save(tmp_path / "file", through="client")
+    client.save(tmp_path / "here", name="y", through="client", keep=1)
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["y"]
+
+
+@pytest.mark.parametrize("num_ps", [1, 3])
+def test_a_client_sends_what_the_tasks_do_not_reach(
+    tmp_path: Path, cluster: SmallCluster, num_ps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker_client.checkpoints.restoring.MAX_PIECE_BYTES", 100)
+    client = cluster.client()
+    model = Model(client)
+    with client.as_default():
+        ss.get_variable("empty", [0, 4])
+    model.train(0, 2)
+    client.save(tmp_path, name="x")
+    model.train(2, 3)
+    expected = model.values()
+    with SmallCluster(num_ps) as other:
+        client = other.client()
+        with monkeypatch.context() as unreachable:
+            unreachable.setattr("ps_server.checkpoints.service.open_store", None)
+            report = client.restore(tmp_path, through="client")
+        assert "layer/whole/Adam/v" in report.names("restored")
+        assert client.variable("empty").read_value().shape == (0, 4)
+        model = Model(client)
+        model.train(2, 3)
+        assert_equal(model.values(), expected)
+        part = tmp_path / "x" / PART
+        _flip(part, part.stat().st_size - 1)
+        with pytest.raises(FailedPreconditionError, match="checksum of the bytes"):
+            client.restore(tmp_path, through="client")
+        assert_equal(model.values(), expected)
+        with pytest.raises(InvalidArgumentError, match="should be 'ps' or 'client'"):
+            client.restore(tmp_path, through="chief")  # type: ignore[arg-type]
+        with pytest.raises(NotFoundError):
+            client.restore(tmp_path / "none", through="client")
+
+
+def test_a_task_that_fails_leaves_nothing_at_the_client(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    Model(client)
+    plan = FaultPlan((Fault("checkpoint.write", FaultAction.FAIL, 2, 2),))
+    with installed(plan), pytest.raises(FailedPreconditionError):
+        client.save(tmp_path, name="x", through="client")
+    assert plan.fired("checkpoint.write") == 1
+    assert list(tmp_path.iterdir()) == []
+    client.save(tmp_path, name="x", through="client")
+
+
+# -- the cut ----------------------------------------------------------------------------------
+
+
+def test_the_cut_is_causal(tmp_path: Path, cluster: SmallCluster) -> None:
+    """Writers count up on ps 0, then on ps 1; a checkpoint never has more of the second than of the first."""
+    counters: list[tuple[Any, Any]] = []
+    for number in range(4):
+        client = cluster.client(number)
+        with client.as_default():
+            pair = [
+                ss.get_variable(f"count_{number}_{place}", [], dtype=np.int64, initializer=ss.zeros_initializer())
+                for place in ("first", "second")
+            ]
+        assert [each.device for each in pair] == ["/job:ps/task:0", "/job:ps/task:1"]
+        counters.append((pair[0], pair[1]))
+    stop, acknowledged = threading.Event(), [0] * 4
+
+    def write(number: int) -> None:
+        first, second = counters[number]
+        while not stop.is_set():
+            first.assign_add(1)
+            second.assign_add(1)
+            acknowledged[number] += 1
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for writer in writers:
+        writer.start()
+    saver, floors = cluster.client(9, observer=True), []
+    try:
+        for number in range(8):
+            floors.append(list(acknowledged))
+            saver.save(tmp_path, name=f"cut-{number}")
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    for number, floor in enumerate(floors):
+        with SmallCluster(1) as other:
+            client = other.client()
+            client.restore(tmp_path / f"cut-{number}")
+            for writer_number in range(4):
+                first = int(client.variable(f"count_{writer_number}_first").read_value())
+                second = int(client.variable(f"count_{writer_number}_second").read_value())
+                assert floor[writer_number] <= second <= first <= second + 1
+    assert floors[-1] != floors[0]
+
+
+def test_updates_wait_while_they_are_held_back_and_reads_do_not(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    with client.as_default():
+        counter = ss.get_variable("counter", [], initializer=ss.zeros_initializer())
+    service, save = TaskCheckpoints(cluster.tasks[0]), uuid4()
+    service.begin(save, CheckpointPath(str(tmp_path), "x"), timeout_s=TIMEOUT_S)
+    service.hold(save, TIMEOUT_S, timeout_s=TIMEOUT_S)
+    update = counter.assign_add(1.0, wait=False)
+    assert cluster.client(1).variable("counter").read_value() == 0.0
+    assert not update.done()
+    assert service.release(save, timeout_s=TIMEOUT_S)
+    update.result(TIMEOUT_S)
+    assert counter.read_value() == 1.0
+    service.discard(save, timeout_s=TIMEOUT_S)
+
+
+def test_a_hold_that_has_run_out_refuses_the_save(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    Model(client)
+    plan = FaultPlan((Fault("checkpoint.held", FaultAction.DELAY, 2, 2, 0.2),))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("worker_client.checkpoints.saving.HOLD_S", 0.05)
+        with installed(plan), pytest.raises(AbortedError, match="could not be held back"):
+            client.save(tmp_path, name="x")
+    assert plan.fired("checkpoint.held") == 1
+    assert list(tmp_path.iterdir()) == []
+    client.save(tmp_path, name="x")
+
+
+@pytest.mark.parametrize("is_busy", [True, False])
+def test_a_task_rests_between_blocks_while_batches_come(tmp_path: Path, cluster: SmallCluster, is_busy: bool) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(0, 1)
+    rests: list[float] = []
+    where = CheckpointPath(str(tmp_path), "x")
+    session = Save(cluster.tasks[0], uuid4(), FolderStore(tmp_path), where, 0, 1, sleep=rests.append)
+    session.begin()
+    session.hold(TIMEOUT_S, TIMEOUT_S)
+    session.release()
+    if is_busy:
+        model.whole.read_value()
+        model.divided.read_value()
+    while not session.write(TIMEOUT_S).is_done:
+        pass
+    assert len(rests) == (1 if is_busy else 0)
+    session.give_up()
+
+
+def test_one_saver_at_a_time(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client(settings=IMPATIENT)
+    service = client._handles[0].service.checkpoints
+    save = uuid4()
+    service.begin(save, CheckpointPath(str(tmp_path), "other"), timeout_s=TIMEOUT_S)
+    with pytest.raises(ShardscopeError, match="another save is under way"):
+        client.save(tmp_path, name="x")
+    service.discard(save, timeout_s=TIMEOUT_S)
+    client.save(tmp_path, name="x")
+
+
+def test_what_nobody_asks_for_any_more_is_dropped(tmp_path: Path, cluster: SmallCluster) -> None:
+    now = [0.0]
+    service = TaskCheckpoints(cluster.tasks[0], clock=lambda: now[0])
+    save = uuid4()
+    service.begin(save, CheckpointPath(str(tmp_path), "x"), timeout_s=TIMEOUT_S)
+    service.hold(save, TIMEOUT_S, timeout_s=TIMEOUT_S)
+    now[0] = 59.0
+    service.expire()
+    service.release(save, timeout_s=TIMEOUT_S)
+    now[0] += 61.0
+    service.expire()
+    with pytest.raises(FailedPreconditionError, match="knows nothing of the save"):
+        service.write(save, timeout_s=TIMEOUT_S)
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- what goes wrong while saving -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["checkpoint.held", "checkpoint.write", "checkpoint.part_written"])
+def test_a_task_that_cannot_write_is_named_and_nothing_is_left(
+    tmp_path: Path, cluster: SmallCluster, place: str
+) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(0, 2)
+    client.save(tmp_path, name="good")
+    expected = model.values()
+    plan = FaultPlan((Fault(place, FaultAction.FAIL, 1, 1),))
+    with installed(plan), pytest.raises(FailedPreconditionError, match="cannot use the folder") as caught:
+        client.save(tmp_path, name="bad")
+    assert plan.fired(place) == 1
+    assert caught.value.task in ("ps:0", "ps:1")
+    assert [path.name for path in tmp_path.iterdir()] == ["good"]
+    assert_equal(model.values(), expected)
+    model.train(2, 1)
+    client.save(tmp_path, name="bad")
+
+
+@pytest.mark.parametrize("does", ["save", "restore"])
+def test_an_interrupt_ends_it_and_nothing_is_left(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch, eventually: Eventually, does: str
+) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(0, 1)
+    client.save(tmp_path, name="x")
+    model.train(1, 1)
+    expected = model.values()
+    service = client._handles[0].service.checkpoints
+    step = {"save": "write", "restore": "fill"}[does]
+    original, told = getattr(service, step), threading.Event()
+
+    def interrupt_first(*args: Any, **kwargs: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)  # Python runs the handler on the main thread
+        assert told.wait(TIMEOUT_S)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(service, step, interrupt_first, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        client.save(tmp_path, name="y") if does == "save" else client.restore(tmp_path / "x")
+    monkeypatch.undo()
+    told.set()
+    eventually(lambda: [path.name for path in tmp_path.iterdir()] == ["x"], message="what was begun is dropped")
+    assert_equal(model.values(), expected)
+    model.train(2, 1)
+    client.save(tmp_path, name="z")  # waits until the other one has ended
+    client.restore(tmp_path / "z")
+
+
+def test_an_interrupt_does_not_end_a_switch_that_has_begun(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(0, 1)
+    client.save(tmp_path, name="x")
+    at_save = model.values()
+    model.train(1, 1)
+    service = client._handles[0].service.checkpoints
+    switch, told = service.switch, threading.Event()
+
+    def interrupt_first(*args: Any, **kwargs: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        assert told.wait(TIMEOUT_S)
+        return switch(*args, **kwargs)
+
+    monkeypatch.setattr(service, "switch", interrupt_first, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        client.restore(tmp_path / "x")
+    told.set()
+
+    def is_complete() -> bool:
+        marks = [task.state.parts.restored for task in cluster.tasks]
+        return not [mark for mark in marks if mark is None or not mark.is_complete]
+
+    eventually(is_complete, message="all tasks have switched, and know it")
+    other = cluster.client(1)
+    assert_equal([other.variable(name).read_value() for name in ("layer/whole", "layer/divided", "steps")], at_save)
+
+
+def test_no_permission(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    Model(client)
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        FailedPreconditionError, match=r"Not a directory.*correct the path or its permissions"
+    ) as caught:
+        client.save(tmp_path / "file")
+    assert caught.value.task == "ps:0"
+
+
+def test_tasks_that_do_not_share_the_folder_are_named(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = cluster.client()
+    Model(client)
+    service = client._handles[1].service.checkpoints
+    begin: Callable[..., Any] = service.begin
+
+    def elsewhere(save: Any, path: CheckpointPath, **kwargs: Any) -> Any:
+        return begin(save, CheckpointPath(f"{path.store}-of-ps-1", path.name), **kwargs)
+
+    monkeypatch.setattr(service, "begin", elsewhere, raising=False)
+    with pytest.raises(FailedPreconditionError, match=r"ps:1 has written .* do not share that folder"):
+        client.save(tmp_path / "folder", name="x")
+    assert not (tmp_path / "folder" / "x").exists()
+
+
+def test_a_name_is_taken_once(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    Model(client)
+    client.save(tmp_path, name="x")
+    with pytest.raises(AlreadyExistsError, match="there is a checkpoint x in"):
+        client.save(tmp_path, name="x")
+    with pytest.raises(InvalidArgumentError, match="cannot be the name"):
+        client.save(tmp_path, name="../x")
+    with pytest.raises(InvalidArgumentError, match="is a URL"):
+        client._handles[0].service.checkpoints.begin(uuid4(), CheckpointPath("s3://b", "x"), timeout_s=TIMEOUT_S)
+
+
+# -- what goes wrong while restoring ----------------------------------------------------------
+
+
+def _flip(path: Path, offset: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 1
+    path.write_bytes(content)
+
+
+def _truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def _newer(path: Path) -> None:
+    path.write_bytes(encode_manifest(decode_manifest(path.read_bytes()), ["sharded-tables"]))
+
+
+def _newer_format(path: Path) -> None:
+    content = json.loads(path.read_bytes())["content"]
+    content["format_version"] = 7
+    path.write_bytes(encode_checked(content))
+
+
+PART = "part-00001-of-00002.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        (PART, lambda path: _flip(path, 20), "part-00001.*checksum of its header"),
+        (PART, lambda path: _flip(path, path.stat().st_size - 1), "part-00001.*variable .*checksum of the bytes"),
+        (PART, _truncate, "part-00001.* bytes instead of"),
+        (PART, lambda path: path.unlink(), "part-00001.*it is not there"),
+        (MANIFEST_FILE, lambda path: _flip(path, path.stat().st_size // 2), "manifest.json.* cannot be used"),
+        (MANIFEST_FILE, _truncate, "manifest.json.* cannot be used"),
+        (MANIFEST_FILE, _newer, "newer version .*sharded-tables"),
+        (MANIFEST_FILE, _newer_format, "newer version .*format 7"),
+    ],
+    ids=["header", "value", "cut off", "missing", "manifest", "manifest cut off", "newer feature", "newer format"],
+)
+def test_what_is_damaged_is_refused_before_anything_is_changed(
+    tmp_path: Path, cluster: SmallCluster, file: str, damage: Callable[[Path], None], message: str
+) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(10, 1)
+    client.save(tmp_path, name="x")
+    model.train(0, 2)
+    expected, stores = model.values(), [task.store_incarnation for task in cluster.tasks]
+    memory = [task.variable_bytes for task in cluster.tasks]
+    damage(tmp_path / "x" / file)
+    with pytest.raises(FailedPreconditionError, match=message):
+        client.restore(tmp_path / "x")
+    assert_equal(model.values(), expected)
+    assert [task.store_incarnation for task in cluster.tasks] == stores
+    assert [task.variable_bytes for task in cluster.tasks] == memory
+    model.train(2, 1)
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_a_table(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    Model(client)
+    client.save(tmp_path, name="x")
+    with SmallCluster(2) as other:
+        client = other.client()
+        with client.as_default():
+            mine = ss.get_variable("mine", [2], initializer=ss.ones_initializer())
+            ss.get_variable("layer/whole", [38, 5])
+        with pytest.raises(InvalidArgumentError, match="nothing was changed") as caught:
+            client.restore(tmp_path / "x")
+        assert "fresh      mine" in caught.value.message
+        assert "differing  layer/whole  float32[38, 5] in the cluster, float32[37, 5]" in caught.value.message
+        report = client.restore(tmp_path / "x", partial=True)
+        assert report.names("differing") == ["layer/whole"]
+        assert report.names("fresh") == ["mine"]
+        assert set(report.names("ignored")) == {"layer/divided", "steps"}
+        assert mine.read_value().tolist() == [1.0, 1.0]
+
+
+def test_warm_start_by_pattern(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(0, 2)
+    client.save(tmp_path, name="x")
+    with SmallCluster(1) as other:
+        client = other.client()
+        with client.as_default():
+            whole = ss.get_variable("encoder/whole", [37, 5])
+            head = ss.get_variable("head", [2], initializer=ss.zeros_initializer())
+        report = client.restore(tmp_path / "x", names={"encoder/*": "layer/*"})
+        np.testing.assert_array_equal(whole.read_value(), model.whole.read_value())
+        np.testing.assert_array_equal(client.variable("encoder/divided").read_value(), model.divided.read_value())
+        assert "encoder/whole/Adam/v" in report.names("restored")
+        assert report.names("fresh") == ["head"]
+        assert report.names("ignored") == ["steps"]
+        assert head.read_value().tolist() == [0.0, 0.0]
+        with pytest.raises(InvalidArgumentError, match="no variable 'decoder/"):
+            client.restore(tmp_path / "x", names={"encoder/*": "decoder/*"})
+        with pytest.raises(InvalidArgumentError, match="one \\* on both sides"):
+            client.restore(tmp_path / "x", names={"encoder/*": "layer"})
+
+
+def test_variables_that_were_declared_meanwhile_abort_it(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, other = cluster.client(settings=IMPATIENT), cluster.client(1)
+    model = Model(client)
+    model.train(10, 1)
+    client.save(tmp_path, name="x")
+    expected = model.values()
+    service = client._handles[0].service.checkpoints
+    fill: Callable[..., Any] = service.fill
+
+    def declare_and_fill(*args: Any, **kwargs: Any) -> Any:
+        with other.as_default():
+            ss.get_variable("late", [1])
+        return fill(*args, **kwargs)
+
+    monkeypatch.setattr(service, "fill", declare_and_fill, raising=False)
+    with pytest.raises(ShardscopeError, match=r"variables were declared while .* late among them"):
+        client.restore(tmp_path / "x")
+    assert_equal(model.values(), expected)
+    model.train(0, 1)
+
+
+@pytest.mark.parametrize("place", ["restore.read", "restore.staged", "restore.prepared"])
+def test_a_failure_before_the_switch_changes_nothing(tmp_path: Path, cluster: SmallCluster, place: str) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(10, 1)
+    client.save(tmp_path, name="x")
+    model.train(0, 1)
+    expected = model.values()
+    plan = FaultPlan((Fault(place, FaultAction.FAIL, 2, 2),))
+    with installed(plan), pytest.raises(FailedPreconditionError):
+        client.restore(tmp_path / "x")
+    assert plan.fired(place) == 1
+    assert_equal(model.values(), expected)
+    model.train(1, 1)
+    client.restore(tmp_path / "x")
+
+
+def test_a_failure_between_two_switches_is_told_and_no_mixture_is_served(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(10, 1)
+    at_save = model.values()
+    client.save(tmp_path, name="x")
+    model.train(0, 1)
+    plan = FaultPlan((Fault("restore.before_switch", FaultAction.FAIL, 2, 2),))
+    with (
+        installed(plan),
+        pytest.raises(FailedPreconditionError, match=r"could not be restored .*restore again") as caught,
+    ):
+        client.restore(tmp_path / "x")
+    assert plan.fired("restore.before_switch") == 1
+    switched = [task for task in cluster.tasks if task.task != caught.value.task]
+    other = cluster.client(1)
+    placed = next(each for each in other.variables() if each.task == switched[0].task)
+    with pytest.raises(FailedPreconditionError, match="whether all others have is not known"):
+        other.variable(placed.name).read_value()
+    other.restore(tmp_path / "x")
+    assert_equal([other.variable(name).read_value() for name in ("layer/whole", "layer/divided", "steps")], at_save)
+
+
+def test_where_there_is_no_checkpoint(tmp_path: Path, cluster: SmallCluster) -> None:
+    with pytest.raises(NotFoundError, match="there is no checkpoint at"):
+        cluster.client().restore(tmp_path)
+
+
+def test_an_observer_saves_and_does_not_restore(tmp_path: Path, cluster: SmallCluster) -> None:
+    Model(cluster.client())
+    observer = cluster.client(observer=True)
+    observer.save(tmp_path, name="x")
+    with pytest.raises(PermissionDeniedError, match="observer"):
+        observer.restore(tmp_path)
+
+
+def test_progress_is_shown(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    Model(client)
+    shown: list[tuple[int, int]] = []
+    client.save(tmp_path, name="x", show_progress=lambda done, total: shown.append((done, total)))
+    assert shown[-1][0] == shown[-1][1] == sum(task.variable_bytes for task in cluster.tasks)
+    client.restore(tmp_path, show_progress=lambda done, total: shown.append((done, total)))
+    assert shown[-1][0] == shown[-1][1]

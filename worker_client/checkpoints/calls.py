@@ -1,0 +1,96 @@
+"""Calls of the checkpoint services of all ps tasks, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+from uuid import UUID
+
+from ps_protocol.checkpoints.service import CheckpointService, Progress
+from ps_protocol.errors import CancelledError, ShardscopeError
+from worker_client.checkpoints.report import ShowProgress
+from worker_client.connection.handle import PsHandle
+
+_T = TypeVar("_T")
+
+_GIVE_UP_S: Final = 5.0
+
+Call = Callable[[CheckpointService, float], _T]
+"""Is given the service of a ps task and the seconds that it may take."""
+
+
+class Tasks:
+    """The ps tasks of a save or a restore. Used by one thread, which is not the main thread.
+
+    Args:
+        handles: Of all ps tasks, in order.
+        is_wanted: Asked now and then; False ends what is under way.
+    """
+
+    def __init__(self, handles: Sequence[PsHandle], is_wanted: Callable[[], bool]):
+        self.handles: Final = handles
+        self._is_wanted = is_wanted
+
+    @property
+    def names(self) -> list[str]:
+        """As "ps:0"."""
+        return [str(handle.task) for handle in self.handles]
+
+    def go_through(self) -> None:
+        """From here on an interrupt ends the wait of the caller, not what is under way."""
+        self._is_wanted = lambda: True
+
+    def call(self, index: int, what: str, call: Call[_T], size_bytes: int = 0) -> _T:
+        """Calls one task, with retries, which may move so many bytes for it; an error names it."""
+        if not self._is_wanted():
+            raise CancelledError("the save or restore was interrupted")
+        handle = self.handles[index]
+        try:
+            return handle.call(
+                lambda service, timeout_s: call(service.checkpoints, timeout_s), what=what, size_bytes=size_bytes
+            )
+        except ShardscopeError as error:
+            error.task = error.task or str(handle.task)
+            raise
+
+    def each(
+        self, what: str, call: Callable[[int, CheckpointService, float], _T], sizes_bytes: Sequence[int] | None = None
+    ) -> list[_T]:
+        """Calls all tasks side by side; raises the first error when all have answered."""
+
+        def one(index: int) -> _T:
+            size_bytes = 0 if sizes_bytes is None else sizes_bytes[index]
+            return self.call(index, what, lambda service, timeout_s: call(index, service, timeout_s), size_bytes)
+
+        return self.side_by_side(one)
+
+    def work(self, what: str, step: Call[Progress], show: ShowProgress | None) -> None:
+        """Has all tasks take one step after the other, side by side, until each is done."""
+        so_far = [Progress(0, 0, False)] * len(self.handles)
+
+        def one(index: int) -> None:
+            while not so_far[index].is_done:
+                so_far[index] = self.call(index, what, step)
+                if show is not None:
+                    show(sum([each.done_bytes for each in so_far]), sum([each.total_bytes for each in so_far]))
+
+        self.side_by_side(one)
+
+    def side_by_side(self, work: Callable[[int], _T]) -> list[_T]:
+        """Does something for each task, by its index; raises the first error when all have ended."""
+        with ThreadPoolExecutor(len(self.handles), thread_name_prefix="checkpoint") as pool:
+            futures = [pool.submit(work, index) for index in range(len(self.handles))]
+        return [future.result() for future in futures]
+
+    def discard(self, session: UUID) -> None:
+        """Gives up a save or a restore on all tasks, as far as they answer; the others do so by themselves."""
+
+        def one(handle: PsHandle) -> None:
+            try:
+                handle.service.checkpoints.discard(session, timeout_s=_GIVE_UP_S)
+            except ShardscopeError:  # it has ended, and with it the session; or it will miss us
+                return
+
+        with ThreadPoolExecutor(len(self.handles), thread_name_prefix="checkpoint") as pool:
+            list(pool.map(one, self.handles))

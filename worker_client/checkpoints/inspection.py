@@ -1,0 +1,163 @@
+"""Looks at checkpoints where they lie, without a cluster."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from ps_protocol.checkpoints.boxes import CheckedValue
+from ps_protocol.checkpoints.manifest import BLOCK_BYTES, CheckpointManifest
+from ps_protocol.checkpoints.store import check_part, damaged, locate, open_store, read_manifest
+from ps_protocol.dtype_traits import dtype_name
+from ps_protocol.errors import ShardscopeError
+from worker_client.checkpoints.report import ShowProgress
+
+_PIECE_BYTES: Final = BLOCK_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointEntry:
+    """A checkpoint in a folder of them.
+
+    Attributes:
+        name: Its name.
+        path: Its folder.
+        saved_at_s: When it was saved, in seconds since the epoch.
+        step: The training step that it was saved with; None if there was none.
+        num_parts: Of ps tasks that have written it.
+        num_variables: Slots included, and each part of a partitioned variable.
+        size_bytes: Of its parts.
+        problem: Why it cannot be used, as far as the manifest tells; empty if nothing is known.
+    """
+
+    name: str
+    path: str
+    saved_at_s: float = 0.0
+    step: int | None = None
+    num_parts: int = 0
+    num_variables: int = 0
+    size_bytes: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointVariable:
+    """A variable in a checkpoint, or a part of one.
+
+    Attributes:
+        name: Full name.
+        dtype: Of its elements.
+        shape: Of the value.
+        task: The ps task that had it.
+        version: Updates applied to it.
+        initialized: Whether it had a value.
+        slot_of: Of a slot that an optimizer keeps beside a variable, that variable's full name; else empty.
+        size_bytes: Of the value.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    task: str
+    version: int
+    initialized: bool
+    slot_of: str
+    size_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.name}  {dtype_name(self.dtype)} {list(self.shape)}  {self.task}"
+
+
+def list_checkpoints(path: str | os.PathLike[str]) -> list[CheckpointEntry]:
+    """Lists the checkpoints of a folder, oldest first; those that are still being saved are not among them."""
+    store = open_store(_absolute(path))
+    return [_entry(store.path, name) for name in store.names()]
+
+
+def show_checkpoint(path: str | os.PathLike[str]) -> list[CheckpointVariable]:
+    """Returns the variables of a checkpoint by name; only its manifest is read.
+
+    Args:
+        path: Its folder, or one of checkpoints, of which the newest is taken.
+
+    Raises:
+        NotFoundError: There is none.
+        FailedPreconditionError: Its manifest was changed, or a newer version wrote it.
+    """
+    store, name = locate(_absolute(path))
+    found = [
+        CheckpointVariable(
+            each.spec.name,
+            each.spec.dtype,
+            each.spec.shape,
+            part.task,
+            each.version,
+            each.initialized,
+            each.spec.slot_of,
+            each.spec.size_bytes if each.initialized else 0,
+        )
+        for part in read_manifest(store, name).parts
+        for each in part.variables
+    ]
+    return sorted(found, key=lambda each: each.name)
+
+
+def verify_checkpoint(path: str | os.PathLike[str], *, show_progress: ShowProgress | None = None) -> CheckpointEntry:
+    """Reads a whole checkpoint, and checks its sizes and all its checksums.
+
+    Args:
+        path: Its folder, or one of checkpoints, of which the newest is taken.
+        show_progress: Called now and then, with the bytes read and those of all.
+
+    Raises:
+        NotFoundError: There is none.
+        FailedPreconditionError: A file is missing, was cut off or was changed; the message says which and where.
+        OSError: It cannot be read.
+    """
+    store, name = locate(_absolute(path))
+    manifest = read_manifest(store, name)
+    piece, done_bytes = np.empty(_PIECE_BYTES, np.uint8).data, 0
+    for part in manifest.parts:
+        reader = check_part(store, name, part)
+        try:
+            for saved in part.variables:
+                value = CheckedValue(reader, saved, f"{store.path}/{name}/{part.file}")
+                size_bytes = saved.spec.size_bytes if saved.initialized else 0
+                if saved.offset + size_bytes > part.size_bytes:
+                    raise damaged(f"{store.path}/{name}/{part.file}", f"variable {saved.spec.name} lies beyond its end")
+                for start in range(0, size_bytes, _PIECE_BYTES):
+                    length = min(_PIECE_BYTES, size_bytes - start)
+                    value.read_into(piece[:length], start)
+                    done_bytes += length
+                    if show_progress is not None:
+                        show_progress(done_bytes, manifest.size_bytes)
+        finally:
+            reader.close()
+    return _of_manifest(store.path, name, manifest)
+
+
+def _entry(folder: str, name: str) -> CheckpointEntry:
+    try:
+        return _of_manifest(folder, name, read_manifest(open_store(folder), name))
+    except ShardscopeError as error:
+        return CheckpointEntry(name, f"{folder}/{name}", problem=error.message)
+
+
+def _of_manifest(folder: str, name: str, manifest: CheckpointManifest) -> CheckpointEntry:
+    num_variables = sum([len(part.variables) for part in manifest.parts])
+    return CheckpointEntry(
+        name,
+        f"{folder}/{name}",
+        manifest.saved_at_s,
+        manifest.step,
+        len(manifest.parts),
+        num_variables,
+        manifest.size_bytes,
+    )
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return os.path.abspath(os.fspath(path))  # noqa: PTH100 - without following links

@@ -1,0 +1,89 @@
+"""What saves and restores tell their callers."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+ShowProgress: TypeAlias = Callable[[int, int], None]
+"""Called now and then by another thread, with the bytes that are done and those of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedCheckpoint:
+    """A checkpoint that was saved.
+
+    Attributes:
+        path: Its folder.
+        size_bytes: Of its parts.
+        held_s: For how long updates were held back, in seconds.
+    """
+
+    path: str
+    size_bytes: int
+    held_s: float
+
+    def __str__(self) -> str:
+        return self.path
+
+    def __fspath__(self) -> str:
+        return self.path
+
+
+class Outcome(enum.StrEnum):
+    """What a restore does with a variable."""
+
+    RESTORED = "restored"
+    FRESH = "fresh"
+    """The cluster has it and the checkpoint has no value for it: it stays as it is."""
+    IGNORED = "ignored"
+    """The checkpoint has it, and it was not asked for."""
+    DIFFERING = "differing"
+    """Both have it, but not alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredVariable:
+    """One row of the table of a restore.
+
+    Attributes:
+        name: Of the variable in the cluster; of one that is ignored, in the checkpoint. Partitioned ones are wholes.
+        outcome: What becomes of it.
+        detail: In words: where its value comes from, or how the two differ.
+    """
+
+    name: str
+    outcome: Outcome
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What a restore has done. As text, a table.
+
+    Attributes:
+        path: The folder of the checkpoint.
+        step: The training step that it was saved with; None if there was none.
+        variables: By outcome, then by name; slots are rows of their own.
+        size_bytes: That were read.
+    """
+
+    path: str
+    step: int | None
+    variables: tuple[RestoredVariable, ...]
+    size_bytes: int
+
+    def names(self, outcome: Outcome | str) -> list[str]:
+        """The variables with one outcome."""
+        return [each.name for each in self.variables if each.outcome == outcome]
+
+    def __str__(self) -> str:
+        return table(self.variables)
+
+
+def table(rows: tuple[RestoredVariable, ...] | list[RestoredVariable]) -> str:
+    """Rows as text, aligned."""
+    width = max([len(each.name) for each in rows], default=0)
+    return "\n".join([f"{each.outcome:9}  {each.name:{width}}  {each.detail}".rstrip() for each in rows])
