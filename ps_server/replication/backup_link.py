@@ -40,6 +40,9 @@ CONNECT: Final = f"/{replication_pb2.DESCRIPTOR.services_by_name['Replication'].
 _TOKENS_PER_LEASE: Final = 6
 _TRY_EVERY_S: Final = 0.2
 _IMAGE_TIMEOUT_S: Final = 30.0
+_IMAGE_PATIENCE_S: Final = 300.0
+"""So much longer than a lease a follower may be silent while it puts the image on its disk, if no update waits."""
+
 _PATIENCE_S: Final = 1.0
 _CONNECT_TIMEOUT_S: Final = 5.0
 _STOP_TIMEOUT_S: Final = 10.0
@@ -246,9 +249,22 @@ class BackupLink:
             self._hang_up()
 
     def hang_up_if_silent(self) -> None:
-        """Ends a conversation that was silent for a whole lease, so that another is tried."""
+        """Ends a conversation that was silent for a whole lease, so that another is tried.
+
+        A follower that puts a large image on its disk answers nothing meanwhile. It is given up as early only if
+        updates would wait for it; else it would be sent the image again and again.
+        """
         with self._lock:
-            if self._conversation is not None and self._clock() - max(self._called_s, self._answered_s) > self._lease_s:
+            conversation = self._conversation
+            if conversation is None:
+                return
+            has_time = (
+                self._mode is _Mode.CATCHING_UP
+                and conversation.image_position is not None
+                and self._queued_bytes <= self._backlog_bytes
+            )
+            patience_s = self._lease_s + (_IMAGE_PATIENCE_S if has_time else 0.0)
+            if self._clock() - max(self._called_s, self._answered_s) > patience_s:
                 self._hang_up()
 
     def _let_go(self) -> None:
@@ -393,7 +409,9 @@ class BackupLink:
         self._drop_until(answer.position)
         image_position = conversation.image_position
         has_image = image_position is not None and answer.position >= image_position
-        if self._mode is _Mode.CATCHING_UP and has_image and not self._queue:
+        # Its lease counts from the newest token, which may be older than the time that the image took.
+        is_heard = self._clock() - self.heard_s <= self._lease_s / 2
+        if self._mode is _Mode.CATCHING_UP and has_image and is_heard and not self._queue:
             self._mode = _Mode.IN_STEP
             self.obstacle = _SILENT
             _LOG.info("%s is in step, at record %d", self._other, answer.position)

@@ -208,6 +208,7 @@ class Follower:
             except ShardscopeError as error:
                 self._break(f"the image of the primary's state cannot be used: {error.message}")
                 raise
+            self.heard_s = self._clock()  # nothing could be heard meanwhile, and a disk may take longer than a lease
             self.has_state = True
             _LOG.info("has the primary's state as of record %d, %d variables", image.position, len(image.variables))
             return self._answer()

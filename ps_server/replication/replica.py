@@ -320,7 +320,7 @@ class Replica:
             self._end(reason)
             return False
         again = self._acts[decision]()
-        if self.is_primary or self._is_paired:
+        if (self.is_primary or self._is_paired) and self._clock() >= self._fenced_until_s:  # else it must wait anew
             self._notes.note(self.epoch, Part.PRIMARY if self.is_primary else Part.BACKUP)
         return again
 
@@ -421,9 +421,9 @@ class Replica:
         self._reasons.log_loss(register, waited_s)
 
     def _ask_to_return(self) -> bool:
-        if self._register is None and self._ask(None) is None:
-            return False
-        had_backup = self._register is not None and self._register.backup is not None
+        known = self._register
+        assert known is not None  # if it is of a later epoch than is noted, nobody has been answered in that epoch yet
+        may_be_read = known.backup is not None or known.epoch > self.epoch
         verdict = self._ask(Wish.RETURN)
         if verdict is None or not verdict.granted:
             return verdict is not None
@@ -432,7 +432,7 @@ class Replica:
         if register.primary == self._process:
             if self._gives_up_state:
                 self._fenced_until_s = self._clock() + self._lease_s
-            elif had_backup:  # which may be read as long as the process before this one would have waited for it
+            elif may_be_read:  # at its backup, as long as the process before this one would have waited for that
                 self._fenced_until_s = self._started_s + self._lease_s * PRIMARY_PART
             if register.epoch == FIRST_EPOCH + 1:
                 self._waits_until_s = self._clock() + _HELD_LEASES * self._lease_s

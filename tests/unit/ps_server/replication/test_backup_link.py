@@ -198,6 +198,35 @@ def test_a_follower_has_the_state_and_every_acknowledged_update(in_step: Pair) -
     assert value_of(backup) == 23.0
 
 
+def test_a_follower_may_take_longer_than_a_lease_to_put_the_image_on_its_disk(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    link, follower, state = pair.link, pair.backup.follower, pair.backup.state
+    restore, make_safe = state.restore, state.make_safe
+    images: list[int] = []
+    heard_s: list[float] = []
+
+    def restored_slowly(image: StateImage) -> None:
+        images.append(image.position)
+        follower.heard_s = float("-inf")
+        with link.changed:
+            link._answered_s = link._called_s = time.monotonic() - 2 * LEASE_S
+        link.hang_up_if_silent()
+        restore(image)
+
+    def made_safe() -> int:
+        if images:
+            heard_s.append(follower.heard_s)
+        return make_safe()
+
+    monkeypatch.setattr(state, "restore", restored_slowly)
+    monkeypatch.setattr(state, "make_safe", made_safe)
+    pair.start()
+    eventually(lambda: link.in_step == pair.backup.process, timeout_s=TIMEOUT_S, message="the follower is in step")
+    assert len(images) == 1
+    assert heard_s[0] > float("-inf"), "or it would end itself, since its primary seems to be silent"
+
+
 def test_a_backup_whose_port_cannot_be_reached_follows_by_messages(eventually: Eventually) -> None:
     with ExitStack() as resources, socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # and does not listen

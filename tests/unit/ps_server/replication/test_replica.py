@@ -22,7 +22,7 @@ from ps_server.log.state_parts import StateParts
 from ps_server.replication.backup_link import BackupLink
 from ps_server.replication.decisions import PRIMARY_PART
 from ps_server.replication.follower import Follower
-from ps_server.replication.member import Member
+from ps_server.replication.member import Member, Part
 from ps_server.replication.register import Asker, Register, Verdict, Wish, wanted
 from ps_server.replication.replica import Replica
 from ps_server.replication.replica_doors import Transitions
@@ -126,6 +126,7 @@ class Process:
     def __init__(self, returns_from: int = 0) -> None:
         self.now_s = 100.0
         self.register: Register | None = None
+        self.noted_epoch = returns_from
         # as the follower
         self.has_state = self.is_attached = self.is_stopped = False
         self.epoch = 0
@@ -155,7 +156,12 @@ class Process:
             ),
             lease_s=LEASE_S,
             clock=lambda: self.now_s,
+            notes=self,
         )
+
+    def note(self, epoch: int, part: Part) -> None:
+        assert part in (Part.PRIMARY, Part.BACKUP)
+        self.noted_epoch = epoch
 
     def read(self, *, timeout_s: float) -> Register | None:
         assert timeout_s > 0
@@ -500,6 +506,27 @@ def test_one_that_returns_is_what_it_was_in_the_next_epoch() -> None:
     assert backup.register == Register(5, OTHER, THIS)
     assert backup.replica.status() == ReplicationStatus(ReplicaRole.BACKUP, 5)
     assert backup.events == ["RETURN", f"follows {OTHER.int} from epoch 5"]
+
+
+def test_one_that_ends_while_its_backup_may_still_be_read_waits_anew_when_it_returns() -> None:
+    first = returned(Register(4, THIS, OTHER))
+    assert first.noted_epoch == 4, "it has not been able to answer in the new epoch"
+
+    second = Process(returns_from=first.noted_epoch)
+    second.has_state = True
+    second.told(first.register)
+    assert second.register == Register(6, THIS)
+    with pytest.raises(UnavailableError, match="waits until no other one may answer"):
+        second.replica.check_may_answer()
+    second.now_s += LEASE_S * PRIMARY_PART + 0.1
+    second.told()
+    second.replica.check_may_answer()
+    assert second.noted_epoch == 6
+
+    third = Process(returns_from=second.noted_epoch)
+    third.has_state = True
+    third.told(second.register)
+    third.replica.check_may_answer()
 
 
 def test_only_one_of_which_nobody_knows_whether_it_has_the_newest_state_can_be_told_to_go_on_with_it() -> None:
