@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -13,6 +14,7 @@ from ps_server.replication.register import FIRST_EPOCH, Asker, Register, Verdict
 _LOG = logging.getLogger("ps_server.replication.replica")
 
 _REPORT_EVERY_S: Final = 5.0
+_NUMBERS: Final = re.compile(r"[\d.]+")
 _CALLS_PER_LEASE: Final = 5
 _LONGEST_CALL_S: Final = 1.0
 
@@ -80,13 +82,17 @@ class Reasons:
         self._task = task
         self._clock = clock
         self.last = ""
-        self.last_s = float("-inf")
+        self.said_s: dict[str, float] = {}  # when, by how it begins without its numbers; of the last few seconds
 
     def log(self, what: str, level: int = logging.WARNING) -> None:
         """Writes a reason, if it is one and no repetition."""
-        now_s = self._clock()
-        if what and (what[:40] != self.last[:40] or now_s - self.last_s > _REPORT_EVERY_S):
-            self.last, self.last_s = what, now_s
+        if not what:
+            return
+        now_s, self.last = self._clock(), what
+        self.said_s = {begins: said_s for begins, said_s in self.said_s.items() if now_s - said_s <= _REPORT_EVERY_S}
+        begins = _NUMBERS.sub("", what)[:40]
+        if begins not in self.said_s:
+            self.said_s[begins] = now_s
             _LOG.log(level, "%s: %s", self._task, what)
 
     def log_loss(self, register: Register, waited_s: float) -> None:

@@ -449,7 +449,7 @@ class Process:
         follower["_expected"], follower["_primary"], link["_peer"] = (next(ids) for _ in range(3))
         follower["_process"] = link["_process"] = replica["_process"]
         replica["_register"], self.late = registers
-        replica["_reasons"].last, replica["_reasons"].last_s = "", NEVER_S
+        replica["_reasons"].last, replica["_reasons"].said_s = "", {}
         self.replayed_position, link["_offered"], first, last = (next(positions) for _ in range(4))
         queue = link["_queue"]
         queue.clear()
