@@ -530,7 +530,7 @@ def test_each_task_has_a_log_file_if_wanted(up: Up, tmp_path: Path) -> None:
         (["--ps", "0", "--", "true"], "--ps"),
         (["--workers", "0", "--", "true"], "--workers"),
         (["--transport", "pigeon", "--", "true"], "transport is 'pigeon'"),
-        (["--replicas", "1", "--ps", "2", "--durability", "journal", "--", "true"], "exclude each other"),
+        (["--replicas", "1", "--ps", "2", "--durability", "snapshot", "--", "true"], "exclude each other"),
         (["--data-dir", "kept", "--", "true"], "give --durability journal as well"),
         ([], "COMMAND"),
     ],
