@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from worker_client.connection.settings import Settings
 from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.transport.in_process import endpoint_of
 
+PART = "part-00001-of-00002.safetensors"
 IMPATIENT = Settings(operation_timeout_s=1.0, ps_grace_s=1.0, retry=RetryPolicy(initial_backoff_s=0.001))
 
 
@@ -103,3 +105,9 @@ class Model:
 def assert_equal(found: list[Array], expected: list[Array]) -> None:
     """Bit for bit."""
     assert [each.tobytes() for each in found] == [each.tobytes() for each in expected]
+
+
+def flip(path: Path, offset: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 1
+    path.write_bytes(content)

@@ -1,0 +1,178 @@
+"""What is damaged, does not fit or fails on the way changes nothing; what fits in part is chosen by name."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import worker_client as ss
+from ps_protocol.checkpoints.manifest import MANIFEST_FILE, decode_manifest, encode_manifest
+from ps_protocol.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    ShardscopeError,
+)
+from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
+from ps_protocol.files.spec_json import encode_checked
+from tests.unit.worker_client.checkpoints.small_clusters import IMPATIENT, PART, Model, SmallCluster, assert_equal, flip
+
+TIMEOUT_S = 30.0
+
+
+def _truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def _newer(path: Path) -> None:
+    path.write_bytes(encode_manifest(decode_manifest(path.read_bytes()), ["sharded-tables"]))
+
+
+def _newer_format(path: Path) -> None:
+    content = json.loads(path.read_bytes())["content"]
+    content["format_version"] = 7
+    path.write_bytes(encode_checked(content))
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        (PART, lambda path: flip(path, 20), "part-00001.*checksum of its header"),
+        (PART, lambda path: flip(path, path.stat().st_size - 1), "part-00001.*variable .*checksum of the bytes"),
+        (PART, _truncate, "part-00001.* bytes instead of"),
+        (PART, lambda path: path.unlink(), "part-00001.*it is not there"),
+        (MANIFEST_FILE, lambda path: flip(path, path.stat().st_size // 2), "manifest.json.* cannot be used"),
+        (MANIFEST_FILE, _truncate, "manifest.json.* cannot be used"),
+        (MANIFEST_FILE, _newer, "newer version .*sharded-tables"),
+        (MANIFEST_FILE, _newer_format, "newer version .*format 7"),
+    ],
+    ids=["header", "value", "cut off", "missing", "manifest", "manifest cut off", "newer feature", "newer format"],
+)
+def test_what_is_damaged_is_refused_before_anything_is_changed(
+    tmp_path: Path, cluster: SmallCluster, file: str, damage: Callable[[Path], None], message: str
+) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(10, 1)
+    client.save(tmp_path, name="x")
+    model.train(0, 2)
+    expected, stores = model.values(), [task.store_incarnation for task in cluster.tasks]
+    memory = [task.variable_bytes for task in cluster.tasks]
+    damage(tmp_path / "x" / file)
+    with pytest.raises(FailedPreconditionError, match=message):
+        client.restore(tmp_path / "x")
+    assert_equal(model.values(), expected)
+    assert [task.store_incarnation for task in cluster.tasks] == stores
+    assert [task.variable_bytes for task in cluster.tasks] == memory
+    model.train(2, 1)
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_a_table(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    Model(client)
+    client.save(tmp_path, name="x")
+    with SmallCluster(2) as other:
+        client = other.client()
+        with client.as_default():
+            mine = ss.get_variable("mine", [2], initializer=ss.ones_initializer())
+            ss.get_variable("layer/whole", [38, 5])
+        with pytest.raises(InvalidArgumentError, match="nothing was changed") as caught:
+            client.restore(tmp_path / "x")
+        assert "fresh      mine" in caught.value.message
+        assert "differing  layer/whole  float32[38, 5] in the cluster, float32[37, 5]" in caught.value.message
+        report = client.restore(tmp_path / "x", partial=True)
+        assert report.names("differing") == ["layer/whole"]
+        assert report.names("fresh") == ["mine"]
+        assert set(report.names("ignored")) == {"layer/divided", "steps"}
+        assert mine.read_value().tolist() == [1.0, 1.0]
+
+
+def test_warm_start_by_pattern(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(0, 2)
+    client.save(tmp_path, name="x")
+    with SmallCluster(1) as other:
+        client = other.client()
+        with client.as_default():
+            whole = ss.get_variable("encoder/whole", [37, 5])
+            head = ss.get_variable("head", [2], initializer=ss.zeros_initializer())
+        report = client.restore(tmp_path / "x", names={"encoder/*": "layer/*"})
+        np.testing.assert_array_equal(whole.read_value(), model.whole.read_value())
+        np.testing.assert_array_equal(client.variable("encoder/divided").read_value(), model.divided.read_value())
+        assert "encoder/whole/Adam/v" in report.names("restored")
+        assert report.names("fresh") == ["head"]
+        assert report.names("ignored") == ["steps"]
+        assert head.read_value().tolist() == [0.0, 0.0]
+        with pytest.raises(InvalidArgumentError, match="no variable 'decoder/"):
+            client.restore(tmp_path / "x", names={"encoder/*": "decoder/*"})
+        with pytest.raises(InvalidArgumentError, match="one \\* on both sides"):
+            client.restore(tmp_path / "x", names={"encoder/*": "layer"})
+
+
+def test_variables_that_were_declared_meanwhile_abort_it(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, other = cluster.client(settings=IMPATIENT), cluster.client(1)
+    model = Model(client)
+    model.train(10, 1)
+    client.save(tmp_path, name="x")
+    expected = model.values()
+    service = client._handles[0].service.checkpoints
+    fill: Callable[..., Any] = service.fill
+
+    def declare_and_fill(*args: Any, **kwargs: Any) -> Any:
+        with other.as_default():
+            ss.get_variable("late", [1])
+        return fill(*args, **kwargs)
+
+    monkeypatch.setattr(service, "fill", declare_and_fill, raising=False)
+    with pytest.raises(ShardscopeError, match=r"variables were declared while .* late among them"):
+        client.restore(tmp_path / "x")
+    assert_equal(model.values(), expected)
+    model.train(0, 1)
+
+
+@pytest.mark.parametrize("place", ["restore.read", "restore.staged", "restore.prepared"])
+def test_a_failure_before_the_switch_changes_nothing(tmp_path: Path, cluster: SmallCluster, place: str) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(10, 1)
+    client.save(tmp_path, name="x")
+    model.train(0, 1)
+    expected = model.values()
+    plan = FaultPlan((Fault(place, FaultAction.FAIL, 2, 2),))
+    with installed(plan), pytest.raises(FailedPreconditionError):
+        client.restore(tmp_path / "x")
+    assert plan.fired(place) == 1
+    assert_equal(model.values(), expected)
+    model.train(1, 1)
+    client.restore(tmp_path / "x")
+
+
+def test_a_failure_between_two_switches_is_told_and_no_mixture_is_served(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(10, 1)
+    at_save = model.values()
+    client.save(tmp_path, name="x")
+    model.train(0, 1)
+    plan = FaultPlan((Fault("restore.before_switch", FaultAction.FAIL, 2, 2),))
+    with (
+        installed(plan),
+        pytest.raises(FailedPreconditionError, match=r"could not be restored .*restore again") as caught,
+    ):
+        client.restore(tmp_path / "x")
+    assert plan.fired("restore.before_switch") == 1
+    switched = [task for task in cluster.tasks if task.task != caught.value.task]
+    other = cluster.client(1)
+    placed = next(each for each in other.variables() if each.task == switched[0].task)
+    with pytest.raises(FailedPreconditionError, match="whether all others have is not known"):
+        other.variable(placed.name).read_value()
+    other.restore(tmp_path / "x")
+    assert_equal([other.variable(name).read_value() for name in ("layer/whole", "layer/divided", "steps")], at_save)
