@@ -38,9 +38,11 @@ demo: $(INSTALLED)  ## Trains a digit classifier with 3 workers on 2 ps tasks.
 	$(BIN)/shardscope up --ps 2 --workers 3 -- python examples/digits.py
 
 # In the order of their folders, modules of long tests come first and those of short ones last. By default those with the
-# fewest tests would come last, which are the longest, and one core would wait for the other.
+# fewest tests would come last, which are the longest, and one core would wait for the other. A test process that dies ends
+# the run, which would else go on with fewer of them, or wait for ever.
 test: $(INSTALLED)  ## Runs every test but those that need a container engine.
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
+	    --max-worker-restart 0
 
 check: $(INSTALLED) $(PROTO_INSTALLED)  ## Lint, types, layers, generated code, fast tests.
 	$(BIN)/ruff check .
