@@ -343,7 +343,7 @@ def test_a_system_without_memory_left_sends_tensors_over_the_socket(
 def test_memory_that_is_asked_for_and_not_shared_is_an_error(resources: ExitStack) -> None:
     local_ps = LocalPs(resources, shared_memory_limit_bytes=0)
     with pytest.raises(UnavailableError, match="it shares no memory with this host; start it there with --transports"):
-        connect(ClusterSpec({"ps": [local_ps.address]}), transport="shm", connect_timeout_s=3.0)
+        connect(ClusterSpec({"ps": [local_ps.address]}), transport="shm", connect_timeout_s=6.0)
 
 
 def test_a_client_that_leaves_gives_its_memory_back(local_ps: LocalPs, eventually: Eventually) -> None:
