@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -21,6 +22,7 @@ from ps_protocol.interrupts import num_idle_threads
 _LEAK_TIMEOUT_S = 10.0
 _POLL_INTERVAL_S = 0.01
 _MAX_LEAKED_DESCRIPTORS = 64
+_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Eventually(Protocol):
@@ -83,6 +85,18 @@ def _num_threads() -> int:
     """
     compiling = sum(thread.name == "kernels" for thread in threading.enumerate())
     return threading.active_count() - num_idle_threads() - compiling
+
+
+@pytest.fixture(autouse=True)
+def _no_left_signal_handlers() -> Iterator[None]:
+    """Fails a test that leaves a handler behind: with it the next Ctrl-C of a test might end the process."""
+    before = {signum: signal.getsignal(signum) for signum in _HANDLED}
+    yield
+    after = {signum: signal.getsignal(signum) for signum in _HANDLED}
+    if after != before:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+        pytest.fail(f"left behind: signal handlers {after} instead of {before}")
 
 
 @pytest.fixture(autouse=True)

@@ -209,6 +209,7 @@ def test_bad_options_are_answered_with_one_clear_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("ps_server.__main__.end_at_once_on_signals", lambda: None)  # of a process of its own
     monkeypatch.setattr(sys, "argv", ["ps_server", *arguments])
     for name in os.environ.keys() - environment().keys():
         monkeypatch.delenv(name)

@@ -406,7 +406,7 @@ class Process:
         updates = [self.updates, self.waiting]
         if talk is not None:
             up, down = talk.up, talk.down
-            plain += [talk.is_attached, talk.needs_image]
+            plain += [talk.is_attached, talk.needs_image, talk.image_position is not None]
             positions += [talk.image_position or 0, talk.cursor]
             if up is not None:
                 is_attached = up.HasField("attached")
@@ -464,8 +464,9 @@ class Process:
             return
         talk = Talk()
         link["_conversation"] = talk
-        talk.is_attached, talk.needs_image = is_attached, next(plain)
-        talk.image_position, talk.cursor = next(positions) or None, next(positions)
+        talk.is_attached, talk.needs_image, has_image = is_attached, next(plain), next(plain)
+        image_position, talk.cursor = next(positions), next(positions)
+        talk.image_position = image_position if has_image else None
         if next(plain):
             needs_image, leaving, wants_place = (next(plain) for _ in range(3))
             token_s, peer = next(times), next(ids)
