@@ -19,6 +19,7 @@ from ps_protocol.sockets.stream import SCRATCH_BYTES, ConnectionEnded, SocketStr
 from ps_protocol.v1 import replication_pb2
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.replication.follower import Follower, FollowStream
+from ps_server.replication.replica_doors import Reasons
 from ps_server.replication.stream_frames import record_in
 
 _LOG = logging.getLogger(__name__)
@@ -36,10 +37,13 @@ class FollowSession:
         stream: After the handshake; not owned.
         follower: Takes what comes.
         silence_s: The connection ends when nothing can be received, or sent, for so long.
+        endings: Says why it has ended; a primary that is refused tries again several times a second.
     """
 
-    def __init__(self, stream: SocketStream, follower: Follower, *, silence_s: float):
+    def __init__(self, stream: SocketStream, follower: Follower, *, silence_s: float, endings: Reasons):
         self._stream = stream
+        self._endings = endings
+        self._follower = follower
         self._follow = FollowStream(follower)
         self._buffers = BufferPool(_POOLED_BYTES)
         self._answer: replication_pb2.FollowAnswer | None = None
@@ -56,7 +60,8 @@ class FollowSession:
         except ConnectionEnded:
             _LOG.debug("the primary has closed its connection")
         except OSError as error:
-            _LOG.warning("the connection of the primary broke: %s", error)
+            level = logging.INFO if self._follower.is_leaving else logging.WARNING
+            self._endings.log(f"{error}: the connection of the primary broke", level)
         except ShardscopeError as error:
             self._send_reason(error)
         except MemoryError:
@@ -157,7 +162,7 @@ class FollowSession:
         self._stream.send([frame], len(frame))
 
     def _send_reason(self, error: ShardscopeError) -> None:
-        _LOG.info("the connection of the primary is ended: %s", error.message)
+        self._endings.log(f"{error.message}: the connection of the primary is ended", logging.INFO)
         try:
             self._send(FrameKind.ERROR, encode_error(error).SerializeToString(), FLAG_CLOSING)
         except OSError:
