@@ -111,12 +111,17 @@ class Attachment(google.protobuf.message.Message):
     PROCESS_FIELD_NUMBER: builtins.int
     STORE_INCARNATION_FIELD_NUMBER: builtins.int
     EPOCH_FIELD_NUMBER: builtins.int
+    SETTINGS_FIELD_NUMBER: builtins.int
     task: builtins.str
     """As "ps:1"."""
     process: builtins.bytes
     """Of the primary."""
     store_incarnation: builtins.bytes
     epoch: builtins.int
+    @property
+    def settings(self) -> global___PairSettings:
+        """A follower with other settings refuses with INVALID_ARGUMENT. A primary older than this field sends none."""
+
     def __init__(
         self,
         *,
@@ -124,10 +129,47 @@ class Attachment(google.protobuf.message.Message):
         process: builtins.bytes = ...,
         store_incarnation: builtins.bytes = ...,
         epoch: builtins.int = ...,
+        settings: global___PairSettings | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "process", b"process", "store_incarnation", b"store_incarnation", "task", b"task"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["settings", b"settings"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "process", b"process", "settings", b"settings", "store_incarnation", b"store_incarnation", "task", b"task"]) -> None: ...
 
 global___Attachment = Attachment
+
+@typing.final
+class PairSettings(google.protobuf.message.Message):
+    """What both processes of a task have to have in common, as the options of a ps process name it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEASE_S_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
+    CLUSTER_NAME_FIELD_NUMBER: builtins.int
+    JOB_SEED_FIELD_NUMBER: builtins.int
+    MEMORY_LIMIT_BYTES_FIELD_NUMBER: builtins.int
+    FUNCTIONS_FIELD_NUMBER: builtins.int
+    lease_s: builtins.float
+    durability: builtins.str
+    cluster_name: builtins.str
+    job_seed: builtins.int
+    """0 but for ps task 0, whose seed counts."""
+    memory_limit_bytes: builtins.int
+    """0 for no limit. That of the follower may be larger."""
+    functions: builtins.str
+    """Name of the module; empty for none. A follower must have one if the primary has."""
+    def __init__(
+        self,
+        *,
+        lease_s: builtins.float = ...,
+        durability: builtins.str = ...,
+        cluster_name: builtins.str = ...,
+        job_seed: builtins.int = ...,
+        memory_limit_bytes: builtins.int = ...,
+        functions: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cluster_name", b"cluster_name", "durability", b"durability", "functions", b"functions", "job_seed", b"job_seed", "lease_s", b"lease_s", "memory_limit_bytes", b"memory_limit_bytes"]) -> None: ...
+
+global___PairSettings = PairSettings
 
 @typing.final
 class ImagePart(google.protobuf.message.Message):

@@ -150,7 +150,16 @@ def _replicated(
     kept: KeptState | None = None,
 ) -> OpenedTask:
     settings = ReplicationSettings(
-        options.cluster_spec, options.task_index, options.is_backup, options.lease_s, coordinator
+        options.cluster_spec,
+        options.task_index,
+        options.is_backup,
+        options.lease_s,
+        coordinator,
+        durability=options.durability.name.lower(),
+        cluster_name=options.cluster_name,
+        job_seed=options.job_seed,
+        memory_limit_bytes=options.memory_limit_bytes,
+        functions=options.functions,
     )
     task = ReplicatedTask(
         state, settings, announce, on_fatal=_end_unsafe, on_superseded=_end_superseded, on_ready=on_ready, kept=kept

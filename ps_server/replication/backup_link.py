@@ -20,7 +20,7 @@ from uuid import UUID
 import grpc
 
 from ps_protocol.codec.spec_codec import decode_uuid
-from ps_protocol.errors import FailedPreconditionError, ShardscopeError
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError
 from ps_protocol.grpc_edge import channel_options, status
 from ps_protocol.v1 import replication_pb2
 from ps_server.background.loops import BackgroundLoop, Troubles
@@ -31,6 +31,8 @@ from ps_server.replication.connection import FollowerConnection, connect
 from ps_server.replication.conversation import NANOSECONDS, Conversation, Message, Tokens
 from ps_server.replication.grpc_conversation import GrpcConversation
 from ps_server.replication.image_codec import encode_image
+from ps_server.replication.pair_settings import PairSettings
+from ps_server.replication.replica_doors import Reasons
 from ps_server.replication.socket_conversation import SocketConversation
 
 _LOG = logging.getLogger(__name__)
@@ -86,6 +88,7 @@ class BackupLink:
         on_news: Called when the follower is in step, is about to end, or has gone. Quick; with the lock held.
         clock: Monotonic seconds.
         troubles: Where it is noted that the thread fails.
+        settings: What the follower has to have in common with this process; None if it is not told.
 
     Attributes:
         heard_s: When the newest token that the follower has answered was sent.
@@ -107,8 +110,11 @@ class BackupLink:
         on_news: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         troubles: Troubles | None = None,
+        settings: PairSettings | None = None,
     ):
         self._other = other
+        self._settings = settings
+        self._refusals = Reasons(task, clock)
         self._task = task
         self._process = process
         self._take_image = take_image
@@ -289,9 +295,9 @@ class BackupLink:
                 self._channel = grpc.insecure_channel(self._other.address, options=channel_options.client_options())
             self._converse(self._channel)
         except grpc.RpcError as error:
-            self.obstacle = status.from_rpc_error(error, task=self._other.name, address=self._other.address).message
+            self._note(status.from_rpc_error(error, task=self._other.name, address=self._other.address))
         except ShardscopeError as error:
-            self.obstacle = error.message
+            self._note(error)
         except OSError as error:
             self.obstacle = str(error)
         except Exception as defect:
@@ -301,6 +307,11 @@ class BackupLink:
             with self._lock:
                 self._end()
         return _TRY_EVERY_S
+
+    def _note(self, error: ShardscopeError) -> None:
+        self.obstacle = error.message
+        if isinstance(error, InvalidArgumentError):  # nothing but a restart with other options remedies it
+            self._refusals.log(f"{error.message}: {self._other} refuses to follow")
 
     def _close_channel(self) -> None:
         if self._channel is not None:
@@ -360,6 +371,8 @@ class BackupLink:
         attachment = replication_pb2.Attachment(
             task=self._task, process=self._process.bytes, store_incarnation=store.bytes, epoch=self._epoch
         )
+        if self._settings is not None:
+            attachment.settings.CopyFrom(self._settings.encode())
         return replication_pb2.FollowFrame(attachment=attachment)
 
     def image(self, conversation: Conversation) -> Iterator[Message]:

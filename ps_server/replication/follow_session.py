@@ -162,7 +162,8 @@ class FollowSession:
         self._stream.send([frame], len(frame))
 
     def _send_reason(self, error: ShardscopeError) -> None:
-        self._endings.log(f"{error.message}: the connection of the primary is ended", logging.INFO)
+        level = logging.WARNING if isinstance(error, InvalidArgumentError) else logging.INFO
+        self._endings.log(f"{error.message}: the connection of the primary is ended", level)
         try:
             self._send(FrameKind.ERROR, encode_error(error).SerializeToString(), FLAG_CLOSING)
         except OSError:

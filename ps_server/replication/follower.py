@@ -19,6 +19,7 @@ from ps_server.log.records import LoggedRecord
 from ps_server.log.replay import ReplayError
 from ps_server.log.state_image import StateImage
 from ps_server.replication.image_codec import ImageBuilder
+from ps_server.replication.pair_settings import PairSettings
 from ps_server.replication.read_lease import ReadLease
 from ps_server.replication.stream_frames import FrameJoiner
 
@@ -61,6 +62,7 @@ class Follower:
         lease_s: Silence after which the other process counts as gone; 0 if no reads are answered.
         on_news: Called when its primary has ended a stream, which may mean that another is the primary. Must be quick.
         clock: Monotonic seconds.
+        settings: What its primary has to have in common with it; None if that is not looked at.
 
     Attributes:
         is_leaving: Whether its answers say that this process is about to end.
@@ -82,8 +84,10 @@ class Follower:
         lease_s: float = 0.0,
         on_news: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        settings: PairSettings | None = None,
     ):
         self.task = task
+        self._settings = settings
         self._state = state
         self._process = process
         self._on_broken = on_broken
@@ -177,10 +181,16 @@ class Follower:
 
         Raises:
             FailedPreconditionError: It is not the primary to follow, or not now.
+            InvalidArgumentError: It has settings that this process lacks.
         """
         primary = decode_uuid(attachment.process, "process")
         store = decode_uuid(attachment.store_incarnation, "store")
+        difference = "" if self._settings is None else self._settings.objection(attachment)
         with self._lock:
+            if difference:
+                if not self.has_state:  # there is a primary, in whose place it must not begin
+                    self.heard_s = self._clock()
+                raise InvalidArgumentError(difference)
             objection = self._objection(attachment, primary, store)
             if objection:
                 raise FailedPreconditionError(objection)

@@ -205,7 +205,7 @@ _MASKED: Final = {
     "GetStatusReply": ("uptime_s",),
     "AppliedBatch": ("checksum",),  # newer
     "SnapshotAnswer": ("checksum",),  # newer
-    "Attachment": ("process", "store_incarnation"),
+    "Attachment": ("process", "store_incarnation", "settings"),  # the settings are newer
     "Attached": ("process",),
 }
 

@@ -157,6 +157,7 @@ WRITTEN: Final = {
 
 _GIVEN_UP: Final = "integration/test_failover.py::test_a_state_that_is_lost_is_given_up_only_by_the_operator"
 _FILES: Final = "unit/ps_server/coordination/test_file_store.py"
+_SETTINGS: Final = "unit/ps_server/replication/test_pair_settings.py"
 _ETCD: Final = "integration/test_etcd_store.py"
 _REFUSED: Final = f"{_ETCD}::test_a_refusal_is_told_at_once"
 _DISK_FAILS: Final = f"{_FILES}::test_a_disk_that_fails_is_named_and_nothing_was_written"
@@ -222,6 +223,11 @@ LOGGED: Final = {
     ),
     "and has not heard of the primary recently enough": (
         "unit/ps_server/replication/test_backup_reads.py::test_it_is_read_while_the_primary_waits_for_it",
+    ),
+    "start both processes with the same": (f"{_SETTINGS}::test_what_differs_is_named_with_who_has_what",),
+    "start {} with at least as much": (f"{_SETTINGS}::test_a_backup_may_have_more_memory_but_not_less",),
+    "and {} has {}: start both with the same": (
+        f"{_SETTINGS}::test_a_backup_may_have_functions_that_its_primary_lacks_but_not_lack_them",
     ),
     # etcd
     "put its data back. {}": (_PUT_BACK, f"{_ETCD}::test_an_etcd_that_was_begun_anew_is_refused_until_it_is_back"),
