@@ -67,6 +67,7 @@ class FollowFrame(google.protobuf.message.Message):
     DATA_BYTES_FIELD_NUMBER: builtins.int
     INLINE_DATA_FIELD_NUMBER: builtins.int
     HEARD_FIELD_NUMBER: builtins.int
+    FRAME_BYTES_FIELD_NUMBER: builtins.int
     data: builtins.bytes
     """The next bytes of the tensors beside the record or part that came before, alone in its frame."""
     token: builtins.int
@@ -79,6 +80,10 @@ class FollowFrame(google.protobuf.message.Message):
     """Beside a token: the newest one whose answer the primary has, by which it counts its own lease. From these the backup
     knows how long the primary acknowledges nothing without it, and so how long it may answer reads. A primary older than
     this field sends none, and its backup answers no reads.
+    """
+    frame_bytes: builtins.int
+    """This frame stands for one that is too large for a message of gRPC. That one, a FollowFrame of so many bytes, follows as
+    data, before the tensors beside it. Sent only to a follower that takes it (`Attached.takes_large_frames`).
     """
     @property
     def attachment(self) -> global___Attachment: ...
@@ -97,9 +102,10 @@ class FollowFrame(google.protobuf.message.Message):
         data_bytes: builtins.int = ...,
         inline_data: builtins.bytes = ...,
         heard: builtins.int = ...,
+        frame_bytes: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["attachment", b"attachment", "image", b"image", "record", b"record"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attachment", b"attachment", "data", b"data", "data_bytes", b"data_bytes", "heard", b"heard", "image", b"image", "inline_data", b"inline_data", "record", b"record", "token", b"token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attachment", b"attachment", "data", b"data", "data_bytes", b"data_bytes", "frame_bytes", b"frame_bytes", "heard", b"heard", "image", b"image", "inline_data", b"inline_data", "record", b"record", "token", b"token"]) -> None: ...
 
 global___FollowFrame = FollowFrame
 
@@ -269,16 +275,20 @@ class Attached(google.protobuf.message.Message):
 
     PROCESS_FIELD_NUMBER: builtins.int
     NEEDS_IMAGE_FIELD_NUMBER: builtins.int
+    TAKES_LARGE_FRAMES_FIELD_NUMBER: builtins.int
     process: builtins.bytes
     """Of the follower."""
     needs_image: builtins.bool
     """It has nothing: send an image first. Otherwise go on after `FollowAnswer.position`."""
+    takes_large_frames: builtins.bool
+    """It knows `FollowFrame.frame_bytes`. One older than this field takes larger messages instead."""
     def __init__(
         self,
         *,
         process: builtins.bytes = ...,
         needs_image: builtins.bool = ...,
+        takes_large_frames: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["needs_image", b"needs_image", "process", b"process"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["needs_image", b"needs_image", "process", b"process", "takes_large_frames", b"takes_large_frames"]) -> None: ...
 
 global___Attached = Attached

@@ -16,7 +16,6 @@ from ps_protocol.codec.limits import (
     MAX_MESSAGE_BYTES,
     MAX_OPERATIONS,
     MAX_TAKEN_BYTES,
-    UNARY_LIMIT_BYTES,
 )
 from ps_protocol.errors import SettingError
 from ps_protocol.grpc_edge.channel_options import ServerLimits
@@ -367,11 +366,9 @@ class ServerOptions:
     @property
     def server_limits(self) -> ServerLimits:
         """What the gRPC server takes."""
-        message_bytes = self.max_message_bytes
-        if BACKUP_JOB in self.cluster_spec.jobs:
-            # What a primary sends has the header of a batch in one piece.
-            message_bytes = max(message_bytes, self.max_header_bytes + UNARY_LIMIT_BYTES)
-        return ServerLimits(message_bytes, self.max_grpc_connections, self.handshake_timeout_s, self.idle_timeout_s)
+        return ServerLimits(
+            self.max_message_bytes, self.max_grpc_connections, self.handshake_timeout_s, self.idle_timeout_s
+        )
 
     def advertised_address(self, port: int) -> str:
         """Where the other tasks are to reach this one, as "host:port", given the port that it listens on."""

@@ -452,4 +452,5 @@ class BackupLink:
             raise FailedPreconditionError("another process, without state, is in its place")
         self.obstacle = _CATCHING_UP if self._mode is _Mode.CATCHING_UP else _SILENT
         conversation.is_attached, conversation.needs_image = True, needs_image
+        conversation.takes_large_frames = answer.attached.takes_large_frames
         conversation.cursor = answer.position

@@ -26,6 +26,7 @@ class Conversation(ABC):
         self.is_over = False
         self.is_attached = False
         self.needs_image = False
+        self.takes_large_frames = False
         self.image_position: int | None = None  # newest record in the image that it sends
         self.cursor = 0  # newest record that it has sent
 

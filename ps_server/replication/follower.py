@@ -200,7 +200,9 @@ class Follower:
                 self._primary, self._store = primary, store
                 self.heard_s = self._clock()
             # Else its primary may have let go of it, will send nothing, and tries again and again until it has ended.
-            attached = replication_pb2.Attached(process=self._process.bytes, needs_image=not self.has_state)
+            attached = replication_pb2.Attached(
+                process=self._process.bytes, needs_image=not self.has_state, takes_large_frames=True
+            )
             return self._answer(attached=attached)
 
     def restore(self, stream: FollowStream, image: StateImage) -> replication_pb2.FollowAnswer:

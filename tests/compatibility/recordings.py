@@ -206,7 +206,7 @@ _MASKED: Final = {
     "AppliedBatch": ("checksum",),  # newer
     "SnapshotAnswer": ("checksum",),  # newer
     "Attachment": ("process", "store_incarnation", "settings"),  # the settings are newer
-    "Attached": ("process",),
+    "Attached": ("process", "takes_large_frames"),  # the latter is newer
 }
 
 _HEADERS: Final[dict[int, type[Message]]] = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
-from ps_protocol.codec.limits import MAX_MESSAGE_BYTES
+from ps_protocol.codec.limits import MAX_TAKEN_BYTES
 from ps_protocol.errors import SettingError
 from ps_protocol.grpc_edge.channel_options import ServerLimits
 from ps_protocol.service_types import DurabilityMode
@@ -103,9 +103,9 @@ def test_a_message_has_room_for_what_clients_send(text: str) -> None:
         parse(*TASK_1, "--max-message", text)
 
 
-def test_a_ps_with_a_backup_takes_messages_with_the_largest_headers(tmp_path: Path) -> None:
+def test_a_ps_with_a_backup_takes_no_larger_messages_than_another(tmp_path: Path) -> None:
     replicated = (*("--cluster", "ps=host0:1;backup=host1:2", "--task-index", "0"), "--coordinator", tmp_path.as_uri())
-    assert parse_options(replicated, {}).server_limits.message_bytes > MAX_MESSAGE_BYTES
+    assert parse_options(replicated, {}).server_limits.message_bytes == MAX_TAKEN_BYTES
 
 
 def test_tf_config_is_enough() -> None:

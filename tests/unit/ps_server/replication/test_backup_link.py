@@ -221,6 +221,18 @@ def test_a_follower_has_the_state_and_every_acknowledged_update(in_step: Pair) -
     assert value_of(backup) == 23.0
 
 
+def test_what_is_too_large_for_a_message_is_sent_in_pieces(in_step: Pair, eventually: Eventually) -> None:
+    """The server of the follower takes messages of 4 MiB, as a ps does."""
+    large = ClientLeft(uuid4(), "x" * 5 * 1024**2)
+    position = in_step.log.append(large, 1)
+    in_step.log.wait_committed(position, TIMEOUT_S)
+    assert in_step.backup.state.replayed_position >= position
+    in_step.link.go_alone()
+    in_step.replace_backup()
+    eventually(lambda: in_step.link.in_step, message="another one is in step, whose image has it too")
+    assert in_step.backup.state.replayed_position >= position
+
+
 def test_a_follower_may_take_longer_than_a_lease_to_put_the_image_on_its_disk(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
