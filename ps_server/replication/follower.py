@@ -96,6 +96,8 @@ class Follower:
         # guards: all below and the state; held while a record or image is applied, so that nothing is applied or
         # answered after ``stop`` has returned
         self._lock = threading.Lock()
+        # guards: whom it follows, and what that is promised, which must not wait for a record; taken under _lock
+        self._promises = threading.Lock()
         self._newest: FollowStream | None = None
         self.has_state = False
         self.is_stopped = False
@@ -149,7 +151,7 @@ class Follower:
 
     def stop(self) -> None:
         """Stops following: after this returns, nothing is applied or answered."""
-        with self._lock:
+        with self._lock, self._promises:
             self.is_stopped = True
             self._newest = None
 
@@ -194,7 +196,8 @@ class Follower:
             objection = self._objection(attachment, primary, store)
             if objection:
                 raise FailedPreconditionError(objection)
-            self._newest = stream
+            with self._promises:
+                self._newest = stream
             self.epoch = attachment.epoch
             if not self.has_state:
                 self._primary, self._store = primary, store
@@ -243,13 +246,16 @@ class Follower:
 
     def hear(self, stream: FollowStream) -> None:
         """Notes that the primary lives. Its lease, which the next answer promises, counts from now."""
-        with self._lock:
+        with self._promises:
             self._check_current(stream)
             self.heard_s = self._clock()
 
     def answer_token(self, stream: FollowStream, token: int, heard: int = 0) -> replication_pb2.FollowAnswer:
-        """Answers a token: the promise not to take over for a lease. Arguments as of ``ReadLease.answer``."""
-        with self._lock:
+        """Answers a token: the promise not to take over for a lease. Arguments as of ``ReadLease.answer``.
+
+        Also while a record is carried out: ``stop`` waits for that, and looks when a token was heard last.
+        """
+        with self._promises:
             self._check_current(stream)
             self.read_lease.answer(token, heard, self._clock())
             return self._answer(token=token)
@@ -266,6 +272,10 @@ class Follower:
             self._check_current(stream)
             answer.position = self._make_safe()
             return answer
+
+    def sign(self) -> replication_pb2.FollowAnswer:
+        """A sign of life that promises nothing."""
+        return self._answer()
 
     def detach(self, stream: FollowStream) -> None:
         """Notes that a stream has ended."""
@@ -310,7 +320,8 @@ class Follower:
             raise
 
     def _break(self, reason: str) -> None:
-        self.is_stopped, self._newest = True, None
+        with self._promises:
+            self.is_stopped, self._newest = True, None
         self._on_broken(reason)
 
 
