@@ -103,7 +103,7 @@ def open_task(options: ServerOptions, announce: Callable[[int], None], on_ready:
             return _replicated(options, LoggedState(parts), _coordinator(options), announce, on_ready)
         return OpenedTask(_core(options, MemoryState(parts)))
     settings = DurableSettings(options.durability, options.data_dir, options.snapshot_interval_s)
-    with _refusals(settings.data_dir):
+    with refusals(settings.data_dir):
         if options.is_replicated:
             coordinator = _coordinator(options)
             state, durable, kept = open_kept_state(options, parts, settings, coordinator)
@@ -117,7 +117,7 @@ def open_task(options: ServerOptions, announce: Callable[[int], None], on_ready:
 
 
 @contextlib.contextmanager
-def _refusals(data_dir: Path) -> Iterator[None]:
+def refusals(data_dir: Path) -> Iterator[None]:
     """Says why the state cannot be used, and whether it may be later."""
     try:
         yield

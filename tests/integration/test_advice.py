@@ -22,6 +22,7 @@ _EMPTIED: Final = (
     "integration/test_kept_pairs.py::test_with_a_store_that_was_emptied_the_operator_has_the_newest_state_go_on"
 )
 
+_DIRECTORY: Final = "unit/ps_server/durability/disk/test_data_directory.py"
 DOCUMENTED: Final = {
     # commands
     "shardscope up --ps 2 --workers 3": (
@@ -66,6 +67,21 @@ DOCUMENTED: Final = {
         "unit/ps_server/durability/journal/test_journal.py::test_the_remedy_that_is_named_works",
     ),
     "the snapshot ... is damaged": ("integration/test_durable_ps.py::test_a_damaged_snapshot_is_never_served",),
+    "the data directory ... cannot be used": (
+        f"{_DIRECTORY}::test_a_file_in_the_way_is_refused",
+        f"{_DIRECTORY}::test_a_file_system_without_locks_is_refused",
+    ),
+    "format.json is damaged": (
+        f"{_DIRECTORY}::test_a_damaged_format_is_refused_and_left_alone",
+        f"{_DIRECTORY}::test_state_without_a_format_is_refused",
+        f"{_DIRECTORY}::test_a_lock_that_is_not_what_it_seems_is_left_alone",
+    ),
+    "calls a function which this process does not know": (
+        "integration/test_function_modules.py::test_a_ps_without_them_says_at_its_start_what_is_missing",
+    ),
+    "the state in ... cannot be used, with an error of the disk": (
+        "unit/ps_server/process/test_start.py::test_what_a_later_start_may_remedy_has_another_code_than_damage",
+    ),
     "belongs to a cluster of 2 ps tasks": (
         "unit/ps_server/durability/disk/test_data_directory.py::test_another_number_of_ps_tasks_is_refused",
         "unit/ps_server/durability/disk/test_data_directory.py::test_another_tasks_directory_is_refused",
@@ -118,6 +134,15 @@ DOCUMENTED: Final = {
 }
 
 WRITTEN: Final = {
+    "**Both processes need the same** `--lease`": (
+        "unit/ps_server/replication/test_backup_link.py::test_a_follower_with_other_settings_refuses_and_both_say_so",
+    ),
+    "It is refused while a primary is there": (
+        "unit/ps_cluster/cli/test_promote.py::test_no_state_is_given_up_that_a_primary_has",
+    ),
+    "After such a loss of both, each pair catches up anew": (
+        "integration/test_kept_pairs.py::test_nothing_is_lost_when_all_processes_are_killed_at_once",
+    ),
     "A ps\ncan also be started on a full disk": ("chaos/test_disk.py::test_a_ps_starts_and_answers_on_a_full_disk",),
     "In `journal` mode updates wait, new ones are refused until there is room": (
         "chaos/test_disk.py::test_updates_wait_while_the_disk_is_full_and_none_is_lost",
