@@ -23,6 +23,7 @@ __all__ = [
     "ClusterSpecLike",
     "TaskId",
     "TfConfig",
+    "as_cluster_spec",
     "process_addresses",
 ]
 
@@ -68,9 +69,8 @@ class ClusterSpec:
             self._tasks = {check_job(job): _indexed_tasks(job, tasks) for job, tasks in cluster.items()}
             _check_addresses(self._tasks)
         else:
-            raise TypeError(
-                f"A cluster spec is made from a mapping of jobs to addresses, not from {cluster!r}. {_GIVE_A_CLUSTER}"
-            )
+            hint = f"ClusterSpec.parse({cluster!r}) reads a text." if isinstance(cluster, str) else _GIVE_A_CLUSTER
+            raise TypeError(f"A cluster spec is made from a mapping of jobs to addresses, not from {cluster!r}. {hint}")
 
     @classmethod
     def parse(cls, flag: str) -> ClusterSpec:
@@ -207,6 +207,11 @@ class ClusterSpec:
             raise_interrupt(error)
             known = ", ".join(map(repr, self._tasks)) or "none"
             raise ValueError(f"There is no job {job_name!r} in the cluster; jobs: {known}.") from None
+
+
+def as_cluster_spec(given: ClusterSpecLike | str) -> ClusterSpec:
+    """Makes a spec of what a caller has, which may be in the form of the command line; raises as that does."""
+    return ClusterSpec.parse(given) if isinstance(given, str) else ClusterSpec(given)
 
 
 def process_addresses(cluster_spec: ClusterSpec, index: int) -> list[str]:

@@ -26,6 +26,7 @@ SETTINGS_FILE: Final = "shardscope.toml"
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _MOST_SECONDS: Final = 1e9  # more would be more than timers can wait for
+_LEAST_LEASE_S: Final = 0.1  # with three reports in each, whoever has a shorter one would do little else
 _UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _NUMBER: Final = re.compile(r"\d+(\.\d+)?(e-?\d+)?", re.ASCII)  # as Python shows numbers from 0
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
@@ -220,6 +221,12 @@ def _positive_seconds(text: str) -> float:
     raise ValueError("a number of seconds above 0, such as 10 or 0.5")
 
 
+def _lease(text: str) -> float:
+    if _NUMBER.fullmatch(text) and (float(text) == 0 or _LEAST_LEASE_S <= float(text) <= _MOST_SECONDS):
+        return float(text)
+    raise ValueError(f"0 for never, or a number of seconds from {_LEAST_LEASE_S:g}, such as 10")
+
+
 def _size_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
@@ -245,6 +252,7 @@ ARGUMENT: Final = Kind("ARG", str, takes_options=True)
 PORT: Final = whole_number(0, 65535, name="PORT")
 SECONDS: Final = Kind("SECONDS", _seconds)
 POSITIVE_SECONDS: Final = Kind("SECONDS", _positive_seconds)
+LEASE: Final = Kind("SECONDS", _lease)
 SIZE: Final = Kind("SIZE", _size_bytes)
 DIRECTORY: Final = Kind("DIR", _directory)
 MODULE: Final = Kind("MODULE", _module)

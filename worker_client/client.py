@@ -25,6 +25,7 @@ from ps_protocol.cluster_spec import (
     ClusterSpec,
     ClusterSpecLike,
     TfConfig,
+    as_cluster_spec,
     process_addresses,
 )
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError
@@ -70,7 +71,7 @@ _REPORT_TIMEOUT_S = 1.0
 
 
 def connect(
-    cluster_spec: ClusterSpecLike | None = None,
+    cluster_spec: ClusterSpecLike | str | None = None,
     job_name: str = "worker",
     task_index: int = 0,
     *,
@@ -88,7 +89,8 @@ def connect(
     """Connects this process to a cluster, waiting for ps tasks that have not started yet.
 
     Args:
-        cluster_spec: The cluster; without it everything is taken from the environment's ``TF_CONFIG``.
+        cluster_spec: The cluster, also as on the command line, "ps=host:2222;worker=..."; without it everything is
+            taken from the environment's ``TF_CONFIG``.
         job_name: This process's job.
         task_index: Its number in the job; worker 0 is the chief.
         ps_strategy: Chooses a ps task for variables that no ``device`` scope places: round robin by default.
@@ -143,7 +145,7 @@ def connect(
         spec = config.cluster
         task = config.task or TaskId(job_name, task_index)
     else:
-        spec, task = ClusterSpec(cluster_spec), TaskId(job_name, task_index)
+        spec, task = as_cluster_spec(cluster_spec), TaskId(job_name, task_index)
     addresses = spec.ps_addresses()
     if task.job in (PS_JOB, BACKUP_JOB) and not observer:
         raise ValueError(
@@ -159,6 +161,8 @@ def connect(
         lease_s=chosen.lease_s,
         read_from=chosen.read_from,
     )
+    if chosen.read_from is ReadFrom.ANY and BACKUP_JOB not in spec.jobs:
+        _LOG.info('read_from is "any", but the cluster spec names no backups: the ps tasks answer all reads')
     endpoints: list[PsEndpoint] = []
 
     def reconnect(address: str, ps_task: TaskId) -> PsEndpoint:

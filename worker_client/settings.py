@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ps_protocol.settings import POSITIVE_SECONDS, SECONDS, one_of, option, setting
+from ps_protocol.settings import LEASE, POSITIVE_SECONDS, SECONDS, one_of, option, setting
 from worker_client.transport.selection import ReadFrom, TransportChoice
 
 
@@ -16,5 +16,5 @@ class ConnectSettings:
     connect_timeout_s: float = option("--connect-timeout", POSITIVE_SECONDS, "60")
     transport: TransportChoice = setting("--transport", one_of(TransportChoice, "NAME"), "auto")
     ps_grace_s: float = setting("--ps-grace", SECONDS, "60")
-    lease_s: float = setting("--lease", SECONDS, "10")
+    lease_s: float = setting("--lease", LEASE, "10")
     read_from: ReadFrom = setting("--read-from", one_of(ReadFrom, "NAME"), "primary")

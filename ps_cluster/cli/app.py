@@ -1,7 +1,8 @@
 """The command line of ``shardscope``.
 
 Every error is one line on standard error that says which task, where, and what to do. Exit codes: 0; 1 if something
-failed; 2 if the command line makes no sense; 130 after Ctrl-C; ``up`` returns what its workers returned.
+failed; 2 if the command line makes no sense; 130 after Ctrl-C; 141 if nobody reads the output any more; ``up`` returns
+what its workers returned.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import importlib
 from typing import Final
 
 import click
+
+from ps_protocol.unread_output import quiet_if_unread
 
 COMMANDS: Final = {
     "up": "Runs a whole cluster on this machine.",
@@ -35,6 +38,10 @@ class _Commands(click.Group):
             return None
         command: click.Command = importlib.import_module(f"ps_cluster.cli.{cmd_name}").command
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        with quiet_if_unread():
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # as click calls it
         with formatter.section("Commands"):

@@ -40,6 +40,8 @@ def one_line_errors() -> Iterator[None]:
     """Turns what a user can cause into a message and an exit code."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # for ``unread_output``
     except ShardscopeError as error:
         print_error(" ".join(str(error).split()))
         sys.exit(EXIT_FAILED)

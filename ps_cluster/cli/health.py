@@ -9,7 +9,7 @@ import click
 from ps_cluster.cli.common import EXIT_FAILED, one_line_errors, print_error, timeout_option
 from ps_cluster.inspection.health_probe import check_health
 from ps_cluster.inspection.printable_text import printable
-from ps_protocol.errors import ShardscopeError
+from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from ps_protocol.liveness import READY
 from ps_protocol.task_id import check_address
 
@@ -28,10 +28,26 @@ def command(address: str | None, cluster: str | None, ready: bool, timeout_s: fl
         if (address is None) == (cluster is None):
             raise ValueError("give the address of a ps task, as in host:2222, or a cluster, as in --cluster host:2222")
         if address is not None:
-            answers = [_serves(check_address(address, "the ps"), "", service, timeout_s)]
+            is_well = _serves(check_address(address, "the ps"), "", service, timeout_s)
         else:
-            answers = [_serves(*process, service, timeout_s) for process in _processes(cluster, timeout_s)]
-    sys.exit(0 if all(answers) else EXIT_FAILED)
+            is_well = _all_serve(cluster, service, timeout_s)
+    sys.exit(0 if is_well else EXIT_FAILED)
+
+
+def _all_serve(cluster: str | None, service: str, timeout_s: float) -> bool:
+    """Says what each process of the ps tasks answers, and which is another one than the cluster spec has there."""
+    # Not above: what asks a cluster takes long to import, and one address needs none of it.
+    from ps_cluster.cli.questions import ask_statuses, cluster_spec  # noqa: PLC0415
+
+    statuses = ask_statuses(cluster_spec(cluster, timeout_s), timeout_s)
+    answers: list[bool] = []
+    for each in statuses:
+        if isinstance(each.error, FailedPreconditionError):  # what does not answer is asked for its health all the same
+            print_error(f"[{each.task}] {each.error.message}")
+            answers.append(False)
+        else:
+            answers.append(_serves(each.address, str(each.task), service, timeout_s))
+    return all(answers)
 
 
 def _serves(address: str, name: str, service: str, timeout_s: float) -> bool:
@@ -46,12 +62,3 @@ def _serves(address: str, name: str, service: str, timeout_s: float) -> bool:
         state = "ready" if is_well else "not ready; see shardscope ls --tasks"
     click.echo(printable(f"{name and f'{name} at '}{address} is {state}"), err=not is_well)
     return is_well
-
-
-def _processes(cluster: str | None, timeout_s: float) -> list[tuple[str, str]]:
-    """Address and name of each process of the ps tasks."""
-    # Not above: what asks a cluster takes long to import, and one address needs none of it.
-    from ps_cluster.cli.questions import cluster_spec  # noqa: PLC0415
-    from ps_cluster.inspection.queries import ps_processes  # noqa: PLC0415
-
-    return [(address, str(task)) for task, address in ps_processes(cluster_spec(cluster, timeout_s)).items()]

@@ -38,7 +38,7 @@ def command(task: str, accept_loss: bool, cluster: str | None, timeout_s: float)
     with one_line_errors():
         index = _ps_index(task)
         spec = cluster_spec(cluster, timeout_s)
-        chosen = _chosen(_pair(spec, index, timeout_s), index, accept_loss=accept_loss)
+        chosen = chosen_process(_pair(spec, index, timeout_s), index, accept_loss=accept_loss)
         epoch = _promoted(chosen, accept_loss=accept_loss, timeout_s=timeout_s)
     click.echo(f"{chosen.task} at {chosen.address} is the primary of ps:{index}, in epoch {epoch}")
 
@@ -56,18 +56,23 @@ def _pair(spec: ClusterSpec, index: int, timeout_s: float) -> list[PsAnswer[Stat
     return [each for each in ask_statuses(spec, timeout_s) if each.task.index == index]
 
 
-def _chosen(pair: Sequence[PsAnswer[Status]], index: int, *, accept_loss: bool) -> PsAnswer[Status]:
+def chosen_process(pair: Sequence[PsAnswer[Status]], index: int, *, accept_loss: bool) -> PsAnswer[Status]:
     """The process to promote; FailedPreconditionError if none can be."""
     roles = {each.task: _role(each) for each in pair}
     for each in pair:
         if roles[each.task] is ReplicaRole.BACKUP:
             return each
+    said = "; ".join(f"{each.task} {_in_words(each)}" for each in pair)
+    if accept_loss and ReplicaRole.PRIMARY in roles.values():
+        raise FailedPreconditionError(
+            f"ps:{index} has its state, and nothing has to be given up: {said}. To begin without it all the same, let "
+            f"the primary end before"
+        )
     if accept_loss and (waiting := [each for each in pair if _newest_record(each) is not None]):
         return max(waiting, key=lambda each: _newest_record(each) or (0, 0))
     for each in pair:
         if accept_loss and roles[each.task] is ReplicaRole.EMPTY:
             return each
-    said = "; ".join(f"{each.task} {_in_words(each)}" for each in pair)
     remedy = "wait until the pair is complete (`shardscope health --ready`)"
     if any(_newest_record(each) is not None for each in pair):
         remedy += ", put the coordination store's data back, or go on with the newest state there is with --accept-loss"

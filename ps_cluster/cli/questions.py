@@ -61,11 +61,6 @@ def connect(address: str, task: TaskId) -> ClusterService:
     return grpc.connect(address, task=str(task))
 
 
-def ask_all(spec: ClusterSpec, question: Callable[[ClusterService], _T]) -> list[PsAnswer[_T]]:
-    """Asks every process of the ps tasks."""
-    return ps_queries.ask_all(spec, question, connect=connect)
-
-
 def ask_primaries(spec: ClusterSpec, question: Callable[[ClusterService], _T], timeout_s: float) -> list[PsAnswer[_T]]:
     """Asks each ps task once, at its process that answers clients."""
     return ps_queries.ask_primaries(ask_statuses(spec, timeout_s), question, connect=connect)

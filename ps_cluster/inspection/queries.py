@@ -10,10 +10,11 @@ from typing import Final, Generic, TypeAlias, TypeVar
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError, UnavailableError
 from ps_protocol.ps_service import ClusterService
-from ps_protocol.service_types import Status
+from ps_protocol.service_types import ReplicaRole, Status
 from ps_protocol.task_id import TaskId
 
 _MAX_CONCURRENT_CALLS: Final = 32
+_STATELESS: Final = (ReplicaRole.EMPTY, ReplicaRole.CATCHING_UP)
 
 _T = TypeVar("_T")
 
@@ -79,6 +80,26 @@ def ask_all(
         ValueError: The cluster has no ps tasks, or not all of those it should have.
     """
     return ask_each(ps_processes(cluster_spec), question, connect=connect)
+
+
+def shut_down_all(
+    cluster_spec: ClusterSpec, reason: str, *, connect: Connect, timeout_s: float
+) -> list[PsAnswer[None]]:
+    """Ends every ps task in good order, both processes of one that is replicated, of which none hands over.
+
+    Args:
+        cluster_spec: The cluster, with its backups.
+        reason: Why, for those whose batches are refused from now on.
+        connect: Makes the client of a process; it is closed after the question.
+        timeout_s: Bound on each question.
+
+    Raises:
+        ValueError: The cluster has no ps tasks, or not all of those it should have.
+    """
+    if BACKUP_JOB in cluster_spec.jobs:
+        # Before any process ends: what a primary has accepted needs its backup. Whoever fails is asked again below.
+        ask_all(cluster_spec, lambda ps: ps.drain(reason, timeout_s=timeout_s), connect=connect)
+    return ask_all(cluster_spec, lambda ps: ps.shutdown(reason, timeout_s=timeout_s), connect=connect)
 
 
 def ask_each(
@@ -147,6 +168,10 @@ def _nobody_serves(pair: Sequence[PsAnswer[Status]]) -> str:
             "this is the backup of its task now, and the primary's address is not known: give the cluster with its "
             "backups, as in 'ps=...;backup=...'"
         )
+    replicas = [each.value.replication for each in pair if each.value is not None]
+    obstacles = [each.obstacle for each in replicas if each is not None and each.role in _STATELESS and each.obstacle]
+    if obstacles:
+        return f"{pair[0].task} waits for its state: {obstacles[0]}"
     names = " nor ".join(str(each.task) for each in pair)
     return f"neither {names} is known to be the primary now; try again, or see shardscope ls --tasks"
 

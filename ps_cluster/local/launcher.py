@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from rich.console import Console
 
-from ps_cluster.inspection.queries import Connect
+from ps_cluster.inspection.queries import Connect, shut_down_all
 from ps_cluster.inspection.task_table import DONE, ENDED, NOT_STARTED, RUNNING, STARTING, TaskRow, task_row
 from ps_cluster.inspection.watcher import ClusterSnapshot, ClusterWatcher
 from ps_cluster.local.launch_state import Decision, LaunchAction, LaunchState, Phase, Report, RestartPs
@@ -39,6 +39,7 @@ JOURNAL: Final = "journal"
 
 _TICK_S: Final = 0.25
 _STARTER_TIMEOUT_S: Final = 30.0
+_END_CALL_TIMEOUT_S: Final = 2.0
 _EXIT_CODES_IF_TOLD: Final = (-signal.SIGTERM, -signal.SIGKILL, 128 + signal.SIGTERM)
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -142,7 +143,7 @@ class Launcher:
                 case LaunchAction.END_PS:
                     if self._watcher is not None:
                         self._watcher.finish()  # only a running ps task gives its last figures
-                    self._signal_ps(signal.SIGTERM)
+                    self._end_ps()
                 case LaunchAction.KILL:
                     self._signal_workers(signal.SIGKILL)
                     self._signal_ps(signal.SIGKILL)
@@ -178,6 +179,8 @@ class Launcher:
             f"{_count(self._options.num_ps, 'ps task')}{backups}, {_count(self._options.num_workers, 'worker')}; "
             f"to look inside:\n  shardscope ls --cluster {shlex.quote(_known_by(spec))}"
         )
+        if self._options.note:
+            self._table.report(self._options.note)
         waiting = [task for task in self._options.tasks if task.job == WORKER_JOB]
         try:
             while waiting:
@@ -200,10 +203,26 @@ class Launcher:
         for worker in self._workers.values():
             worker.send_signal(signum)
 
+    def _end_ps(self) -> None:
+        if not self._options.replicas or self._watcher is None:
+            self._signal_ps(signal.SIGTERM)
+            return
+        # By a signal each would hand over to the other process of its task, or wait for it, though both are to end.
+        self._note_ps_end()
+        answers = shut_down_all(
+            self._cluster.cluster_spec, "shardscope up ends", connect=self._connect, timeout_s=_END_CALL_TIMEOUT_S
+        )
+        for answer in answers:
+            if answer.error is not None:
+                self._cluster.process(answer.task).send_signal(signal.SIGTERM)
+
     def _signal_ps(self, signum: signal.Signals) -> None:
+        self._note_ps_end()
+        self._cluster.signal_all_ps(signum)
+
+    def _note_ps_end(self) -> None:
         all_ps = {task for task in self._options.tasks if task.job != WORKER_JOB}
         self._told_to_end |= all_ps - self._exit_codes.keys()
-        self._cluster.signal_all_ps(signum)
 
     # -- what other threads and signal handlers call -----------------------------------------
 

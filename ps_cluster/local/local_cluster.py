@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
+from ps_cluster.local.own_options import OF_LOCAL_CLUSTER, refuse_own_options
 from ps_cluster.local.processes import ChildProcess, OnExit, OnLine, ProcessSupervisor, end_all
 from ps_cluster.local.ps_process import LogSink, PsProcess
 from ps_cluster.local.reserved_ports import LOOPBACK, ReservedPorts
@@ -109,6 +110,7 @@ class LocalCluster(
             raise ValueError(f"durability is 'snapshot' and replicas {replicas}; backups go with 'journal' or 'none'.")
         if isinstance(ps_arguments, str):
             raise TypeError(f"ps_arguments is {ps_arguments!r}; give a list, as {ps_arguments.split()}.")
+        refuse_own_options(ps_arguments, OF_LOCAL_CLUSTER, "ps_arguments")
         self._coordinator = coordinator
         self._ps_arguments = tuple(ps_arguments)
         self._durability = durability

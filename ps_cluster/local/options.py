@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from ps_cluster.local.own_options import OF_UP, refuse_own_options
 from ps_cluster.local.task_environment import task_environment
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, TfConfig
 from ps_protocol.service_types import DURABILITY_MODES
@@ -73,6 +74,13 @@ class LaunchOptions:
             *(TaskId(WORKER_JOB, index) for index in range(self.num_workers)),
         ]
 
+    @property
+    def note(self) -> str:
+        """What the user should know of options that have no effect; empty if all have one."""
+        if self.read_from is ReadFrom.ANY and not self.replicas:
+            return "--read-from any: there are no backups to read from; --replicas 1 gives each ps one"
+        return ""
+
     def check(self) -> None:
         """Checks what can be checked before anything is started.
 
@@ -89,6 +97,7 @@ class LaunchOptions:
                 f"--data-dir is {str(self.data_dir)!r}, but --durability none keeps nothing there; give --durability "
                 f"journal as well"
             )
+        refuse_own_options(self.ps_arguments, OF_UP, "--ps-arg")
         path = task_environment(TfConfig(), os.environ)["PATH"]
         if shutil.which(self.command[0], path=path) is None:
             raise ValueError(f"{self.command[0]!r}, the workers' command, is not a program that can be run")

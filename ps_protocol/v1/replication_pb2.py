@@ -26,7 +26,7 @@ from ps_protocol.v1 import records_pb2 as ps__protocol_dot_v1_dot_records__pb2
 from ps_protocol.v1 import snapshot_pb2 as ps__protocol_dot_v1_dot_snapshot__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ps_protocol/v1/replication.proto\x12\x0eps_protocol.v1\x1a\x1cps_protocol/v1/records.proto\x1a\x1dps_protocol/v1/snapshot.proto\"\x1e\n\x0e\x43onnectRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"U\n\x0c\x43onnectReply\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\x0f\n\x07visitor\x18\x02 \x01(\x0c\x12\x0e\n\x06ticket\x18\x03 \x01(\x0c\x12\x16\n\x0enewest_version\x18\x04 \x01(\r\"\xe4\x01\n\x0b\x46ollowFrame\x12.\n\nattachment\x18\x01 \x01(\x0b\x32\x1a.ps_protocol.v1.Attachment\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12&\n\x06record\x18\x03 \x01(\x0b\x32\x16.ps_protocol.v1.Record\x12(\n\x05image\x18\x04 \x01(\x0b\x32\x19.ps_protocol.v1.ImagePart\x12\r\n\x05token\x18\x05 \x01(\x04\x12\x12\n\ndata_bytes\x18\x06 \x01(\x04\x12\x13\n\x0binline_data\x18\x07 \x01(\x0c\x12\r\n\x05heard\x18\x08 \x01(\x04\"U\n\nAttachment\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07process\x18\x02 \x01(\x0c\x12\x19\n\x11store_incarnation\x18\x03 \x01(\x0c\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\"\xca\x01\n\tImagePart\x12)\n\x04head\x18\x01 \x01(\x0b\x32\x19.ps_protocol.v1.ImageHeadH\x00\x12\x31\n\x08variable\x18\x02 \x01(\x0b\x32\x1d.ps_protocol.v1.ImageVariableH\x00\x12.\n\x05\x65ntry\x18\x03 \x01(\x0b\x32\x1d.ps_protocol.v1.SnapshotEntryH\x00\x12\'\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x18.ps_protocol.v1.ImageEndH\x00\x42\x06\n\x04kind\"\x1d\n\tImageHead\x12\x10\n\x08position\x18\x01 \x01(\x04\"\n\n\x08ImageEnd\"\x81\x01\n\x0c\x46ollowAnswer\x12*\n\x08\x61ttached\x18\x01 \x01(\x0b\x32\x18.ps_protocol.v1.Attached\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\r\n\x05token\x18\x03 \x01(\x04\x12\x0f\n\x07leaving\x18\x04 \x01(\x08\x12\x13\n\x0bwants_place\x18\x05 \x01(\x08\"0\n\x08\x41ttached\x12\x0f\n\x07process\x18\x01 \x01(\x0c\x12\x13\n\x0bneeds_image\x18\x02 \x01(\x08\x32\x9f\x01\n\x0bReplication\x12G\n\x07\x43onnect\x12\x1e.ps_protocol.v1.ConnectRequest\x1a\x1c.ps_protocol.v1.ConnectReply\x12G\n\x06\x46ollow\x12\x1b.ps_protocol.v1.FollowFrame\x1a\x1c.ps_protocol.v1.FollowAnswer(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ps_protocol/v1/replication.proto\x12\x0eps_protocol.v1\x1a\x1cps_protocol/v1/records.proto\x1a\x1dps_protocol/v1/snapshot.proto\"\x1e\n\x0e\x43onnectRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"U\n\x0c\x43onnectReply\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\x0f\n\x07visitor\x18\x02 \x01(\x0c\x12\x0e\n\x06ticket\x18\x03 \x01(\x0c\x12\x16\n\x0enewest_version\x18\x04 \x01(\r\"\xf9\x01\n\x0b\x46ollowFrame\x12.\n\nattachment\x18\x01 \x01(\x0b\x32\x1a.ps_protocol.v1.Attachment\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12&\n\x06record\x18\x03 \x01(\x0b\x32\x16.ps_protocol.v1.Record\x12(\n\x05image\x18\x04 \x01(\x0b\x32\x19.ps_protocol.v1.ImagePart\x12\r\n\x05token\x18\x05 \x01(\x04\x12\x12\n\ndata_bytes\x18\x06 \x01(\x04\x12\x13\n\x0binline_data\x18\x07 \x01(\x0c\x12\r\n\x05heard\x18\x08 \x01(\x04\x12\x13\n\x0b\x66rame_bytes\x18\t \x01(\x04\"\x85\x01\n\nAttachment\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07process\x18\x02 \x01(\x0c\x12\x19\n\x11store_incarnation\x18\x03 \x01(\x0c\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12.\n\x08settings\x18\x05 \x01(\x0b\x32\x1c.ps_protocol.v1.PairSettings\"\x8a\x01\n\x0cPairSettings\x12\x0f\n\x07lease_s\x18\x01 \x01(\x01\x12\x12\n\ndurability\x18\x02 \x01(\t\x12\x14\n\x0c\x63luster_name\x18\x03 \x01(\t\x12\x10\n\x08job_seed\x18\x04 \x01(\x12\x12\x1a\n\x12memory_limit_bytes\x18\x05 \x01(\x04\x12\x11\n\tfunctions\x18\x06 \x01(\t\"\xca\x01\n\tImagePart\x12)\n\x04head\x18\x01 \x01(\x0b\x32\x19.ps_protocol.v1.ImageHeadH\x00\x12\x31\n\x08variable\x18\x02 \x01(\x0b\x32\x1d.ps_protocol.v1.ImageVariableH\x00\x12.\n\x05\x65ntry\x18\x03 \x01(\x0b\x32\x1d.ps_protocol.v1.SnapshotEntryH\x00\x12\'\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x18.ps_protocol.v1.ImageEndH\x00\x42\x06\n\x04kind\"\x1d\n\tImageHead\x12\x10\n\x08position\x18\x01 \x01(\x04\"\n\n\x08ImageEnd\"\x81\x01\n\x0c\x46ollowAnswer\x12*\n\x08\x61ttached\x18\x01 \x01(\x0b\x32\x18.ps_protocol.v1.Attached\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\r\n\x05token\x18\x03 \x01(\x04\x12\x0f\n\x07leaving\x18\x04 \x01(\x08\x12\x13\n\x0bwants_place\x18\x05 \x01(\x08\"L\n\x08\x41ttached\x12\x0f\n\x07process\x18\x01 \x01(\x0c\x12\x13\n\x0bneeds_image\x18\x02 \x01(\x08\x12\x1a\n\x12takes_large_frames\x18\x03 \x01(\x08\x32\x9f\x01\n\x0bReplication\x12G\n\x07\x43onnect\x12\x1e.ps_protocol.v1.ConnectRequest\x1a\x1c.ps_protocol.v1.ConnectReply\x12G\n\x06\x46ollow\x12\x1b.ps_protocol.v1.FollowFrame\x1a\x1c.ps_protocol.v1.FollowAnswer(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,19 +38,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONNECTREPLY']._serialized_start=145
   _globals['_CONNECTREPLY']._serialized_end=230
   _globals['_FOLLOWFRAME']._serialized_start=233
-  _globals['_FOLLOWFRAME']._serialized_end=461
-  _globals['_ATTACHMENT']._serialized_start=463
-  _globals['_ATTACHMENT']._serialized_end=548
-  _globals['_IMAGEPART']._serialized_start=551
-  _globals['_IMAGEPART']._serialized_end=753
-  _globals['_IMAGEHEAD']._serialized_start=755
-  _globals['_IMAGEHEAD']._serialized_end=784
-  _globals['_IMAGEEND']._serialized_start=786
-  _globals['_IMAGEEND']._serialized_end=796
-  _globals['_FOLLOWANSWER']._serialized_start=799
-  _globals['_FOLLOWANSWER']._serialized_end=928
-  _globals['_ATTACHED']._serialized_start=930
-  _globals['_ATTACHED']._serialized_end=978
-  _globals['_REPLICATION']._serialized_start=981
-  _globals['_REPLICATION']._serialized_end=1140
+  _globals['_FOLLOWFRAME']._serialized_end=482
+  _globals['_ATTACHMENT']._serialized_start=485
+  _globals['_ATTACHMENT']._serialized_end=618
+  _globals['_PAIRSETTINGS']._serialized_start=621
+  _globals['_PAIRSETTINGS']._serialized_end=759
+  _globals['_IMAGEPART']._serialized_start=762
+  _globals['_IMAGEPART']._serialized_end=964
+  _globals['_IMAGEHEAD']._serialized_start=966
+  _globals['_IMAGEHEAD']._serialized_end=995
+  _globals['_IMAGEEND']._serialized_start=997
+  _globals['_IMAGEEND']._serialized_end=1007
+  _globals['_FOLLOWANSWER']._serialized_start=1010
+  _globals['_FOLLOWANSWER']._serialized_end=1139
+  _globals['_ATTACHED']._serialized_start=1141
+  _globals['_ATTACHED']._serialized_end=1217
+  _globals['_REPLICATION']._serialized_start=1220
+  _globals['_REPLICATION']._serialized_end=1379
 # @@protoc_insertion_point(module_scope)

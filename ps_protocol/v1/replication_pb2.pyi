@@ -67,6 +67,7 @@ class FollowFrame(google.protobuf.message.Message):
     DATA_BYTES_FIELD_NUMBER: builtins.int
     INLINE_DATA_FIELD_NUMBER: builtins.int
     HEARD_FIELD_NUMBER: builtins.int
+    FRAME_BYTES_FIELD_NUMBER: builtins.int
     data: builtins.bytes
     """The next bytes of the tensors beside the record or part that came before, alone in its frame."""
     token: builtins.int
@@ -79,6 +80,10 @@ class FollowFrame(google.protobuf.message.Message):
     """Beside a token: the newest one whose answer the primary has, by which it counts its own lease. From these the backup
     knows how long the primary acknowledges nothing without it, and so how long it may answer reads. A primary older than
     this field sends none, and its backup answers no reads.
+    """
+    frame_bytes: builtins.int
+    """This frame stands for one that is too large for a message of gRPC. That one, a FollowFrame of so many bytes, follows as
+    data, before the tensors beside it. Sent only to a follower that takes it (`Attached.takes_large_frames`).
     """
     @property
     def attachment(self) -> global___Attachment: ...
@@ -97,9 +102,10 @@ class FollowFrame(google.protobuf.message.Message):
         data_bytes: builtins.int = ...,
         inline_data: builtins.bytes = ...,
         heard: builtins.int = ...,
+        frame_bytes: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["attachment", b"attachment", "image", b"image", "record", b"record"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attachment", b"attachment", "data", b"data", "data_bytes", b"data_bytes", "heard", b"heard", "image", b"image", "inline_data", b"inline_data", "record", b"record", "token", b"token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attachment", b"attachment", "data", b"data", "data_bytes", b"data_bytes", "frame_bytes", b"frame_bytes", "heard", b"heard", "image", b"image", "inline_data", b"inline_data", "record", b"record", "token", b"token"]) -> None: ...
 
 global___FollowFrame = FollowFrame
 
@@ -111,12 +117,17 @@ class Attachment(google.protobuf.message.Message):
     PROCESS_FIELD_NUMBER: builtins.int
     STORE_INCARNATION_FIELD_NUMBER: builtins.int
     EPOCH_FIELD_NUMBER: builtins.int
+    SETTINGS_FIELD_NUMBER: builtins.int
     task: builtins.str
     """As "ps:1"."""
     process: builtins.bytes
     """Of the primary."""
     store_incarnation: builtins.bytes
     epoch: builtins.int
+    @property
+    def settings(self) -> global___PairSettings:
+        """A follower with other settings refuses with INVALID_ARGUMENT. A primary older than this field sends none."""
+
     def __init__(
         self,
         *,
@@ -124,10 +135,47 @@ class Attachment(google.protobuf.message.Message):
         process: builtins.bytes = ...,
         store_incarnation: builtins.bytes = ...,
         epoch: builtins.int = ...,
+        settings: global___PairSettings | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "process", b"process", "store_incarnation", b"store_incarnation", "task", b"task"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["settings", b"settings"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "process", b"process", "settings", b"settings", "store_incarnation", b"store_incarnation", "task", b"task"]) -> None: ...
 
 global___Attachment = Attachment
+
+@typing.final
+class PairSettings(google.protobuf.message.Message):
+    """What both processes of a task have to have in common, as the options of a ps process name it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEASE_S_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
+    CLUSTER_NAME_FIELD_NUMBER: builtins.int
+    JOB_SEED_FIELD_NUMBER: builtins.int
+    MEMORY_LIMIT_BYTES_FIELD_NUMBER: builtins.int
+    FUNCTIONS_FIELD_NUMBER: builtins.int
+    lease_s: builtins.float
+    durability: builtins.str
+    cluster_name: builtins.str
+    job_seed: builtins.int
+    """0 but for ps task 0, whose seed counts."""
+    memory_limit_bytes: builtins.int
+    """0 for no limit. That of the follower may be larger."""
+    functions: builtins.str
+    """Name of the module; empty for none. A follower must have one if the primary has."""
+    def __init__(
+        self,
+        *,
+        lease_s: builtins.float = ...,
+        durability: builtins.str = ...,
+        cluster_name: builtins.str = ...,
+        job_seed: builtins.int = ...,
+        memory_limit_bytes: builtins.int = ...,
+        functions: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cluster_name", b"cluster_name", "durability", b"durability", "functions", b"functions", "job_seed", b"job_seed", "lease_s", b"lease_s", "memory_limit_bytes", b"memory_limit_bytes"]) -> None: ...
+
+global___PairSettings = PairSettings
 
 @typing.final
 class ImagePart(google.protobuf.message.Message):
@@ -227,16 +275,20 @@ class Attached(google.protobuf.message.Message):
 
     PROCESS_FIELD_NUMBER: builtins.int
     NEEDS_IMAGE_FIELD_NUMBER: builtins.int
+    TAKES_LARGE_FRAMES_FIELD_NUMBER: builtins.int
     process: builtins.bytes
     """Of the follower."""
     needs_image: builtins.bool
     """It has nothing: send an image first. Otherwise go on after `FollowAnswer.position`."""
+    takes_large_frames: builtins.bool
+    """It knows `FollowFrame.frame_bytes`. One older than this field takes larger messages instead."""
     def __init__(
         self,
         *,
         process: builtins.bytes = ...,
         needs_image: builtins.bool = ...,
+        takes_large_frames: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["needs_image", b"needs_image", "process", b"process"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["needs_image", b"needs_image", "process", b"process", "takes_large_frames", b"takes_large_frames"]) -> None: ...
 
 global___Attached = Attached

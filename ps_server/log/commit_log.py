@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -133,6 +134,7 @@ class CommitLog:
         limits: What may wait.
         on_fatal: Called by the thread that leads, with an error after which no sink can be trusted; it must end the
             process. Nothing is committed after it.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -142,8 +144,10 @@ class CommitLog:
         last_position: int = 0,
         limits: CommitLimits | None = None,
         on_fatal: Callable[[BaseException], None],
+        clock: Callable[[], float] = time.monotonic,
     ):
         self._sinks = tuple(sinks)
+        self._clock = clock
         self._callers_lead = all(sink.is_quick for sink in self._sinks)
         self._limits = CommitLimits() if limits is None else limits
         self._on_fatal = on_fatal
@@ -226,8 +230,12 @@ class CommitLog:
             DeadlineExceededError: It was not safe in time. It may become safe later; what was applied stays applied.
             UnavailableError: The log was abandoned before it was known to be safe.
         """
+        end_s = self._clock() + timeout_s
+        remaining_s = timeout_s
         while self._committed_position < position:
-            if not self._callers_lead or timeout_s < _LEADS_FROM_S or not self._lead():
+            has_led = self._callers_lead and remaining_s >= _LEADS_FROM_S and self._lead()
+            remaining_s = max(0.0, end_s - self._clock())
+            if not has_led:
                 break
         else:
             return
@@ -243,7 +251,7 @@ class CommitLog:
             arrived = self._taken_arrived() if self._leader is None else None
         if arrived is not None:
             arrived.set()
-        committed.wait(timeout_s - min(_ANSWER_S, timeout_s / 4))
+        committed.wait(remaining_s - min(_ANSWER_S, remaining_s / 4))
         if self._committed_position >= position:
             return
         with self._lock:

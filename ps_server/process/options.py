@@ -16,13 +16,13 @@ from ps_protocol.codec.limits import (
     MAX_MESSAGE_BYTES,
     MAX_OPERATIONS,
     MAX_TAKEN_BYTES,
-    UNARY_LIMIT_BYTES,
 )
 from ps_protocol.errors import SettingError
 from ps_protocol.grpc_edge.channel_options import ServerLimits
 from ps_protocol.service_types import DURABILITY_MODES, DurabilityMode
 from ps_protocol.settings import (
     DIRECTORY,
+    LEASE,
     MODULE,
     PORT,
     POSITIVE_SECONDS,
@@ -52,6 +52,9 @@ DEFAULT_SHARED_MEMORY_LIMIT_BYTES: Final = 4 * 1024**3
 DEFAULT_MAX_CONCURRENT: Final = 64
 DEFAULT_CONTROL_THREADS: Final = 16
 DEFAULT_MESSAGE_TIMEOUT_S: Final = 10.0
+
+LEAST_PAIR_LEASE_S: Final = 1.0
+"""Shortest lease of a task with a backup."""
 
 _LEAST_MESSAGE_BYTES: Final = MAX_TAKEN_BYTES
 _MOST_MESSAGE_BYTES: Final = 2 * MAX_MESSAGE_BYTES
@@ -173,7 +176,7 @@ class ServerOptions:
     )
     lease_s: float = setting(
         "--lease",
-        SECONDS,
+        LEASE,
         f"{DEFAULT_LEASE_S:g}",
         "silence after which the others take this task for dead; 0 for never",
     )
@@ -363,11 +366,9 @@ class ServerOptions:
     @property
     def server_limits(self) -> ServerLimits:
         """What the gRPC server takes."""
-        message_bytes = self.max_message_bytes
-        if BACKUP_JOB in self.cluster_spec.jobs:
-            # What a primary sends has the header of a batch in one piece.
-            message_bytes = max(message_bytes, self.max_header_bytes + UNARY_LIMIT_BYTES)
-        return ServerLimits(message_bytes, self.max_grpc_connections, self.handshake_timeout_s, self.idle_timeout_s)
+        return ServerLimits(
+            self.max_message_bytes, self.max_grpc_connections, self.handshake_timeout_s, self.idle_timeout_s
+        )
 
     def advertised_address(self, port: int) -> str:
         """Where the other tasks are to reach this one, as "host:port", given the port that it listens on."""
@@ -464,6 +465,11 @@ def _check_replication(
         )
     if not lease_s:
         raise SettingError("With --lease 0 no backup could ever take over. Give a lease in seconds.")
+    if lease_s < LEAST_PAIR_LEASE_S:
+        raise SettingError(
+            f"--lease is {lease_s:g}; with backups it should be at least {LEAST_PAIR_LEASE_S:g}: a process that is "
+            f"busy for that long would lose its place to the other one."
+        )
 
 
 def _check_data_dir(given: Path | None, durability: DurabilityMode) -> None:

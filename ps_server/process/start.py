@@ -103,7 +103,7 @@ def open_task(options: ServerOptions, announce: Callable[[int], None], on_ready:
             return _replicated(options, LoggedState(parts), _coordinator(options), announce, on_ready)
         return OpenedTask(_core(options, MemoryState(parts)))
     settings = DurableSettings(options.durability, options.data_dir, options.snapshot_interval_s)
-    with _refusals(settings.data_dir):
+    with refusals(settings.data_dir):
         if options.is_replicated:
             coordinator = _coordinator(options)
             state, durable, kept = open_kept_state(options, parts, settings, coordinator)
@@ -117,7 +117,7 @@ def open_task(options: ServerOptions, announce: Callable[[int], None], on_ready:
 
 
 @contextlib.contextmanager
-def _refusals(data_dir: Path) -> Iterator[None]:
+def refusals(data_dir: Path) -> Iterator[None]:
     """Says why the state cannot be used, and whether it may be later."""
     try:
         yield
@@ -150,7 +150,16 @@ def _replicated(
     kept: KeptState | None = None,
 ) -> OpenedTask:
     settings = ReplicationSettings(
-        options.cluster_spec, options.task_index, options.is_backup, options.lease_s, coordinator
+        options.cluster_spec,
+        options.task_index,
+        options.is_backup,
+        options.lease_s,
+        coordinator,
+        durability=options.durability.name.lower(),
+        cluster_name=options.cluster_name,
+        job_seed=options.job_seed,
+        memory_limit_bytes=options.memory_limit_bytes,
+        functions=options.functions,
     )
     task = ReplicatedTask(
         state, settings, announce, on_fatal=_end_unsafe, on_superseded=_end_superseded, on_ready=on_ready, kept=kept

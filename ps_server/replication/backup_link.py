@@ -20,18 +20,21 @@ from uuid import UUID
 import grpc
 
 from ps_protocol.codec.spec_codec import decode_uuid
-from ps_protocol.errors import FailedPreconditionError, ShardscopeError
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError
 from ps_protocol.grpc_edge import channel_options, status
 from ps_protocol.v1 import replication_pb2
 from ps_server.background.loops import BackgroundLoop, Troubles
 from ps_server.log.commit_log import SinkUnavailableError
-from ps_server.log.records import LoggedRecord
+from ps_server.log.records import AppliedBatch, LoggedRecord
 from ps_server.log.state_image import StateImage
 from ps_server.replication.connection import FollowerConnection, connect
 from ps_server.replication.conversation import NANOSECONDS, Conversation, Message, Tokens
 from ps_server.replication.grpc_conversation import GrpcConversation
 from ps_server.replication.image_codec import encode_image
+from ps_server.replication.pair_settings import PairSettings
+from ps_server.replication.replica_doors import Reasons
 from ps_server.replication.socket_conversation import SocketConversation
+from ps_server.replication.stream_frames import record_frame
 
 _LOG = logging.getLogger(__name__)
 
@@ -42,6 +45,11 @@ _TRY_EVERY_S: Final = 0.2
 _IMAGE_TIMEOUT_S: Final = 30.0
 _IMAGE_PATIENCE_S: Final = 300.0
 """So much longer than a lease a follower may be silent while it puts the image on its disk, if no update waits."""
+
+_MANY_OPERATIONS: Final = 2000
+
+FULL_PATIENCE_S: Final = 60.0
+"""So long updates wait for a follower that gives signs of life while it puts the image in its place."""
 
 _PATIENCE_S: Final = 1.0
 _CONNECT_TIMEOUT_S: Final = 5.0
@@ -86,6 +94,7 @@ class BackupLink:
         on_news: Called when the follower is in step, is about to end, or has gone. Quick; with the lock held.
         clock: Monotonic seconds.
         troubles: Where it is noted that the thread fails.
+        settings: What the follower has to have in common with this process; None if it is not told.
 
     Attributes:
         heard_s: When the newest token that the follower has answered was sent.
@@ -107,8 +116,11 @@ class BackupLink:
         on_news: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         troubles: Troubles | None = None,
+        settings: PairSettings | None = None,
     ):
         self._other = other
+        self._settings = settings
+        self._refusals = Reasons(task, clock)
         self._task = task
         self._process = process
         self._take_image = take_image
@@ -128,6 +140,7 @@ class BackupLink:
         self._queue: deque[LoggedRecord] = deque()  # not answered yet; without gaps
         self._queued_bytes = 0
         self._offered = 0  # newest record that was put into the queue
+        self._encoded: dict[int, tuple[bytes, list[memoryview]]] = {}  # those of the queue that take long
         self.heard_s = float("-inf")  # when the newest token that was answered was sent
         self._answered_s = self._called_s = clock()  # when anything was answered last, and the last call began
         self._epoch = 0
@@ -135,6 +148,7 @@ class BackupLink:
         self._conversation: Conversation | None = None
         self._tokens: Tokens | None = None
         self._awaited_s = float("inf")  # a token that was sent after this is waited for
+        self._full_s = float("inf")  # since when updates wait for one that catches up
         self.obstacle = "it has not been reached yet"
         self._is_closing = False
         self._channel: grpc.Channel | None = None  # of the thread
@@ -158,15 +172,20 @@ class BackupLink:
         return True
 
     def write(self, records: Sequence[LoggedRecord]) -> None:
+        # Not by the thread that drives the conversation, which has to send tokens.
+        encoded = {each.position: record_frame(each) for each in records if takes_long(each)} if self._peer else {}
         with self._lock:
             if self._mode is _Mode.ALONE:
                 return
+            self._encoded.update(encoded)
             self._offer(records)
             began_s, last = self._clock(), records[-1].position
             while not self._may_pass(last):
                 if self._is_closing:
                     raise SinkUnavailableError("this process has let go of it")
-                if self._clock() - max(began_s, self._answered_s) > _PATIENCE_S:
+                # While it catches up its signs of life are of the image, not of these records.
+                since_s = began_s if self._mode is _Mode.CATCHING_UP else max(began_s, self._answered_s)
+                if self._clock() - since_s > _PATIENCE_S:
                     raise SinkUnavailableError(f"it does not answer ({self.obstacle})")
                 # This thread sends the records and receives the answers itself, so that no other thread has to be
                 # woken for that, unless one is doing it already.
@@ -251,26 +270,27 @@ class BackupLink:
     def hang_up_if_silent(self) -> None:
         """Ends a conversation that was silent for a whole lease, so that another is tried.
 
-        A follower that puts a large image on its disk answers nothing meanwhile. It is given up as early only if
-        updates would wait for it; else it would be sent the image again and again.
+        A follower that puts a large image on its disk gives signs of life meanwhile, or of the version before, nothing.
+        It is given up as early only if updates wait for it and it is silent, or if they have waited for long; else it
+        would be sent the image again and again.
         """
         with self._lock:
-            conversation = self._conversation
+            conversation, now_s = self._conversation, self._clock()
             if conversation is None:
                 return
-            has_time = (
-                self._mode is _Mode.CATCHING_UP
-                and conversation.image_position is not None
-                and self._queued_bytes <= self._backlog_bytes
-            )
+            is_catching_up, is_full = self._mode is _Mode.CATCHING_UP, self._queued_bytes > self._backlog_bytes
+            self._full_s = min(self._full_s, now_s) if is_catching_up and is_full else float("inf")
+            has_time = is_catching_up and conversation.image_position is not None and not is_full
             patience_s = self._lease_s + (_IMAGE_PATIENCE_S if has_time else 0.0)
-            if self._clock() - max(self._called_s, self._answered_s) > patience_s:
+            is_silent = now_s - max(self._called_s, self._answered_s) > patience_s
+            if is_silent or now_s - self._full_s > FULL_PATIENCE_S:
                 self._hang_up()
 
     def _let_go(self) -> None:
         self._mode, self._peer, self._is_held = _Mode.ALONE, None, False
         self.is_replaced = self.is_left = self.is_wanted = False
         self._queue.clear()
+        self._encoded.clear()
         self._queued_bytes = 0
         self.heard_s = float("-inf")  # the next follower has promised nothing yet
         self._hang_up()
@@ -289,9 +309,9 @@ class BackupLink:
                 self._channel = grpc.insecure_channel(self._other.address, options=channel_options.client_options())
             self._converse(self._channel)
         except grpc.RpcError as error:
-            self.obstacle = status.from_rpc_error(error, task=self._other.name, address=self._other.address).message
+            self._note(status.from_rpc_error(error, task=self._other.name, address=self._other.address))
         except ShardscopeError as error:
-            self.obstacle = error.message
+            self._note(error)
         except OSError as error:
             self.obstacle = str(error)
         except Exception as defect:
@@ -301,6 +321,11 @@ class BackupLink:
             with self._lock:
                 self._end()
         return _TRY_EVERY_S
+
+    def _note(self, error: ShardscopeError) -> None:
+        self.obstacle = error.message
+        if isinstance(error, InvalidArgumentError):  # nothing but a restart with other options remedies it
+            self._refusals.log(f"{error.message}: {self._other} refuses to follow")
 
     def _close_channel(self) -> None:
         if self._channel is not None:
@@ -360,6 +385,8 @@ class BackupLink:
         attachment = replication_pb2.Attachment(
             task=self._task, process=self._process.bytes, store_incarnation=store.bytes, epoch=self._epoch
         )
+        if self._settings is not None:
+            attachment.settings.CopyFrom(self._settings.encode())
         return replication_pb2.FollowFrame(attachment=attachment)
 
     def image(self, conversation: Conversation) -> Iterator[Message]:
@@ -380,11 +407,17 @@ class BackupLink:
             conversation.cursor = logged.position
             size_bytes -= logged.size_bytes
             records.append(logged)
+            if takes_long(logged):
+                conversation.long_record = logged.position
         return records
+
+    def frame_of(self, logged: LoggedRecord) -> tuple[bytes, list[memoryview]]:
+        return self._encoded.get(logged.position) or record_frame(logged)
 
     def has_unsent(self, conversation: Conversation) -> bool:
         # The newest one offered is the last of the queue, unless that is empty; also read without the lock.
-        return bool(self._queue) and self._offered > conversation.cursor and not conversation.is_over
+        has_unsent = bool(self._queue) and self._offered > conversation.cursor and not conversation.is_over
+        return has_unsent and not conversation.long_record
 
     def expects_answer(self) -> bool:
         return bool(self._queue) or self._mode is _Mode.CATCHING_UP
@@ -407,6 +440,8 @@ class BackupLink:
                 self._awaited_s = float("inf")
                 self._on_news()
         self._drop_until(answer.position)
+        if conversation.long_record <= answer.position:
+            conversation.long_record = 0
         image_position = conversation.image_position
         has_image = image_position is not None and answer.position >= image_position
         # Its lease counts from the newest token, which may be older than the time that the image took.
@@ -422,7 +457,9 @@ class BackupLink:
 
     def _drop_until(self, position: int) -> None:
         while self._queue and self._queue[0].position <= position:
-            self._queued_bytes -= self._queue.popleft().size_bytes
+            logged = self._queue.popleft()
+            self._queued_bytes -= logged.size_bytes
+            self._encoded.pop(logged.position, None)
 
     def _attach(self, conversation: Conversation, answer: replication_pb2.FollowAnswer) -> None:
         follower = decode_uuid(answer.attached.process, "process")
@@ -432,6 +469,7 @@ class BackupLink:
                 raise FailedPreconditionError("it still has the state of another epoch, and will end itself")
             self._mode, self._peer = _Mode.CATCHING_UP, follower
             self._queue.clear()
+            self._encoded.clear()
             self._queued_bytes = 0
         elif follower != self._peer or needs_image:
             self.is_replaced = True
@@ -439,4 +477,11 @@ class BackupLink:
             raise FailedPreconditionError("another process, without state, is in its place")
         self.obstacle = _CATCHING_UP if self._mode is _Mode.CATCHING_UP else _SILENT
         conversation.is_attached, conversation.needs_image = True, needs_image
+        conversation.takes_large_frames = answer.attached.takes_large_frames
         conversation.cursor = answer.position
+
+
+def takes_long(logged: LoggedRecord) -> bool:
+    """Whether a record takes so long to write, to read or to carry out that a short lease would be over meanwhile."""
+    record = logged.record
+    return isinstance(record, AppliedBatch) and len(record.operations) > _MANY_OPERATIONS

@@ -26,8 +26,12 @@ class Conversation(ABC):
         self.is_over = False
         self.is_attached = False
         self.needs_image = False
+        self.takes_large_frames = False
         self.image_position: int | None = None  # newest record in the image that it sends
         self.cursor = 0  # newest record that it has sent
+        self.long_record = (
+            0  # one that takes the follower long, and is not answered; nothing but tokens is sent behind it
+        )
 
     @abstractmethod
     def run(self) -> None:
@@ -69,6 +73,10 @@ class Link(Protocol):
 
     def next_records(self, conversation: Conversation, size_bytes: int) -> list[LoggedRecord]:
         """Takes records to send, up to a size but at least one if there is any; with the lock held."""
+        ...
+
+    def frame_of(self, logged: LoggedRecord) -> tuple[bytes, list[memoryview]]:
+        """Returns the bytes of the frame with a record, and the tensors beside it; for any thread."""
         ...
 
     def has_unsent(self, conversation: Conversation) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -19,6 +19,8 @@ from ps_protocol.sockets.stream import SCRATCH_BYTES, ConnectionEnded, SocketStr
 from ps_protocol.v1 import replication_pb2
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.replication.follower import Follower, FollowStream
+from ps_server.replication.long_job import LongJob
+from ps_server.replication.replica_doors import Reasons
 from ps_server.replication.stream_frames import record_in
 
 _LOG = logging.getLogger(__name__)
@@ -28,6 +30,15 @@ _POOLED_BYTES: Final = 256 * 1024**2
 
 _MAX_DATA_BYTES: Final = 1 << 40
 
+_LONG_RECORD_BYTES: Final = 128 * 1024
+"""A record with a larger header has thousands of operations, which take longer to carry out than a short lease has."""
+
+_MAX_TOKEN_BYTES: Final = 64
+_SIGNS_IN_SILENCE: Final = 18
+"""Signs of life in the time for which nothing may be heard, which is three leases: as many as tokens."""
+
+_T = TypeVar("_T")
+
 
 class FollowSession:
     """One connection of a primary's. One thread.
@@ -36,13 +47,18 @@ class FollowSession:
         stream: After the handshake; not owned.
         follower: Takes what comes.
         silence_s: The connection ends when nothing can be received, or sent, for so long.
+        endings: Says why it has ended; a primary that is refused tries again several times a second.
     """
 
-    def __init__(self, stream: SocketStream, follower: Follower, *, silence_s: float):
+    def __init__(self, stream: SocketStream, follower: Follower, *, silence_s: float, endings: Reasons):
         self._stream = stream
+        self._endings = endings
+        self._follower = follower
         self._follow = FollowStream(follower)
         self._buffers = BufferPool(_POOLED_BYTES)
         self._answer: replication_pb2.FollowAnswer | None = None
+        self._ahead: tuple[FramePrefix, bytes] | None = None  # a message of which the prefix was read, and its header
+        self._sign_s = silence_s / _SIGNS_IN_SILENCE
         stream.lend_scratch(memoryview(bytearray(SCRATCH_BYTES)))
         stream.deadline_s = math.inf  # it may last
         stream.set_receive_timeout(int(silence_s * 1000))
@@ -56,7 +72,8 @@ class FollowSession:
         except ConnectionEnded:
             _LOG.debug("the primary has closed its connection")
         except OSError as error:
-            _LOG.warning("the connection of the primary broke: %s", error)
+            level = logging.INFO if self._follower.is_leaving else logging.WARNING
+            self._endings.log(f"{error}: the connection of the primary broke", level)
         except ShardscopeError as error:
             self._send_reason(error)
         except MemoryError:
@@ -65,19 +82,62 @@ class FollowSession:
             self._follow.end()
 
     def _serve_message(self) -> None:
-        prefix = self._next_prefix()
+        (prefix, header), self._ahead = self._ahead or (self._next_prefix(), b""), None
         if not prefix.header_bytes:
             raise InvalidArgumentError("the connection holds data that no message has announced")
-        header = self._header(prefix)
+        header = header or self._header(prefix)
         found = record_in(header)
         if found is not None:
             record, data_bytes = found
-            self._take_with_data(prefix, data_bytes, lambda data: self._follow.take_record(record, data))
+            take = self._follow.take_record if len(record) <= _LONG_RECORD_BYTES else self._take_long_record
+            self._take_with_data(prefix, data_bytes, lambda data: take(record, data))
         else:
             message = _parsed(header)
             if message.inline_data:
                 raise InvalidArgumentError("a frame holds tensors in its message, which belong beside it")
+            if message.image.HasField("end") and not (message.data_bytes or prefix.buffer_bytes):
+                # The whole image is put in its place, and perhaps on the disk.
+                self._note(self._meanwhile_answering(lambda: self._follow.take(message, memoryview(b""))))
+                return
             self._take_with_data(prefix, message.data_bytes, lambda data: self._follow.take(message, data))
+
+    def _take_long_record(self, record: bytes, data: memoryview) -> replication_pb2.FollowAnswer:
+        if data.readonly:
+            data = memoryview(bytes(data))  # the next frame comes into the memory in which it lies
+        return self._meanwhile_answering(lambda: self._follow.take_record(record, data))
+
+    def _meanwhile_answering(self, job: Callable[[], _T]) -> _T:
+        """Has another thread do something that takes long. Tokens are answered meanwhile, as far as they are next.
+
+        Those behind another message cannot be seen. Then the primary is told now and then that this process is there.
+        """
+        if self._answer is not None:
+            self._send_answer()
+        stream = self._stream
+        with LongJob(job, stream.sock.fileno()) as running:
+            while not running.is_done:
+                looks = self._ahead is None
+                is_there = looks and stream.buffered_bytes >= stream.framing.prefix_bytes
+                if is_there or running.wait(self._sign_s, for_source=looks):
+                    self._answer_token()
+                elif not running.is_done:
+                    self._send(FrameKind.FOLLOW_ANSWER, self._follower.sign().SerializeToString())
+        return running.result()
+
+    def _answer_token(self) -> None:
+        """Reads the next message, and answers it if it is a token; else keeps it for later."""
+        prefix = self._next_prefix()
+        if not 0 < prefix.header_bytes <= _MAX_TOKEN_BYTES or prefix.buffer_bytes:
+            self._ahead = prefix, b""
+            return
+        header = self._header(prefix)
+        message = _parsed(header)
+        if not message.token or message.data_bytes:
+            self._ahead = prefix, header
+            return
+        answer = self._follow.take(message, memoryview(b""))
+        assert answer is not None
+        self._send(FrameKind.FOLLOW_ANSWER, answer.SerializeToString())  # without a position, which grows just now
 
     def _take_with_data(
         self, prefix: FramePrefix, data_bytes: int, take: Callable[[memoryview], replication_pb2.FollowAnswer | None]
@@ -157,7 +217,8 @@ class FollowSession:
         self._stream.send([frame], len(frame))
 
     def _send_reason(self, error: ShardscopeError) -> None:
-        _LOG.info("the connection of the primary is ended: %s", error.message)
+        level = logging.WARNING if isinstance(error, InvalidArgumentError) else logging.INFO
+        self._endings.log(f"{error.message}: the connection of the primary is ended", level)
         try:
             self._send(FrameKind.ERROR, encode_error(error).SerializeToString(), FLAG_CLOSING)
         except OSError:

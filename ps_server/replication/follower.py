@@ -19,6 +19,7 @@ from ps_server.log.records import LoggedRecord
 from ps_server.log.replay import ReplayError
 from ps_server.log.state_image import StateImage
 from ps_server.replication.image_codec import ImageBuilder
+from ps_server.replication.pair_settings import PairSettings
 from ps_server.replication.read_lease import ReadLease
 from ps_server.replication.stream_frames import FrameJoiner
 
@@ -61,6 +62,7 @@ class Follower:
         lease_s: Silence after which the other process counts as gone; 0 if no reads are answered.
         on_news: Called when its primary has ended a stream, which may mean that another is the primary. Must be quick.
         clock: Monotonic seconds.
+        settings: What its primary has to have in common with it; None if that is not looked at.
 
     Attributes:
         is_leaving: Whether its answers say that this process is about to end.
@@ -82,8 +84,10 @@ class Follower:
         lease_s: float = 0.0,
         on_news: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        settings: PairSettings | None = None,
     ):
         self.task = task
+        self._settings = settings
         self._state = state
         self._process = process
         self._on_broken = on_broken
@@ -92,6 +96,8 @@ class Follower:
         # guards: all below and the state; held while a record or image is applied, so that nothing is applied or
         # answered after ``stop`` has returned
         self._lock = threading.Lock()
+        # guards: whom it follows, and what that is promised, which must not wait for a record; taken under _lock
+        self._promises = threading.Lock()
         self._newest: FollowStream | None = None
         self.has_state = False
         self.is_stopped = False
@@ -145,7 +151,7 @@ class Follower:
 
     def stop(self) -> None:
         """Stops following: after this returns, nothing is applied or answered."""
-        with self._lock:
+        with self._lock, self._promises:
             self.is_stopped = True
             self._newest = None
 
@@ -177,20 +183,29 @@ class Follower:
 
         Raises:
             FailedPreconditionError: It is not the primary to follow, or not now.
+            InvalidArgumentError: It has settings that this process lacks.
         """
         primary = decode_uuid(attachment.process, "process")
         store = decode_uuid(attachment.store_incarnation, "store")
+        difference = "" if self._settings is None else self._settings.objection(attachment)
         with self._lock:
+            if difference:
+                if not self.has_state:  # there is a primary, in whose place it must not begin
+                    self.heard_s = self._clock()
+                raise InvalidArgumentError(difference)
             objection = self._objection(attachment, primary, store)
             if objection:
                 raise FailedPreconditionError(objection)
-            self._newest = stream
+            with self._promises:
+                self._newest = stream
             self.epoch = attachment.epoch
             if not self.has_state:
                 self._primary, self._store = primary, store
                 self.heard_s = self._clock()
             # Else its primary may have let go of it, will send nothing, and tries again and again until it has ended.
-            attached = replication_pb2.Attached(process=self._process.bytes, needs_image=not self.has_state)
+            attached = replication_pb2.Attached(
+                process=self._process.bytes, needs_image=not self.has_state, takes_large_frames=True
+            )
             return self._answer(attached=attached)
 
     def restore(self, stream: FollowStream, image: StateImage) -> replication_pb2.FollowAnswer:
@@ -231,13 +246,16 @@ class Follower:
 
     def hear(self, stream: FollowStream) -> None:
         """Notes that the primary lives. Its lease, which the next answer promises, counts from now."""
-        with self._lock:
+        with self._promises:
             self._check_current(stream)
             self.heard_s = self._clock()
 
     def answer_token(self, stream: FollowStream, token: int, heard: int = 0) -> replication_pb2.FollowAnswer:
-        """Answers a token: the promise not to take over for a lease. Arguments as of ``ReadLease.answer``."""
-        with self._lock:
+        """Answers a token: the promise not to take over for a lease. Arguments as of ``ReadLease.answer``.
+
+        Also while a record is carried out: ``stop`` waits for that, and looks when a token was heard last.
+        """
+        with self._promises:
             self._check_current(stream)
             self.read_lease.answer(token, heard, self._clock())
             return self._answer(token=token)
@@ -254,6 +272,10 @@ class Follower:
             self._check_current(stream)
             answer.position = self._make_safe()
             return answer
+
+    def sign(self) -> replication_pb2.FollowAnswer:
+        """A sign of life that promises nothing."""
+        return self._answer()
 
     def detach(self, stream: FollowStream) -> None:
         """Notes that a stream has ended."""
@@ -298,7 +320,8 @@ class Follower:
             raise
 
     def _break(self, reason: str) -> None:
-        self.is_stopped, self._newest = True, None
+        with self._promises:
+            self.is_stopped, self._newest = True, None
         self._on_broken(reason)
 
 

@@ -66,7 +66,7 @@ class GrpcConversation(Conversation):
         yield from self._token_if_due()
         if self.needs_image:
             for part, buffers in link.image(self):
-                for frame in frames_of(part, buffers):
+                for frame in frames_of(part, buffers, cuts=self.takes_large_frames):
                     yield frame
                     yield from self._token_if_due()
         while not self.is_over:
@@ -78,7 +78,7 @@ class GrpcConversation(Conversation):
                     with link.changed:
                         self.hang_up()
                     return
-                for frame in frames_of(*record_message(logged)):
+                for frame in frames_of(*record_message(logged), cuts=self.takes_large_frames):
                     yield frame
                     yield from self._token_if_due()
             yield from self._token_if_due()

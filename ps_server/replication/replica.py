@@ -21,7 +21,7 @@ from ps_server.replication.decisions import PRIMARY_PART, ReplicaDecision, View,
 from ps_server.replication.follower import Follower
 from ps_server.replication.member import Member, NoNotes, Notes, Part
 from ps_server.replication.register import FIRST_EPOCH, Asker, Register, Role, Verdict, Wish
-from ps_server.replication.replica_doors import Reasons, Registers, Transitions, ask, level_of
+from ps_server.replication.replica_doors import GOOD, Reasons, Registers, Transitions, ask, level_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ class Replica:
         Args:
             timeout_s: How long it may take.
         """
-        self._retires = True
+        self._retires = self._reasons.are_expected = True
         self._follower.leave()
         self.wake()
         began_s = kept_s = self._clock()
@@ -240,10 +240,8 @@ class Replica:
     def _objection(self) -> str:
         """Why no call may be answered now; empty if it may."""
         if not self.is_primary or self._is_over:
-            return (
-                f"this process is not the primary of {self._task}. Ask the other ps tasks for the address of "
-                f"{self._task}"
-            )
+            is_empty = not (self._is_over or self._follower.has_state or self._is_sent_state)
+            return self._reasons.not_primary(waits=self._is_returning or is_empty)
         if self._holds_back:
             return self._holds_back
         now_s = self._clock()
@@ -313,8 +311,8 @@ class Replica:
         self._note_leaving()
         view = self._view()
         decision, reason = decide(self._clock(), view)
-        is_good = decision in (ReplicaDecision.BEGIN, ReplicaDecision.ADOPT, ReplicaDecision.HAND_OVER)
-        is_good |= decision is ReplicaDecision.END and bool(self._holds_back)
+        is_good = decision in GOOD or (decision is ReplicaDecision.END and bool(self._holds_back))
+        is_good |= decision is ReplicaDecision.ASK_TO_GO_ALONE and self._link.is_left
         self._reasons.log(reason, logging.INFO if is_good else logging.WARNING)
         if decision is ReplicaDecision.END:
             self._end(reason)
@@ -491,7 +489,7 @@ class Replica:
         self.epoch, self._is_paired = epoch, self._backup is not None
         self._link.start(epoch, store)
         self.is_primary = True
-        _LOG.log(level_of(epoch), "is the primary of %s now, in epoch %d", self._task, epoch)
+        _LOG.log(level_of(epoch, self._retires), "is the primary of %s now, in epoch %d", self._task, epoch)
         self._transitions.announce(epoch)
         return True
 
@@ -524,7 +522,8 @@ class Replica:
         self._link.begin_epoch(self.epoch)
         self._is_paired, self._backup = False, None
         self._link.go_alone()
-        _LOG.warning("goes on without a backup, in epoch %d: updates are in this process alone", self.epoch)
+        level = level_of(self.epoch, has_left or self._retires)
+        _LOG.log(level, "goes on without a backup, in epoch %d: updates are in this process alone", self.epoch)
         return True
 
     def _pair_up(self) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID
 
+from ps_server.replication.decisions import ReplicaDecision
 from ps_server.replication.register import FIRST_EPOCH, Asker, Register, Verdict, Wish
 
 _LOG = logging.getLogger("ps_server.replication.replica")
@@ -17,6 +18,9 @@ _REPORT_EVERY_S: Final = 5.0
 _NUMBERS: Final = re.compile(r"[\d.]+")
 _CALLS_PER_LEASE: Final = 5
 _LONGEST_CALL_S: Final = 1.0
+
+GOOD: Final = (ReplicaDecision.BEGIN, ReplicaDecision.ADOPT, ReplicaDecision.HAND_OVER)
+"""Decisions whose reasons are no warnings."""
 
 
 class Registers(Protocol):
@@ -42,9 +46,9 @@ def ask(
     return registers.ask(asker, wish, candidate, timeout_s=timeout_s)
 
 
-def level_of(epoch: int) -> int:
-    """Of what is said when an epoch has begun: up to the first pair all goes as it should."""
-    return logging.INFO if epoch <= FIRST_EPOCH + 1 else logging.WARNING
+def level_of(epoch: int, is_expected: bool = False) -> int:
+    """Of what is said when an epoch has begun: up to the first pair all goes as it should, or a process was ended."""
+    return logging.INFO if is_expected or epoch <= FIRST_EPOCH + 1 else logging.WARNING
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +80,14 @@ class Reasons:
 
     Attributes:
         last: The newest one.
+        are_expected: Whether this process was told to end, so that none of them is a warning.
     """
 
     def __init__(self, task: str, clock: Callable[[], float]):
         self._task = task
         self._clock = clock
         self.last = ""
+        self.are_expected = False
         self.said_s: dict[str, float] = {}  # when, by how it begins without its numbers; of the last few seconds
 
     def log(self, what: str, level: int = logging.WARNING) -> None:
@@ -93,7 +99,19 @@ class Reasons:
         begins = _NUMBERS.sub("", what)[:40]
         if begins not in self.said_s:
             self.said_s[begins] = now_s
-            _LOG.log(level, "%s: %s", self._task, what)
+            _LOG.log(min(level, logging.INFO) if self.are_expected else level, "%s: %s", self._task, what)
+
+    def not_primary(self, *, waits: bool) -> str:
+        """What a client is told that asks a process which is not the primary.
+
+        Args:
+            waits: Whether it has no state that may be answered with, and nobody sends it any.
+        """
+        if waits and self.last:
+            return f"this process waits for the state of {self._task}. {self.last[0].upper()}{self.last[1:]}"
+        return (
+            f"this process is not the primary of {self._task}. Ask the other ps tasks for the address of {self._task}"
+        )
 
     def log_loss(self, register: Register, waited_s: float) -> None:
         """Says that for so long no process was heard of that has the state."""

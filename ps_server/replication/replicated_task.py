@@ -19,6 +19,7 @@ from ps_server.replication.backup_link import BackupLink, OtherProcess
 from ps_server.replication.follower import Follower
 from ps_server.replication.kept_state import KeptState
 from ps_server.replication.member import Member
+from ps_server.replication.pair_settings import PairSettings
 from ps_server.replication.register_store import RegisterStore
 from ps_server.replication.replica import Replica
 from ps_server.replication.replica_doors import Transitions
@@ -43,6 +44,11 @@ class ReplicationSettings:
         is_second: Whether this is the process at the address of the backup.
         lease_s: Silence after which the other process counts as gone, in seconds.
         coordinator: Where it is decided which of the two is the primary.
+        durability: As ``--durability`` names it; this and what follows is to be the same in both processes.
+        cluster_name: Among those that share the coordinator.
+        job_seed: Seed of all initial values.
+        memory_limit_bytes: 0 for no limit.
+        functions: Name of the module with the functions of the team; empty for none.
     """
 
     cluster_spec: ClusterSpec
@@ -50,6 +56,25 @@ class ReplicationSettings:
     is_second: bool
     lease_s: float
     coordinator: CoordinationStore
+    durability: str = "none"
+    cluster_name: str = "default"
+    job_seed: int = 0
+    memory_limit_bytes: int = 0
+    functions: str = ""
+
+    @property
+    def in_common(self) -> PairSettings:
+        """What the other process is to have as well."""
+        return PairSettings(
+            str(TaskId(BACKUP_JOB if self.is_second else PS_JOB, self.task_index)),
+            self.other.name,
+            self.lease_s,
+            self.durability,
+            self.cluster_name,
+            0 if self.task_index else self.job_seed,  # that of ps task 0 counts
+            self.memory_limit_bytes,
+            self.functions,
+        )
 
     @property
     def other(self) -> OtherProcess:
@@ -107,6 +132,7 @@ class ReplicatedTask:
             lease_s=settings.lease_s,
             on_news=wake,
             clock=lease_clock,
+            settings=settings.in_common,
         )
         if kept is not None and kept.returns:
             self.follower.bring_back(state.store_incarnation)
@@ -119,6 +145,7 @@ class ReplicatedTask:
             on_news=wake,
             clock=lease_clock,
             troubles=state.parts.troubles,
+            settings=settings.in_common,
         )
         self.replica: Final = Replica(
             member,

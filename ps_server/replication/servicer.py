@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -15,6 +16,7 @@ from ps_protocol.sockets.stream import SocketStream
 from ps_protocol.v1 import replication_pb2
 from ps_server.replication.follow_session import FollowSession
 from ps_server.replication.follower import Follower, FollowStream
+from ps_server.replication.replica_doors import Reasons
 from ps_server.transport.grpc.boundary import errors_as_status, message_handler, unary
 
 _SERVICE_NAME: Final = replication_pb2.DESCRIPTOR.services_by_name["Replication"].full_name
@@ -37,6 +39,7 @@ class ReplicationServicer:
         self._follower = follower
         self.task = follower.task
         self._silence_s = silence_s
+        self._endings = Reasons(follower.task, time.monotonic)
         self._admit = admit
 
     def add_to(self, server: grpc.Server) -> None:
@@ -72,4 +75,4 @@ class ReplicationServicer:
         )
 
     def _serve(self, stream: SocketStream) -> None:
-        FollowSession(stream, self._follower, silence_s=self._silence_s).serve()
+        FollowSession(stream, self._follower, silence_s=self._silence_s, endings=self._endings).serve()

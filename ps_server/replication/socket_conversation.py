@@ -14,7 +14,6 @@ from ps_protocol.errors import UnavailableError
 from ps_protocol.fault_points import fault_point
 from ps_server.replication.connection import FollowerConnection
 from ps_server.replication.conversation import Conversation, Link, Tokens
-from ps_server.replication.stream_frames import record_frame
 
 _BURST_BYTES: Final = 32 * 1024
 """Small records are sent together up to this size."""
@@ -134,7 +133,7 @@ class SocketConversation(Conversation):
             for logged in records:
                 if fault_point("replication.send") is not None:
                     raise UnavailableError("the conversation was ended by a fault injected at replication.send")
-                self._connection.put_bytes(*record_frame(logged))
+                self._connection.put_bytes(*link.frame_of(logged))
         return not self._connection.is_clear
 
     def _put_token_if_due(self) -> None:

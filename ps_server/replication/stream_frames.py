@@ -1,6 +1,7 @@
 """The frames of a primary: records as bytes, and messages cut into gRPC frames and joined again.
 
-Over gRPC, large tensors go in data frames (``chunk_frames``); everything else is small.
+Over gRPC, large tensors go in data frames (``chunk_frames``), and so does a message that is too large for one frame;
+everything else is small.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from ps_protocol.codec.chunks import Assembler, pieces
 from ps_protocol.codec.fast.varints import LENGTH_DELIMITED, VARINT, decode_varint, encode_varint, field_tag
-from ps_protocol.codec.limits import CHUNK_SIZE_BYTES
+from ps_protocol.codec.limits import CHUNK_SIZE_BYTES, MAX_MESSAGE_BYTES, MAX_TAKEN_BYTES
 from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.grpc_edge.chunk_frames import REQUESTS, data_frame, holds_data
@@ -23,6 +24,11 @@ from ps_server.log.records import LoggedRecord
 
 _INLINE_BYTES: Final = 64 * 1024
 _MAX_DATA_BYTES: Final = 1 << 40
+_WHOLE_BYTES: Final = MAX_TAKEN_BYTES // 2
+"""Most bytes of a message, besides tensors that follow it, that goes in one frame."""
+
+_MAX_FRAME_BYTES: Final = 2 * MAX_MESSAGE_BYTES
+"""Of the largest header of a batch, and of its answer."""
 
 _RECORD: Final = field_tag(replication_pb2.FollowFrame.RECORD_FIELD_NUMBER, LENGTH_DELIMITED)
 _DATA_BYTES: Final = field_tag(replication_pb2.FollowFrame.DATA_BYTES_FIELD_NUMBER, VARINT)
@@ -54,15 +60,28 @@ def record_in(frame: bytes) -> tuple[bytes, int] | None:
     return frame[start:end], data_bytes[0]
 
 
-def frames_of(message: replication_pb2.FollowFrame, buffers: Sequence[memoryview]) -> Iterator[bytes]:
-    """Yields a record or a part of an image, and the tensors beside it, as frames."""
+def frames_of(
+    message: replication_pb2.FollowFrame, buffers: Sequence[memoryview], *, cuts: bool = True
+) -> Iterator[bytes]:
+    """Yields a record or a part of an image, and the tensors beside it, as frames.
+
+    Args:
+        message: The record or part.
+        buffers: The tensors.
+        cuts: Whether the follower takes a message in pieces that is too large for one frame.
+    """
     size_bytes = sum(map(len, buffers))
     message.data_bytes = size_bytes
     if size_bytes <= _INLINE_BYTES:
         message.inline_data = b"".join(buffers)
-        yield message.SerializeToString()
-        return
-    yield message.SerializeToString()
+    frame = message.SerializeToString()
+    if cuts and len(frame) > _WHOLE_BYTES:
+        buffers = [memoryview(frame), *([] if message.inline_data else buffers)]
+        yield replication_pb2.FollowFrame(frame_bytes=len(frame), data_bytes=sum(map(len, buffers))).SerializeToString()
+    else:
+        yield frame
+        if message.inline_data or not size_bytes:
+            return
     for parts in pieces(buffers, CHUNK_SIZE_BYTES):
         yield data_frame(parts)
 
@@ -85,10 +104,7 @@ class FrameJoiner:
         """
         if holds_data(frame):
             return self._feed_data(frame)
-        try:
-            message = replication_pb2.FollowFrame.FromString(frame)
-        except DecodeError as error:
-            raise InvalidArgumentError(f"{len(frame)} bytes were received that are no FollowFrame: {error}") from error
+        message = _parsed(frame)
         if message.data_bytes == len(message.inline_data):
             if self._message is not None and (message.data_bytes or not message.token):
                 raise InvalidArgumentError("a message begins before the data of the one before it are complete")
@@ -110,4 +126,25 @@ class FrameJoiner:
         message, self._message = self._message, None
         content, self._data = self._data, memoryview(b"")
         self._assembler = Assembler(())
-        return message, content
+        return _unpacked(message, content) if message.frame_bytes else (message, content)
+
+
+def _unpacked(
+    message: replication_pb2.FollowFrame, content: memoryview
+) -> tuple[replication_pb2.FollowFrame, memoryview]:
+    """Returns the message that came as data, and the bytes beside it."""
+    size_bytes = message.frame_bytes
+    if size_bytes > min(len(content), _MAX_FRAME_BYTES):
+        raise InvalidArgumentError(f"a frame of {size_bytes} bytes was announced, with {len(content)} bytes of data")
+    whole = _parsed(bytes(content[:size_bytes]))
+    data = content[size_bytes:] if len(content) > size_bytes else memoryview(whole.inline_data)
+    if whole.data_bytes != len(data) or whole.frame_bytes:
+        raise InvalidArgumentError(f"a frame announces {whole.data_bytes} bytes, but {len(data)} are beside it")
+    return whole, data
+
+
+def _parsed(frame: bytes) -> replication_pb2.FollowFrame:
+    try:
+        return replication_pb2.FollowFrame.FromString(frame)
+    except DecodeError as error:
+        raise InvalidArgumentError(f"{len(frame)} bytes were received that are no FollowFrame: {error}") from error

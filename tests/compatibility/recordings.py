@@ -205,8 +205,8 @@ _MASKED: Final = {
     "GetStatusReply": ("uptime_s",),
     "AppliedBatch": ("checksum",),  # newer
     "SnapshotAnswer": ("checksum",),  # newer
-    "Attachment": ("process", "store_incarnation"),
-    "Attached": ("process",),
+    "Attachment": ("process", "store_incarnation", "settings"),  # the settings are newer
+    "Attached": ("process", "takes_large_frames"),  # the latter is newer
 }
 
 _HEADERS: Final[dict[int, type[Message]]] = {

@@ -22,6 +22,7 @@ _EMPTIED: Final = (
     "integration/test_kept_pairs.py::test_with_a_store_that_was_emptied_the_operator_has_the_newest_state_go_on"
 )
 
+_DIRECTORY: Final = "unit/ps_server/durability/disk/test_data_directory.py"
 DOCUMENTED: Final = {
     # commands
     "shardscope up --ps 2 --workers 3": (
@@ -66,6 +67,21 @@ DOCUMENTED: Final = {
         "unit/ps_server/durability/journal/test_journal.py::test_the_remedy_that_is_named_works",
     ),
     "the snapshot ... is damaged": ("integration/test_durable_ps.py::test_a_damaged_snapshot_is_never_served",),
+    "the data directory ... cannot be used": (
+        f"{_DIRECTORY}::test_a_file_in_the_way_is_refused",
+        f"{_DIRECTORY}::test_a_file_system_without_locks_is_refused",
+    ),
+    "format.json is damaged": (
+        f"{_DIRECTORY}::test_a_damaged_format_is_refused_and_left_alone",
+        f"{_DIRECTORY}::test_state_without_a_format_is_refused",
+        f"{_DIRECTORY}::test_a_lock_that_is_not_what_it_seems_is_left_alone",
+    ),
+    "calls a function which this process does not know": (
+        "integration/test_function_modules.py::test_a_ps_without_them_says_at_its_start_what_is_missing",
+    ),
+    "the state in ... cannot be used, with an error of the disk": (
+        "unit/ps_server/process/test_start.py::test_what_a_later_start_may_remedy_has_another_code_than_damage",
+    ),
     "belongs to a cluster of 2 ps tasks": (
         "unit/ps_server/durability/disk/test_data_directory.py::test_another_number_of_ps_tasks_is_refused",
         "unit/ps_server/durability/disk/test_data_directory.py::test_another_tasks_directory_is_refused",
@@ -118,6 +134,15 @@ DOCUMENTED: Final = {
 }
 
 WRITTEN: Final = {
+    "**Both processes need the same** `--lease`": (
+        "unit/ps_server/replication/test_backup_link.py::test_a_follower_with_other_settings_refuses_and_both_say_so",
+    ),
+    "It is refused while a primary is there": (
+        "unit/ps_cluster/cli/test_promote.py::test_no_state_is_given_up_that_a_primary_has",
+    ),
+    "After such a loss of both, each pair catches up anew": (
+        "integration/test_kept_pairs.py::test_nothing_is_lost_when_all_processes_are_killed_at_once",
+    ),
     "A ps\ncan also be started on a full disk": ("chaos/test_disk.py::test_a_ps_starts_and_answers_on_a_full_disk",),
     "In `journal` mode updates wait, new ones are refused until there is room": (
         "chaos/test_disk.py::test_updates_wait_while_the_disk_is_full_and_none_is_lost",
@@ -157,6 +182,7 @@ WRITTEN: Final = {
 
 _GIVEN_UP: Final = "integration/test_failover.py::test_a_state_that_is_lost_is_given_up_only_by_the_operator"
 _FILES: Final = "unit/ps_server/coordination/test_file_store.py"
+_SETTINGS: Final = "unit/ps_server/replication/test_pair_settings.py"
 _ETCD: Final = "integration/test_etcd_store.py"
 _REFUSED: Final = f"{_ETCD}::test_a_refusal_is_told_at_once"
 _DISK_FAILS: Final = f"{_FILES}::test_a_disk_that_fails_is_named_and_nothing_was_written"
@@ -222,6 +248,11 @@ LOGGED: Final = {
     ),
     "and has not heard of the primary recently enough": (
         "unit/ps_server/replication/test_backup_reads.py::test_it_is_read_while_the_primary_waits_for_it",
+    ),
+    "start both processes with the same": (f"{_SETTINGS}::test_what_differs_is_named_with_who_has_what",),
+    "start {} with at least as much": (f"{_SETTINGS}::test_a_backup_may_have_more_memory_but_not_less",),
+    "and {} has {}: start both with the same": (
+        f"{_SETTINGS}::test_a_backup_may_have_functions_that_its_primary_lacks_but_not_lack_them",
     ),
     # etcd
     "put its data back. {}": (_PUT_BACK, f"{_ETCD}::test_an_etcd_that_was_begun_anew_is_refused_until_it_is_back"),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +28,13 @@ def test_a_checkpoint_is_saved_shown_verified_and_restored(tmp_path: Path) -> No
             assert done.returncode == 0, done.stderr
             assert done.stdout.startswith(f"saved {folder / 'step-000000007'}: ")
             client.assign_add_all([(each, np.ones(3, np.float32)) for each in values])
+        read_end, unread = os.pipe()
+        os.close(read_end)
+        for what in ("ls", "show", "verify"):
+            arguments = [sys.executable, "-m", "ps_cluster", "checkpoint", what, str(folder)]
+            ended = subprocess.run(arguments, stdout=unread, stderr=subprocess.PIPE, timeout=60.0, check=False)
+            assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
+        os.close(unread)
         done = shardscope("checkpoint", "ls", str(folder))
         assert "step-000000007" in done.stdout
         assert "2 variables" in done.stdout

@@ -85,6 +85,69 @@ def nowhere() -> Iterator[str]:
         yield f"127.0.0.1:{holder.getsockname()[1]}"
 
 
+@pytest.fixture
+def unread() -> Iterator[int]:
+    """Where to write what nobody reads."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    yield write_end
+    os.close(write_end)
+
+
+@pytest.mark.parametrize(
+    "command", ["ls", "ls --json", "ls --tasks", "get dense/weights", "get dense/weights --json", "health"]
+)
+def test_a_command_whose_output_nobody_reads_ends_without_a_word(
+    cluster: LocalCluster, unread: int, command: str
+) -> None:
+    arguments = [*command.split(), "--cluster", cluster.cluster_spec.to_flag()]
+    done = subprocess.run(
+        [sys.executable, "-m", "ps_cluster", *arguments],
+        stdout=unread,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize("program", [("ps_server",), ("ps_cluster", "ps"), ("ps_cluster", "ls")])
+def test_help_that_nobody_reads_ends_without_a_word(unread: int, program: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *program, "--help"],
+        stdout=unread,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize(("code", "seen"), [(0, 128 + signal.SIGPIPE), (3, 3)])
+def test_a_failure_stays_one_though_nobody_reads_the_output(unread: int, code: int, seen: int) -> None:
+    program = (
+        "import sys; from ps_protocol.unread_output import quiet_if_unread\n"
+        f"with quiet_if_unread(): sys.stdout.write('x'); sys.exit({code})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=unread, stderr=subprocess.PIPE, timeout=TIMEOUT_S, check=False
+    )
+    assert (done.returncode, done.stderr) == (seen, b"")
+
+
+def test_an_error_that_nobody_reads_ends_without_a_word(unread: int, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "ps_cluster", "checkpoint", "verify", str(tmp_path / "none")],
+        stdout=unread,
+        stderr=unread,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert ended.returncode == 128 + signal.SIGPIPE
+
+
 def test_ls_lists_the_variables_of_all_ps_tasks(cluster: LocalCluster) -> None:
     done = shardscope("ls", "--cluster", cluster.cluster_spec.to_flag())
     assert done.returncode == 0, done.stderr

@@ -233,6 +233,10 @@ def test_a_state_that_is_lost_is_given_up_only_by_the_operator(
         message="a process without state says what to do",
     )
     flag = failover.spec.to_flag()
+    for command in (("ls",), ("get", "counter0")):
+        waits = shardscope(*command, "--cluster", flag, "--timeout", "2")
+        assert waits.returncode == 1
+        assert "`shardscope promote ps:0 --accept-loss` begins without the state" in waits.stderr, waits.stderr
     refused = shardscope("promote", "ps:0", "--cluster", flag)
     assert "start the process again that has the state, or give the state up with --accept-loss" in refused.stderr
     promoted = shardscope("promote", "ps:0", "--accept-loss", "--cluster", flag)

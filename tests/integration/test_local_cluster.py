@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 import worker_client
 from ps_cluster import ClusterStartError, LocalCluster
 from ps_cluster.inspection.health_probe import check_health
+from ps_cluster.local.own_options import OF_LOCAL_CLUSTER, OF_UP
 from ps_cluster.local.processes import ProcessSupervisor
 from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.task_id import TaskId
@@ -380,6 +382,28 @@ def test_state_is_kept_over_a_kill_and_a_restart_for_as_long_as_the_cluster_last
 def test_arguments_of_a_ps_are_a_list() -> None:
     with pytest.raises(TypeError, match=r"ps_arguments is '--job-seed 7'; give a list, as \['--job-seed', '7'\]"):
         LocalCluster(num_ps=1, ps_arguments="--job-seed 7")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (["--backup"], "ps_arguments has --backup, which is set for each ps anyway; give replicas=1"),
+        (["--coordinator=file:///x"], "give coordinator=... to LocalCluster itself"),
+        (["--durability", "journal"], "give durability=... to LocalCluster itself"),
+        (["--data-dir", "x"], "give data_dir=... to LocalCluster itself"),
+        (["--port", "0"], "leave it out: each ps gets its own address"),
+    ],
+)
+def test_options_that_it_sets_itself_are_refused(arguments: list[str], remedy: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(remedy)):
+        LocalCluster(num_ps=1, ps_arguments=arguments)
+
+
+def test_every_option_that_it_sets_is_known_as_its_own() -> None:
+    with LocalCluster(num_ps=1, replicas=1, durability="journal", functions="tests.team_rules") as cluster:
+        lines = [psutil.Process(cluster.process(TaskId(job, 0)).pid).cmdline() for job in ("ps", "backup")]
+    flags = {each for line in lines for each in line if each.startswith("--")}
+    assert flags == OF_LOCAL_CLUSTER.keys() == OF_UP.keys()
 
 
 def test_a_place_for_what_is_not_kept_is_refused(tmp_path: Path) -> None:

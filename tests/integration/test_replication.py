@@ -198,6 +198,15 @@ def test_what_is_seen_of_a_pair_and_how_it_is_shut_down(resources: ExitStack, ev
         timeout_s=TIMEOUT_S,
         message="the backups know that they are it",
     )
+    first, second = (spec.task_address("backup", index) for index in range(2))
+    swapped = ClusterSpec({**spec.as_dict(), "backup": [second, first]}).to_flag()
+    for arguments in ((), ("--ready",)):
+        told = shardscope("health", *arguments, "--cluster", swapped)
+        assert told.returncode == 1
+        assert f"[backup:0] the process at {second} is ps:1, not backup:0; give the addresses" in told.stderr
+        assert told.stdout.count("ps:") == 2
+    assert shardscope("health", "--ready", "--cluster", spec.to_flag()).returncode == 0
+
     cluster.processes.kill_ps(1)
     cluster.wait_until("backup:1", "is the primary of ps:1 now")
     alone = shardscope("ls", "--tasks", "--cluster", spec.to_flag())

@@ -516,6 +516,15 @@ def test_output_that_does_not_fit_the_locale_is_shown_all_the_same(up: Up) -> No
     assert r"worker:0   | \u20ac" in launch.output
 
 
+@pytest.mark.parametrize(("replicas", "is_told"), [("", True), ("--replicas 1", False)])
+def test_who_reads_at_backups_is_told_that_there_are_none(up: Up, replicas: str, is_told: bool) -> None:
+    """And with backups, the whole pair ends in good order without a warning."""
+    launch = up("all:exit0", options=f"--ps 1 --workers 1 --no-table --read-from any {replicas}")
+    assert launch.wait() == 0
+    assert ("there are no backups to read from; --replicas 1 gives each ps one" in launch.text) is is_told
+    assert [line for line in launch.output if line.startswith(("ps:", "backup:"))] == []
+
+
 def test_each_task_has_a_log_file_if_wanted(up: Up, tmp_path: Path) -> None:
     launch = up("all:exit0", options=f"--ps 1 --workers 2 {VERBOSE_PS} --log-dir {tmp_path / 'logs'}")
     assert launch.wait() == 0
@@ -532,6 +541,9 @@ def test_each_task_has_a_log_file_if_wanted(up: Up, tmp_path: Path) -> None:
         (["--transport", "pigeon", "--", "true"], "transport is 'pigeon'"),
         (["--replicas", "1", "--ps", "2", "--durability", "snapshot", "--", "true"], "exclude each other"),
         (["--data-dir", "kept", "--", "true"], "give --durability journal as well"),
+        (["--ps-arg=--backup", "--", "true"], "--ps-arg has --backup, which is set for each ps anyway"),
+        (["--ps-arg=--coordinator=file:///x", "--", "true"], "leave it out: with --replicas 1 there is one"),
+        (["--ps-arg", "--durability", "--ps-arg", "journal", "--", "true"], "give --durability to `shardscope up`"),
         ([], "COMMAND"),
     ],
 )

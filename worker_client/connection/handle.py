@@ -41,7 +41,7 @@ from worker_client.connection.ending import Ending, closed_connection, given_up,
 from worker_client.connection.futures import OperationFuture, linger
 from worker_client.connection.pending_queue import PendingQueue, Submission
 from worker_client.connection.pipeline import BatchSender
-from worker_client.connection.retry import Deadline, Reports, short_reason
+from worker_client.connection.retry import Deadline, Reports, no_hello
 from worker_client.connection.route import HELLO_TIMEOUT_S, Locate, Reconnect, Route
 from worker_client.connection.settings import Settings
 from worker_client.transport.endpoint import PsEndpoint
@@ -146,13 +146,8 @@ class PsHandle:
         except DeadlineExceededError as error:
             if is_interrupt(error):
                 raise
-            raise UnavailableError(
-                f"no ps answers at {self.address} after {timeout_s:.0f} s "
-                f"({short_reason(error.last_failure, self.address)}); start it with `python -m ps_server "
-                f"--task-index {self.task.index}` or correct its address in the cluster spec",
-                task=str(self.task),
-                retryable=False,
-            ) from None
+            message = no_hello(self.task, self.address, timeout_s, error.last_failure)
+            raise UnavailableError(message, task=str(self.task), retryable=False) from None
         if self._welcome.task != str(self.task):
             raise FailedPreconditionError(
                 f"the process at {self.address} is {self._welcome.task}, not {self.task}; the cluster spec given here "

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from ps_protocol.errors import DeadlineExceededError, ShardscopeError
 from ps_protocol.interrupts import is_interrupt
+from ps_protocol.task_id import TaskId
 
 _T = TypeVar("_T")
 
@@ -85,6 +86,23 @@ def short_reason(error: ShardscopeError | None, address: str) -> str:
     # "cannot be reached (Connection refused)": why is enough. Elsewhere what stands in brackets are details.
     unreachable, _, why = reason.partition("cannot be reached (")
     return reason.partition(" (")[0] if unreachable or not why else why.removesuffix(")")
+
+
+def no_hello(task: TaskId, address: str, timeout_s: float, error: ShardscopeError | None) -> str:
+    """Why there is no connection to a ps task, and what to do; a process that answers says so itself.
+
+    Args:
+        task: The ps task.
+        address: Where it was called last.
+        timeout_s: How long it was waited for.
+        error: The last failure; None if none is known.
+    """
+    if error is not None and error.message.startswith("this process "):
+        return f"{task} does not serve after {timeout_s:.0f} s: {address} says: {error.message}"
+    return (
+        f"no ps answers at {address} after {timeout_s:.0f} s ({short_reason(error, address)}); start it with `python "
+        f"-m ps_server --task-index {task.index}` or correct its address in the cluster spec"
+    )
 
 
 @dataclass(frozen=True, slots=True)

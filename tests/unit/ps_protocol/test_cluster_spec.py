@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ps_protocol.cluster_spec import ClusterSpec, ClusterSpecLike, TaskId, TfConfig
+from ps_protocol.cluster_spec import ClusterSpec, ClusterSpecLike, TaskId, TfConfig, as_cluster_spec
 from ps_protocol.task_id import MAX_TASK_INDEX
 
 DENSE: ClusterSpecLike = {"ps": ["a:1", "b:2"], "worker": ["c:3"]}
@@ -314,3 +314,12 @@ class TestTfConfig:
 )
 def test_tasks_that_may_connect(jobs: dict[str, list[str]], task: str) -> None:
     ClusterSpec(jobs).check_takes_part(TaskId.parse(task))
+
+
+def test_a_text_is_read_where_a_caller_gives_one_and_a_spec_says_how() -> None:
+    text = "ps=host:1,host:2;backup=host:3,host:4"
+    assert as_cluster_spec(text) == as_cluster_spec(ClusterSpec.parse(text)) == ClusterSpec.parse(text)
+    with pytest.raises(ValueError, match="has no '='"):
+        as_cluster_spec("host:1")
+    with pytest.raises(TypeError, match=r"ClusterSpec.parse\('ps=host:1.*'\) reads a text"):
+        ClusterSpec(text)  # type: ignore[arg-type]  # that is what is tested

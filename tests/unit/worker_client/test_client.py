@@ -39,6 +39,11 @@ def test_a_ps_does_not_connect(job: str, monkeypatch: pytest.MonkeyPatch) -> Non
         connect()
 
 
+def test_a_cluster_in_the_form_of_the_command_line_is_taken() -> None:
+    with pytest.raises(ValueError, match=r"this process is backup:0; start `shardscope ps`"):
+        connect("ps=localhost:1;backup=localhost:2", job_name="backup")
+
+
 @pytest.mark.parametrize("job", ["wrker", "chief"])
 def test_a_job_that_the_cluster_spec_does_not_name_is_refused(job: str) -> None:
     with pytest.raises(ValueError, match=f"There is no job '{job}' in the cluster; jobs: .*'worker'"):

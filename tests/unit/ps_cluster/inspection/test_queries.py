@@ -87,6 +87,14 @@ def test_a_pair_without_a_primary_is_an_error_and_nobody_is_asked() -> None:
     assert asked_for_address(GONE, GONE)[1].error is GONE
 
 
+def test_a_pair_without_state_says_what_it_waits_for() -> None:
+    empty = replica_status("ps:1", ReplicaRole.EMPTY, obstacle="no process has been heard of that has the state")
+    for pair in ((GONE, empty), (empty, GONE), (empty, replica_status("ps:1", ReplicaRole.EMPTY))):
+        error = asked_for_address(*pair)[1].error
+        assert error is not None
+        assert error.message == "ps:1 waits for its state: no process has been heard of that has the state"
+
+
 def test_a_backup_alone_does_not_stand_for_its_task() -> None:
     backup = FakePs(status=replica_status("ps:0", ReplicaRole.BACKUP))
 

@@ -376,6 +376,26 @@ def test_with_little_time_left_the_thread_of_the_log_leads(make_log: MakeLog) ->
     assert threading.get_ident() not in sink.threads
 
 
+def test_the_time_of_whoever_leads_for_others_goes_on(fatal: list[BaseException]) -> None:
+    now_s = [0.0]
+
+    class SlowSink(FakeSink):
+        def write(self, records: Sequence[LoggedRecord]) -> None:
+            now_s[0] += 1e6
+            super().write(records)
+
+    sink = SlowSink()
+    sink.open.clear()
+    sink.pass_one()
+    log = CommitLog([sink], limits=CommitLimits(group_bytes=1), on_fatal=fatal.append, clock=lambda: now_s[0])
+    positions = [append_awaited(log) for _ in range(2)]
+    with pytest.raises(DeadlineExceededError, match=r"after 100000.0 s it is not yet on the journal"):
+        log.wait_committed(positions[-1], 1e5)
+    assert sink.kept == [1], "its time was over when it had led for the first record"
+    sink.open.set()
+    assert log.close(TIMEOUT_S)
+
+
 def test_a_record_that_nobody_waits_for_after_an_error_is_committed(make_log: MakeLog, eventually: Eventually) -> None:
     sink = ThreadSink()
     log = make_log(sink)

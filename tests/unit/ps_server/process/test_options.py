@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ps_protocol.cluster_spec import ClusterSpec
-from ps_protocol.codec.limits import MAX_MESSAGE_BYTES
+from ps_protocol.codec.limits import MAX_TAKEN_BYTES
 from ps_protocol.errors import SettingError
 from ps_protocol.grpc_edge.channel_options import ServerLimits
 from ps_protocol.service_types import DurabilityMode
@@ -103,9 +103,9 @@ def test_a_message_has_room_for_what_clients_send(text: str) -> None:
         parse(*TASK_1, "--max-message", text)
 
 
-def test_a_ps_with_a_backup_takes_messages_with_the_largest_headers(tmp_path: Path) -> None:
+def test_a_ps_with_a_backup_takes_no_larger_messages_than_another(tmp_path: Path) -> None:
     replicated = (*("--cluster", "ps=host0:1;backup=host1:2", "--task-index", "0"), "--coordinator", tmp_path.as_uri())
-    assert parse_options(replicated, {}).server_limits.message_bytes > MAX_MESSAGE_BYTES
+    assert parse_options(replicated, {}).server_limits.message_bytes == MAX_TAKEN_BYTES
 
 
 def test_tf_config_is_enough() -> None:
@@ -222,6 +222,8 @@ def test_the_lease_may_be_said() -> None:
     assert parse_options(arguments, {}).lease_s == 10.0
     assert parse_options([*arguments, "--lease", "2.5"], {}).lease_s == 2.5
     assert parse_options(arguments, {"SHARDSCOPE_LEASE": "0"}).lease_s == 0.0
+    replicated = ["--cluster", REPLICATED, "--task-index", "0", *COORDINATED]
+    assert parse_options([*replicated, "--lease", "1"], {}).lease_s == 1.0
 
 
 REPLICATED = "ps=a:1,b:2;backup=c:3,d:4;worker=w:1"
@@ -251,6 +253,8 @@ def test_the_second_process_of_a_replicated_task() -> None:
         (REPLICATED, [*COORDINATED, "--cluster-name", "a b"], "--cluster-name is 'a b'; it should be up to 63 letters"),
         (REPLICATED, [*COORDINATED, "--durability", "snapshot", "--data-dir", "state"], "cannot be had together"),
         (REPLICATED, [*COORDINATED, "--lease", "0"], "no backup could ever take over"),
+        (REPLICATED, [*COORDINATED, "--lease", "0.9"], "--lease is 0.9; with backups it should be at least 1:"),
+        (CLUSTER, ["--lease", "0.01"], "--lease is '0.01'; it should be 0 for never, or a number of seconds from 0.1"),
     ],
 )
 def test_what_replication_needs(cluster: str, arguments: list[str], part: str) -> None:

@@ -57,7 +57,9 @@ FOLLOWER: Final = {
     "times": ["heard_s"],
     "epochs": ["epoch"],
     "ids": _names("_process _expected _primary"),
-    "fixed": _names("task _state _on_broken _on_news _clock _lock _newest _store _no_room _no_room_s read_lease"),
+    "fixed": _names(
+        "task _state _on_broken _on_news _clock _lock _newest _store _no_room _no_room_s read_lease _settings _promises"
+    ),
 }
 READ_LEASE: Final = _names("_since_s _answered")
 LINK: Final = {
@@ -68,7 +70,8 @@ LINK: Final = {
     "positions": ["_offered"],
     "fixed": _names(
         "_other _task _take_image _lease_s _backlog_bytes _on_news _clock _lock changed _queue _queued_bytes "
-        "_answered_s _called_s _store _conversation obstacle _loop _channel _tokens _awaited_s"
+        "_answered_s _called_s _store _conversation obstacle _loop _channel _tokens _awaited_s _settings _refusals "
+        "_encoded _full_s"
     ),
 }
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import grpc
@@ -40,6 +41,7 @@ from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
 from ps_server.replication.backup_link import BackupLink, OtherProcess
 from ps_server.replication.follower import Follower, FollowStream
+from ps_server.replication.pair_settings import PairSettings
 from ps_server.replication.servicer import Admit, ReplicationServicer
 from ps_server.transport.sockets.listener import SocketListener, SocketSettings
 from tests.conftest import Eventually
@@ -182,6 +184,27 @@ def test_alone_a_primary_waits_for_nobody(pair: Pair) -> None:
     assert value_of(pair.primary) == 3.0
 
 
+def test_a_follower_with_other_settings_refuses_and_both_say_so(
+    pair: Pair, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = PairSettings("ps:0", "backup:0", LEASE_S, "journal")
+    pair.link._settings = mine
+    pair.backup.follower._settings = replace(mine, place="backup:0", other="ps:0", durability="none")
+    says = "backup:0 has --durability none, and ps:0 --durability journal: start both processes with the same"
+    pair.backup.follower.heard_s = float("-inf")
+    pair.start()
+    eventually(lambda: says in pair.link.obstacle, message="the primary knows why it is alone")
+    eventually(
+        lambda: any(f"{says}: backup:0 at " in record.message for record in caplog.records),
+        message="the primary says so",
+    )
+    assert pair.link.in_step is None
+    assert not pair.backup.follower.is_attached
+    assert pair.backup.follower.heard_s > 0, "it must not begin in the place of its primary"
+    pair.backup.follower._settings = replace(mine, place="backup:0", other="ps:0")
+    eventually(lambda: pair.link.in_step, message="with the same settings it follows")
+
+
 def test_a_follower_has_the_state_and_every_acknowledged_update(in_step: Pair) -> None:
     for _ in range(20):
         in_step.primary.add(1.0)
@@ -196,6 +219,18 @@ def test_a_follower_has_the_state_and_every_acknowledged_update(in_step: Pair) -
     assert value_of(backup) == 22.0
     backup.add(1.0)
     assert value_of(backup) == 23.0
+
+
+def test_what_is_too_large_for_a_message_is_sent_in_pieces(in_step: Pair, eventually: Eventually) -> None:
+    """The server of the follower takes messages of 4 MiB, as a ps does."""
+    large = ClientLeft(uuid4(), "x" * 5 * 1024**2)
+    position = in_step.log.append(large, 1)
+    in_step.log.wait_committed(position, TIMEOUT_S)
+    assert in_step.backup.state.replayed_position >= position
+    in_step.link.go_alone()
+    in_step.replace_backup()
+    eventually(lambda: in_step.link.in_step, message="another one is in step, whose image has it too")
+    assert in_step.backup.state.replayed_position >= position
 
 
 def test_a_follower_may_take_longer_than_a_lease_to_put_the_image_on_its_disk(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -32,6 +33,7 @@ from ps_server.replication.connection import PIECE_BYTES, FollowerConnection, co
 from ps_server.replication.conversation import Conversation, Link, Message, Tokens, record_message
 from ps_server.replication.follow_session import FollowSession
 from ps_server.replication.follower import Follower
+from ps_server.replication.replica_doors import Reasons
 from ps_server.replication.socket_conversation import SocketConversation
 from ps_server.transport.sockets.listener import SocketListener, SocketSettings
 
@@ -55,7 +57,8 @@ class Ends:
         resources.callback(self.connection.close)
         self.executor = resources.enter_context(ThreadPoolExecutor(1))
         resources.callback(self.connection.abort)
-        session = FollowSession(SocketStream(far), self.follower, silence_s=TIMEOUT_S)
+        self.endings = Reasons("ps:0", time.monotonic)
+        session = FollowSession(SocketStream(far), self.follower, silence_s=TIMEOUT_S, endings=self.endings)
         self.served = self.executor.submit(session.serve)
 
     def exchange(self) -> replication_pb2.FollowAnswer:
@@ -320,3 +323,27 @@ def test_nobody_waits_for_an_answer_to_each_part_of_an_image() -> None:
     recorder.conversation.run()
     assert recorder.sent == 101
     assert recorder.waits == [False] * 100
+
+
+def test_a_primary_that_tries_again_and_again_is_logged_now_and_then_only(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    now_s = [0.0]
+    endings = Reasons("ps:0", lambda: now_s[0])
+    follower = Follower(LoggedState(StateParts(CLUSTER, 0)), task="ps:0", process=uuid4(), on_broken=pytest.fail)
+    follower.stop()
+    for _ in range(30):
+        now_s[0] += 0.3
+        near, far = socket.socketpair()
+        with far, ThreadPoolExecutor(1) as executor:
+            connection = FollowerConnection(SocketStream(near))
+            session = FollowSession(SocketStream(far), follower, silence_s=TIMEOUT_S, endings=endings)
+            served = executor.submit(session.serve)
+            attachment = replication_pb2.Attachment(
+                task="ps:0", process=uuid4().bytes, store_incarnation=uuid4().bytes, epoch=1
+            )
+            connection.put(replication_pb2.FollowFrame(attachment=attachment))
+            connection.send()
+            served.result(TIMEOUT_S)
+            connection.close()
+    refusal = "it does not follow: it is the primary, or asks to become it"
+    assert caplog.messages == [f"ps:0: {refusal}: the connection of the primary is ended"] * 2

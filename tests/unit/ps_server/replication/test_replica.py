@@ -294,6 +294,23 @@ def test_only_what_happens_after_the_first_pair_is_worth_a_warning(caplog: pytes
     assert warned == ["is the primary of ps:1 now, in epoch 5", "backup:1 at host:3 is the backup now, in epoch 6"]
 
 
+def test_a_good_end_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    primary, leaving, successor = paired(), backup(), backup()
+    caplog.clear()
+    primary.is_left = True
+    primary.told()
+    assert any("goes on without a backup, in epoch 3" in each for each in caplog.messages)
+    leaving.replica.retire(0)
+    leaving.told(Register(5, OTHER))
+    assert any("the primary goes on without it" in each for each in caplog.messages)
+    successor.replica.retire(0)
+    successor.told(Register(5, THIS, OTHER))
+    assert any("is the primary of ps:1 now, in epoch 5" in each for each in caplog.messages)
+    levels = {record.levelname for record in caplog.records if "no other process has its state" not in record.message}
+    assert levels == {"INFO"}
+
+
 def test_a_primary_that_is_to_end_hands_over_and_answers_nobody() -> None:
     process = paired()
     process.replica.check_may_answer()

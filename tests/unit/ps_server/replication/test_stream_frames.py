@@ -7,6 +7,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
+from ps_protocol.codec.limits import MAX_TAKEN_BYTES
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.grpc_edge.chunk_frames import data_frame
 from ps_protocol.operations import BatchReply, Result, Update, UpdateRule
@@ -16,6 +17,10 @@ from ps_server.replication.conversation import record_message
 from ps_server.replication.stream_frames import FrameJoiner, frames_of, record_frame, record_in
 
 TOKEN = replication_pb2.FollowFrame(token=7).SerializeToString()
+
+
+def large_frame(frame_bytes: int, data_bytes: int) -> bytes:
+    return replication_pb2.FollowFrame(frame_bytes=frame_bytes, data_bytes=data_bytes).SerializeToString()
 
 
 def message(position: int = 1) -> replication_pb2.FollowFrame:
@@ -36,6 +41,30 @@ def test_a_message_comes_back_whole_with_tokens_between(size_bytes: int) -> None
     [(received, data)] = whole
     assert received.record.position == 1
     assert bytes(data) == content
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 64 * 1024 + 1, 3_000_000])
+def test_a_message_too_large_for_a_frame_comes_in_pieces_with_tokens_between(size_bytes: int) -> None:
+    sent = replication_pb2.FollowFrame()
+    sent.record.client_left.reason = "x" * (9 * 1024**2)
+    content = bytes(index % 251 for index in range(size_bytes))
+    joiner = FrameJoiner()
+    frames = list(frames_of(sent, [memoryview(content)]))
+    assert max(map(len, frames)) < MAX_TAKEN_BYTES // 2
+    assert [joiner.feed(frame) for frame in frames[:-1] for frame in (frame, TOKEN)][::2] == [None] * (len(frames) - 1)
+    joined = joiner.feed(frames[-1])
+    assert joined is not None
+    received, data = joined
+    assert received.record == sent.record
+    assert bytes(data) == content
+    assert joiner.feed(TOKEN) is not None
+
+
+def test_a_follower_of_the_version_before_gets_a_large_message_whole() -> None:
+    sent = replication_pb2.FollowFrame()
+    sent.record.client_left.reason = "x" * (3 * 1024**2)
+    [frame] = frames_of(sent, [], cuts=False)
+    assert replication_pb2.FollowFrame.FromString(frame).record == sent.record
 
 
 def test_messages_follow_each_other() -> None:
@@ -61,6 +90,12 @@ def test_messages_follow_each_other() -> None:
         ],
         [replication_pb2.FollowFrame(data_bytes=4).SerializeToString(), message().SerializeToString()],
         [replication_pb2.FollowFrame(data_bytes=4).SerializeToString()] * 2,
+        [
+            replication_pb2.FollowFrame(frame_bytes=5, data_bytes=4).SerializeToString(),
+            data_frame([memoryview(b"abcd")]),
+        ],
+        [replication_pb2.FollowFrame(frame_bytes=2, data_bytes=2).SerializeToString(), data_frame([memoryview(b"ab")])],
+        [large_frame(len(TOKEN), 9), data_frame([memoryview(TOKEN + bytes(9 - len(TOKEN)))])],
     ],
 )
 def test_what_is_no_stream_is_refused(frames: list[bytes]) -> None:

@@ -97,6 +97,14 @@ def test_a_ps_that_never_comes_is_named_with_the_remedy(handle: PsHandle, servic
     assert not caught.value.retryable
 
 
+def test_a_ps_that_answers_and_does_not_serve_says_why(handle: PsHandle, service: ScriptedService) -> None:
+    said = "this process waits for the state of ps:0. The remedy"
+    service.hello_errors = [UnavailableError(said) for _ in range(1000)]
+    with pytest.raises(UnavailableError) as caught:
+        handle.connect(Deadline(3))
+    assert caught.value.message == f"ps:0 does not serve after 3 s: h:1 says: {said}"
+
+
 def test_a_ps_of_another_index_is_refused(handle: PsHandle, service: ScriptedService) -> None:
     service.task = "ps:3"
     with pytest.raises(FailedPreconditionError, match=r"h:1 is ps:3, not ps:0"):
