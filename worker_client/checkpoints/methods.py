@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import operator
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, Literal, NoReturn, SupportsIndex, TypeVar, overload
@@ -16,7 +18,7 @@ from ps_protocol.interrupts import raise_interrupt, sheltered
 from ps_protocol.settings import POSITIVE_SECONDS
 from worker_client.checkpoints.background import BackgroundSaves, Wanted
 from worker_client.checkpoints.calls import Tasks
-from worker_client.checkpoints.periodic import Metrics, PeriodicSaves, SavesOfChanges, Step, number_of
+from worker_client.checkpoints.periodic import Look, Metrics, PeriodicSaves, SavesOfChanges, Step, number_of
 from worker_client.checkpoints.report import RestoreReport, SavedCheckpoint, ShowProgress
 from worker_client.connection.ending import Ending
 from worker_client.connection.handle import PsHandle
@@ -278,16 +280,19 @@ class ConnectionSaver:
     def __init__(self, client: Any):
         self._client = client
 
-    def fingerprint(self) -> int:
-        """A number that changes when a variable of the cluster is updated, made or lost."""
-        found = [
-            (index, each.spec.name, each.version, each.initialized)
-            for index, handle in enumerate(self._client._handles)
+    def look(self) -> Look:
+        """Looks at the variables of the cluster."""
+        found, missing = [], Counter[str]()
+        for index, handle in enumerate(self._client._handles):
             for each in handle.call(
                 lambda service, timeout_s: service.list_variables(timeout_s=timeout_s), what="to list its variables"
-            )
-        ]
-        return hash(frozenset(found))
+            ):
+                spec = each.spec
+                found.append((index, spec.name, each.version, each.initialized))
+                if spec.slice is not None and not spec.slot_of:
+                    name, whole = spec.slice.full_name, math.prod(spec.slice.full_shape)
+                    missing[name] = missing.get(name, whole) - math.prod(spec.shape)
+        return Look(hash(frozenset(found)), bool(found) and not [name for name, number in missing.items() if number])
 
     def variable(self, name: str) -> Any:
         """Finds a variable of the cluster; NotFoundError if there is none."""

@@ -36,11 +36,25 @@ Metrics: TypeAlias = Mapping[str, float] | Callable[[], Mapping[str, float]]
 """Numbers by name, or a function that returns them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at the variables of a cluster has shown.
+
+    Attributes:
+        fingerprint: Another number when a variable was updated, made or lost.
+        is_whole: Whether there are variables, and all parts of those that are partitioned: while workers declare them
+            some may be missing, and what is saved then could not be restored.
+    """
+
+    fingerprint: int
+    is_whole: bool
+
+
 class Saver(Protocol):
     """What is used of a connection."""
 
-    def fingerprint(self) -> int:
-        """Another number for each state of the variables of the cluster."""
+    def look(self) -> Look:
+        """Looks at the variables of the cluster."""
         ...
 
     def variable(self, name: str) -> Any: ...
@@ -91,19 +105,19 @@ class SavesOfChanges:
 
     def note(self, saver: Saver) -> None:
         """Takes the present state for saved, as after a restore."""
-        self._saved = saver.fingerprint()
+        self._saved = saver.look().fingerprint
 
     def take(self, saver: Saver, wanted: Wanted) -> SavedCheckpoint | None:
-        """Saves once; returns None if nothing has changed since the last time."""
-        fingerprint = saver.fingerprint()
-        if fingerprint == self._saved:
+        """Saves once; returns None if nothing has changed since the last time, or the variables are not whole yet."""
+        look = saver.look()
+        if look.fingerprint == self._saved or not look.is_whole:
             return None
         step = self.step_now(saver)
         try:
             saved = self._save(saver, step, wanted, is_name_free=True)
         except AlreadyExistsError:  # of this step, in an earlier run or before updates that count no steps
             saved = self._save(saver, step, wanted, is_name_free=False)
-        self._saved = fingerprint
+        self._saved = look.fingerprint
         return saved
 
     def step_now(self, saver: Saver) -> int | None:

@@ -257,7 +257,12 @@ class _Planner:
             if kept is not None and (kept.spec.dtype != spec.dtype or kept.spec.shape != spec.shape):
                 self._row(name, Outcome.DIFFERING, f"{there} in the cluster, {slot} in the checkpoint")
                 return
-            sources = [_alike(part.spec, slot, saved)] if spec.slice is None and not spec.shape else slot.parts
+            is_scalar = spec.slice is None and not spec.shape
+            sources = _alike(part.spec, slot, saved) if is_scalar else _covering(slot.parts, spec)
+            if not sources:  # a part that had not been trained yet
+                if kept is not None:
+                    self._row(spec.name, Outcome.FRESH, "it is not in the checkpoint")
+                continue
             made.append((self._target(spec, slot, sources), part.ps_task, kept is None))
         for target, ps_task, is_new in made:
             self._add(target, ps_task, is_new=is_new)
@@ -340,11 +345,21 @@ def _slot_spec(part: VariableSpec, name: str, suffix: str, slot: _Whole, saved: 
     return VariableSpec(own_name, first.dtype, shape, own, part.name, first.optimizer)
 
 
-def _alike(part: VariableSpec, slot: _Whole, saved: _Whole) -> _Part:
-    """Of scalars beside the saved parts, the one beside the saved part that lies where this part does, or the first."""
+def _covering(parts: Sequence[_Part], spec: VariableSpec) -> Sequence[_Part]:
+    """The parts of a slot, of which none overlap, if they have all elements of a variable; else none."""
+    common = [overlap(spec, part.spec) for part in parts]
+    number = sum([math.prod(each[1]) for each in common if each is not None])
+    return parts if number == math.prod(spec.shape) else ()
+
+
+def _alike(part: VariableSpec, slot: _Whole, saved: _Whole) -> Sequence[_Part]:
+    """Of scalars beside the saved parts, the one beside the saved part that lies where this part does, or the first.
+
+    Empty if there is such a part, and it has no such scalar.
+    """
     beside = {each.spec.name for each in saved.parts if _offset(each.spec) == _offset(part)}
     fitting = [each for each in slot.parts if each.spec.slot_of in beside]
-    return (fitting or slot.parts)[0]
+    return fitting[:1] if beside else slot.parts[:1]
 
 
 def _renamed(spec: VariableSpec, before: str, now: str) -> VariableSpec:

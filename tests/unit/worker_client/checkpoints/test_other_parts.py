@@ -57,3 +57,29 @@ def test_a_variable_that_only_has_the_name_of_a_part_is_an_error_still(cluster: 
         ss.get_variable("layer/weights/part_0", [3, 2])
     with pytest.raises(ShapeMismatchError):
         cut(cluster.client(1), 2)
+
+
+def test_a_part_that_was_not_trained_has_no_slots_after_a_restore(tmp_path: Path) -> None:
+    def train(client: Client, step: int, number: int) -> None:
+        with client.as_default():
+            parts = list(client.variable("layer/weights"))[:number]
+            optimizer = ss.train.Adam(0.1)
+            optimizer.apply_gradients([(np.full(part.shape, step + 1.0, np.float32), part) for part in parts])
+
+    values, slots = [], []
+    with SmallCluster(2) as cluster:
+        client = cluster.client()
+        cut(client, 3)
+        train(client, 0, 1)  # as when a save comes between the ps tasks' first steps
+        client.save(tmp_path, name="x")
+        slots.append(sorted(each.name for each in client.variables() if each.slot_of))
+        train(client, 1, 3)
+        values.append(client.variable("layer/weights").read_value())
+    with SmallCluster(3) as cluster:
+        client = cluster.client()
+        client.restore(tmp_path)
+        slots.append(sorted(each.name for each in client.variables() if each.slot_of))
+        train(client, 1, 3)
+        values.append(client.variable("layer/weights").read_value())
+    assert slots[0] == slots[1] != []
+    assert_equal(values[:1], values[1:])

@@ -15,6 +15,7 @@ import pytest
 
 import worker_client as ss
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
+from ps_protocol.operations import Declare
 from tests.conftest import Eventually
 from tests.unit.worker_client.checkpoints.small_clusters import Model, SmallCluster
 from worker_client.checkpoints.background import Wanted
@@ -23,6 +24,7 @@ from worker_client.checkpoints.periodic import Pace, PeriodicSaves, SavesOfChang
 from worker_client.checkpoints.report import SavedCheckpoint
 from worker_client.client import Client
 from worker_client.connection.ending import Ending
+from worker_client.connection.fanout import Routed
 
 OFTEN_S = 0.01
 RARELY_S = 1e6
@@ -126,6 +128,25 @@ def test_what_has_not_changed_is_not_saved_again(tmp_path: Path, client: Client)
     changes.note(saver)
     assert changes.take(saver, Wanted()) is None
     assert len(names(tmp_path)) == 3
+
+
+def test_half_a_model_is_not_saved(tmp_path: Path, cluster: SmallCluster, client: Client) -> None:
+    saver, changes = ConnectionSaver(client), SavesOfChanges(str(tmp_path))
+    assert changes.take(saver, Wanted()) is None  # no variables yet
+    with client.as_default():
+        ss.get_variable("whole", [2])
+        table = ss.get_variable("table", [4, 2], partitioner=ss.fixed_size_partitioner(2))
+    assert [part.device for part in table] == ["/job:ps/task:1", "/job:ps/task:0"]
+    with SmallCluster(2) as other:
+        (part,) = [each for each in cluster.tasks[1].list_variables(timeout_s=TIMEOUT_S) if each.spec.slice]
+        half = other.client()
+        declaration = Declare(part.spec, None)
+        half.fanout.run_all([Routed(1, declaration)])
+        half_saver = ConnectionSaver(half)
+        assert not half_saver.look().is_whole
+        assert changes.take(half_saver, Wanted()) is None
+    assert names(tmp_path) == []
+    assert changes.take(saver, Wanted()) is not None
 
 
 def test_the_global_step_gives_the_name(tmp_path: Path, client: Client) -> None:
