@@ -25,6 +25,7 @@ ChoosePs: TypeAlias = Callable[[VariableSpec], int]
 
 _MOST_NAMED = 20
 _NO_SOURCE = Source(0, 0)
+_NO_SLOTS = "a slot of what was saved before it was trained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +231,7 @@ class _Planner:
             self._restore_slot(f"{name}/{suffix}", suffix, slot, saved, parts, slots_there.get(suffix))
         for suffix, slot in slots_there.items():
             if suffix not in slots_saved:
-                self._leave(slot)
+                self._leave(slot, _NO_SLOTS if not slots_saved else "the checkpoint has no such slot")
 
     def _new_parts(self, name: str, saved: _Whole) -> list[_Part]:
         parts = []
@@ -288,9 +289,9 @@ class _Planner:
         if is_new:
             self.plan_made.placements.append(Placement(target.declared or target.spec, ps_task))
 
-    def _leave(self, whole: _Whole) -> None:
+    def _leave(self, whole: _Whole, why: str = "") -> None:
         if whole.is_there:
-            self._row(whole.name, Outcome.FRESH, str(whole))
+            self._row(whole.name, Outcome.FRESH, f"{whole}{f', {why}' if why else ''}")
 
     def _row(self, name: str, outcome: Outcome, detail: str = "") -> None:
         self.plan_made.rows.append(RestoredVariable(name, outcome, detail))
@@ -304,11 +305,18 @@ def _check(rows: list[RestoredVariable], *, may_be_fresh: bool, may_differ: bool
         or (each.outcome is Outcome.DIFFERING and not may_differ)
     ]
     if wrong:
+        are_slots = not [each for each in wrong if not each.detail.endswith(_NO_SLOTS)]
+        remedy = (
+            "Restore it before the first step of the optimizer, which then makes new slots; or give partial=True to go "
+            "on with these as they are"
+            if are_slots
+            else "Restore the checkpoint of this model; or give partial=True to leave these as they are, or "
+            "names={...} to say which variables to restore from which"
+        )
         more = f"\nand {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
         raise InvalidArgumentError(
             f"the checkpoint {where} does not fit the variables of the cluster, and nothing was changed:\n"
-            f"{table(wrong[:_MOST_NAMED])}{more}\nRestore the checkpoint of this model; or give partial=True to leave "
-            f"these as they are, or names={{...}} to say which variables to restore from which",
+            f"{table(wrong[:_MOST_NAMED])}{more}\n{remedy}",
             variable=wrong[0].name,
         )
 
