@@ -28,7 +28,13 @@ from ps_protocol.checkpoints.manifest import (
     encode_manifest,
     encode_part,
 )
-from ps_protocol.errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, NotFoundError
+from ps_protocol.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    ShardscopeError,
+)
 from ps_protocol.files import synced_files
 from ps_protocol.files.synced_files import SyncedWriter, sync_directory
 
@@ -344,6 +350,8 @@ def store_errors(who: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if isinstance(error, ShardscopeError):  # as when a ps does not answer, which is one of a connection too
+            raise
         raise FailedPreconditionError(
             f"{who} cannot use the folder of the checkpoint: {error.strerror or error}"
             f"{f' ({error.filename})' if error.filename else ''}. Nothing was changed; make room, or correct the path "
