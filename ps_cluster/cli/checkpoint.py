@@ -9,6 +9,7 @@ import click
 
 from ps_cluster.cli.common import one_line_errors
 from ps_cluster.inspection.printable_text import printable
+from ps_cluster.inspection.task_table import format_size
 from worker_client.checkpoints.inspection import (
     list_checkpoints,
     pin_checkpoint,
@@ -28,21 +29,18 @@ def command() -> None:
 @command.command()
 @click.argument("path", metavar="FOLDER", type=_PATH)
 def ls(path: Path) -> None:
-    """Lists the checkpoints of a folder, oldest first."""
+    """Lists the checkpoints of a folder, oldest first, with their times in UTC."""
     with one_line_errors():
         for each in list_checkpoints(path):
             if each.problem:
                 click.echo(printable(f"{each.name}  cannot be used: {each.problem}"))
                 continue
             saved_at = datetime.fromtimestamp(each.saved_at_s, UTC)
-            step = "" if each.step is None else f"  step {each.step}"
+            step = "" if each.step is None or f"{each.step:09}" in each.name else f"  step {each.step}"
             metrics = "".join([f"  {name} {value:g}" for name, value in each.metrics.items()])
-            click.echo(
-                printable(
-                    f"{each.name}  {saved_at:%Y-%m-%d %H:%M:%S} UTC{step}  {each.num_variables} variables, "
-                    f"{each.size_bytes} bytes in {each.num_parts} parts{metrics}{'  pinned' if each.is_pinned else ''}"
-                )
-            )
+            parts = f"{each.num_variables} variables, {format_size(each.size_bytes)} in {each.num_parts} parts"
+            pinned = "  pinned" if each.is_pinned else ""
+            click.echo(printable(f"{each.name}  {saved_at:%Y-%m-%d %H:%M:%S}{step}  {parts}{metrics}{pinned}"))
 
 
 @command.command()
