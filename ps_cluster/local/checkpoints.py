@@ -26,7 +26,8 @@ from worker_client.connection.ending import Ending
 _CONNECT_TIMEOUT_S: Final = 15.0
 _OPERATION_TIMEOUT_S: Final = 30.0
 _HASTE_S: Final = 0.2
-_TELL_S: Final = 10.0
+_FIRST_TOLD_S: Final = 3.0
+_TOLD_AGAIN_S: Final = 10.0
 
 
 class NotRestoredError(Exception):
@@ -87,7 +88,7 @@ class ClusterCheckpoints:
                 if client.variables():
                     self._tell(printable(f"the ps tasks have kept their variables: {store.path}/{name} is not needed"))
                     return
-                report = client.restore(f"{store.path}/{name}", show_progress=self._progress(name))
+                report = client.restore(f"{store.path}/{name}", show_progress=self._progress("restoring"))
                 self._changes.note(ConnectionSaver(client))
         except (ShardscopeError, OSError) as error:
             raise NotRestoredError(f"cannot go on from {self._source}: {error}") from error
@@ -140,6 +141,7 @@ class ClusterCheckpoints:
 
     def _take(self, spec: ClusterSpec, wanted: Wanted) -> SavedCheckpoint | None:
         with self._connected(spec, observer=True) as client:
+            self._changes.show = self._progress("saving")
             return self._changes.take(ConnectionSaver(client), wanted)
 
     @contextlib.contextmanager
@@ -167,15 +169,15 @@ class ClusterCheckpoints:
         what = " ".join(str(error).split()) or type(error).__name__
         self._tell_failure(printable(f"no checkpoint was saved in {self._changes.folder}: {what}"))
 
-    def _progress(self, name: str) -> ShowProgress:
-        """Tells how far a long restore is, now and then."""
-        next_s = self._clock() + _TELL_S
+    def _progress(self, what: str) -> ShowProgress:
+        """Tells how far a long save or restore is, now and then."""
+        next_s = self._clock() + _FIRST_TOLD_S
 
         def show(done: int, total: int) -> None:
             nonlocal next_s
-            if total and self._clock() >= next_s:
-                next_s = self._clock() + _TELL_S
-                self._tell(printable(f"restoring {name}: {100 * done // total} % of {format_size(total)}"))
+            if done < total and self._clock() >= next_s:
+                next_s = self._clock() + _TOLD_AGAIN_S
+                self._tell(f"{what} {format_size(total)}: {100 * done // total} %")
 
         return show
 

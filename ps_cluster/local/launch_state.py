@@ -225,6 +225,8 @@ class LaunchState:
             died = f"{task} was superseded by the other process of its task, and has ended itself"
         if not (self.restarts_ps or self.replicas):
             text = f"{died} and its variables are lost, which --durability journal would keep; ending all tasks"
+            if self.keeps_checkpoints:
+                text += ", and the next launch goes on from the newest checkpoint"
             return self._give_up(f"{text}; {last_lines}", now_s)
         recent = [each for each in self._restarts_s.get(task, []) if now_s - each < PS_RESTART_WINDOW_S]
         if len(recent) >= MAX_PS_RESTARTS:

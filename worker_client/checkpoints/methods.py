@@ -308,6 +308,7 @@ class ConnectionSaver:
         retention: Retention,
         is_through_client: bool,
         wanted: Wanted,
+        show: ShowProgress | None,
     ) -> SavedCheckpoint:
         """Saves once; see ``periodic.Saver``."""
         saving = importlib.import_module(_SAVING)
@@ -324,7 +325,7 @@ class ConnectionSaver:
             ),
         )
         work.cut()
-        saved: SavedCheckpoint = work.write(None)
+        saved: SavedCheckpoint = work.write(show)
         return saved
 
 

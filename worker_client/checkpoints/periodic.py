@@ -17,7 +17,7 @@ from ps_protocol.errors import AlreadyExistsError, NotFoundError, ShardscopeErro
 from ps_protocol.interrupts import sheltered
 from ps_protocol.not_copied import NotCopied
 from worker_client.checkpoints.background import Wanted
-from worker_client.checkpoints.report import SavedCheckpoint
+from worker_client.checkpoints.report import SavedCheckpoint, ShowProgress
 from worker_client.connection.ending import Ending
 
 _LOG: Final = logging.getLogger(__name__)
@@ -69,6 +69,7 @@ class Saver(Protocol):
         retention: Retention,
         is_through_client: bool,
         wanted: Wanted,
+        show: ShowProgress | None,
     ) -> SavedCheckpoint:
         """Saves once.
 
@@ -80,6 +81,7 @@ class Saver(Protocol):
             retention: Which checkpoints of the folder stay.
             is_through_client: Whether this process writes it.
             wanted: Asked now and then whether to go on.
+            show: Told of the progress.
         """
         ...
 
@@ -94,6 +96,7 @@ class SavesOfChanges:
         metrics: Numbers to keep with each checkpoint.
         retention: Which checkpoints of the folder stay.
         is_through_client: Whether this process writes them, or the ps tasks do.
+        show: Told of the progress of each save.
     """
 
     folder: str
@@ -101,6 +104,7 @@ class SavesOfChanges:
     metrics: Metrics | None = None
     retention: Retention = field(default_factory=Retention)
     is_through_client: bool = False
+    show: ShowProgress | None = None
     _saved: int | None = None
 
     def note(self, saver: Saver) -> None:
@@ -133,6 +137,7 @@ class SavesOfChanges:
             retention=self.retention,
             is_through_client=self.is_through_client,
             wanted=wanted,
+            show=self.show,
         )
 
 

@@ -406,7 +406,9 @@ def test_an_interrupt_while_it_is_saved_ends_nothing_sooner() -> None:
 
 def test_no_checkpoint_is_saved_of_lost_variables() -> None:
     state = keeping()
-    assert actions(exited(state, PS_1, -9)) == [LaunchAction.END_WORKERS]
+    decisions = exited(state, PS_1, -9)
+    assert actions(decisions) == [LaunchAction.END_WORKERS]
+    assert "the next launch goes on from the newest checkpoint" in text(decisions)
     exited(state, WORKER_0, -15)
     assert exited(state, WORKER_1, -15) == [LaunchAction.END_PS]
 
