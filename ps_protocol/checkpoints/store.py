@@ -212,9 +212,11 @@ class FolderStore:
     def names(self) -> list[str]:
         if not self._root.is_dir():
             return []
-        found = [path for path in self._root.iterdir() if _NAME.fullmatch(path.name)]
-        manifests = {path.name: path / MANIFEST_FILE for path in found}
-        times = {name: path.stat().st_mtime_ns for name, path in manifests.items() if path.is_file()}
+        times: dict[str, int] = {}
+        for path in self._root.iterdir():
+            if _NAME.fullmatch(path.name):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # it may just have been removed
+                    times[path.name] = (path / MANIFEST_FILE).stat().st_mtime_ns
         return sorted(times, key=lambda name: (times[name], name))
 
     def remove(self, name: str) -> None:

@@ -299,10 +299,23 @@ class PeriodicSaves(
 
     def end(self, ending: Ending | None) -> None:
         """Does what the end of a connection needs, in the time that it has; a failure of the last save is told."""
+        if ending is None or not ending.is_good:
+            self._end(ending, save=ending is None)
+            return
+        thread = threading.Thread(target=self._end, args=(None,), kwargs={"save": True}, daemon=True)
         try:
-            self._stop(ending, save=ending is None)
+            thread.start()
+        except RuntimeError:  # the interpreter is about to end, and starts no more threads
+            self._end(None, save=True)
+            return
+        self._join(thread, ending)
+
+    def _end(self, ending: Ending | None, *, save: bool) -> None:
+        try:
+            self._stop(ending, save=save)
         except Exception as error:  # noqa: BLE001 - the rest of the end is to be done
-            self._on_failure(error)
+            if self._wanted.is_wanted:
+                self._on_failure(error)
 
     def _stop(self, ending: Ending | None, *, save: bool) -> None:
         was_ended = self._ended.is_set()
@@ -314,13 +327,16 @@ class PeriodicSaves(
             while thread.is_alive():  # each call of a save is bounded
                 thread.join(_GIVE_UP_S)
         else:
-            ending.join(thread, is_away=lambda: False)
-            if thread.is_alive():
-                _LOG.error("a save in %s is given up, since its connection is closed", self._where)
-                self.give_up()
-                thread.join(_GIVE_UP_S)
+            self._join(thread, ending)
         if save and not was_ended:
             self._save()
+
+    def _join(self, thread: threading.Thread, ending: Ending) -> None:
+        ending.join(thread, is_away=lambda: False)
+        if thread.is_alive():
+            _LOG.error("a save in %s is given up, since its connection is closed", self._where)
+            self.give_up()
+            thread.join(_GIVE_UP_S)
 
     def give_up(self) -> None:
         """Has a save that is under way end soon, and be left undone."""

@@ -6,7 +6,7 @@ import functools
 import logging
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -236,13 +236,23 @@ def test_after_an_error_it_stops_without_another_save(tmp_path: Path, client: Cl
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("ends_well", [True, False])
-def test_it_ends_with_its_connection(tmp_path: Path, cluster: SmallCluster, ends_well: bool) -> None:
+@pytest.mark.parametrize(
+    ("ending", "saves_once_more"),
+    [
+        (lambda: None, True),
+        (lambda: Ending(there_s=TIMEOUT_S, away_s=TIMEOUT_S, is_good=True), True),
+        (lambda: Ending(there_s=1.0, away_s=1.0), False),
+    ],
+    ids=["closed", "the program has ended", "after an error"],
+)
+def test_it_ends_with_its_connection(
+    tmp_path: Path, cluster: SmallCluster, ending: Callable[[], Ending | None], saves_once_more: bool
+) -> None:
     client = cluster.client()
     Model(client)
     saves = client.save(tmp_path, every=RARELY_S, step=1)
-    client.end(None if ends_well else Ending(there_s=1.0, away_s=1.0))
-    assert names(tmp_path) == (["step-000000001"] if ends_well else [])
+    client.end(ending())
+    assert names(tmp_path) == (["step-000000001"] if saves_once_more else [])
     assert saves._thread is not None
     assert not saves._thread.is_alive()
 
@@ -289,8 +299,13 @@ def test_the_chief_saves_and_other_workers_do_not(tmp_path: Path, cluster: Small
     assert len(names(tmp_path)) == 1
 
 
+@pytest.mark.parametrize("is_good", [True, False])
 def test_a_save_under_way_is_given_up_in_haste(
-    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    cluster: SmallCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_good: bool,
 ) -> None:
     client = cluster.client()
     Model(client)
@@ -313,7 +328,7 @@ def test_a_save_under_way_is_given_up_in_haste(
     monkeypatch.setattr(PeriodicSaves, "give_up", give_up_and_go_on)
     saves = client.save(tmp_path, every=OFTEN_S)
     assert waiting.wait(TIMEOUT_S)
-    client.end(Ending(there_s=0.0, away_s=0.0))
+    client.end(Ending(there_s=0.0, away_s=0.0, is_good=is_good))
     assert saves.last is None
     assert list(tmp_path.iterdir()) == []
     assert f"a save in {tmp_path} is given up" in caplog.text
