@@ -46,6 +46,8 @@ with ss.connect() as client:
     print(f"ends at {step} with {sorted(found)}", flush=True)
 """
 
+DIGITS = Path(__file__).parents[2] / "examples" / "digits.py"
+
 Up = Callable[..., Launch]
 
 
@@ -114,6 +116,28 @@ def test_what_was_interrupted_goes_on_with_another_number_of_ps_tasks(
     assert "worker:0   | begins at 8" in launch.output
     assert f"shardscope | nothing has changed since {run}/step-000000008" in launch.output
     assert len(names(run)) == 2
+
+
+def test_the_digits_go_on_from_their_last_step_and_are_learnt_as_well(tmp_path: Path, eventually: Eventually) -> None:
+    supervisor, run = ProcessSupervisor(), tmp_path / "run"
+
+    def launch(num_ps: int) -> Launch:
+        program = ["python", str(DIGITS), "--min-accuracy", "0.95"]
+        return Launch(supervisor, ["--ps", f"{num_ps}", "--workers", "2", "--checkpoint", str(run), "--", *program], {})
+
+    try:
+        first = launch(3)
+        wait_for(first, "training accuracy", eventually)
+        first.process.send_signal(signal.SIGINT)
+        assert first.wait() == 130
+        second = launch(2)
+        assert second.wait() == 0, second.text
+        [restored] = re.findall(r"restored \S+/step-(\d+): ", second.text)
+    finally:
+        supervisor.close()
+    steps = [int(step) for step in re.findall(r"step +(\d+) of 990", second.text)]
+    assert 0 < int(restored) <= min(steps)
+    assert re.search(r"held-out accuracy [\d.]+ after 99\d steps of all workers", second.text)
 
 
 def test_it_saves_while_it_runs_and_goes_on_after_a_failure(up: Up, tmp_path: Path, eventually: Eventually) -> None:
