@@ -29,6 +29,8 @@ _MOST_SECONDS: Final = 1e9  # more would be more than timers can wait for
 _LEAST_LEASE_S: Final = 0.1  # with three reports in each, whoever has a shorter one would do little else
 _UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _NUMBER: Final = re.compile(r"\d+(\.\d+)?(e-?\d+)?", re.ASCII)  # as Python shows numbers from 0
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d)?", re.ASCII)
+_UNIT_SECONDS: Final = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
 
 
@@ -227,6 +229,14 @@ def _lease(text: str) -> float:
     raise ValueError(f"0 for never, or a number of seconds from {_LEAST_LEASE_S:g}, such as 10")
 
 
+def _duration(text: str) -> float:
+    match = _DURATION.fullmatch(text.strip())
+    seconds = float(match[1]) * _UNIT_SECONDS[match[2] or "s"] if match else 0.0
+    if not 0 < seconds <= _MOST_SECONDS:
+        raise ValueError("a time above 0, such as 60s, 10m or 2h")
+    return seconds
+
+
 def _size_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
@@ -253,6 +263,7 @@ PORT: Final = whole_number(0, 65535, name="PORT")
 SECONDS: Final = Kind("SECONDS", _seconds)
 POSITIVE_SECONDS: Final = Kind("SECONDS", _positive_seconds)
 LEASE: Final = Kind("SECONDS", _lease)
+DURATION: Final = Kind("TIME", _duration)
 SIZE: Final = Kind("SIZE", _size_bytes)
 DIRECTORY: Final = Kind("DIR", _directory)
 MODULE: Final = Kind("MODULE", _module)

@@ -35,6 +35,7 @@ from ps_protocol.interrupts import is_interrupt, raise_interrupt, sheltered, she
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.settings import read
 from ps_protocol.task_id import TaskId
+from worker_client.checkpoints.background import BackgroundSaves
 from worker_client.checkpoints.methods import CheckpointMethods
 from worker_client.connection.address_lookup import AddressLookup
 from worker_client.connection.backup_reads import BackupReads
@@ -268,6 +269,8 @@ class Client(
         self._reported_s = -_REPORT_EVERY_S
         self._step = 0
         self._entered: list[contextlib.ExitStack] = []
+        self._background = BackgroundSaves()
+        self._periodic = []
         self._heartbeat = Heartbeat(
             self._handles[0],
             task=str(task),
@@ -489,13 +492,15 @@ class Client(
             raise parents_connection(variable=definition.name)
 
         self.graph = Graph(refuse)
+        self._background.become_copy()
 
     # -- the end ------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Sends what is queued and ends the connection. The variables stay on their ps tasks. May be repeated.
 
-        What is queued for a ps that is away is waited for as long as an operation is. Leaving the ``with`` block by an
+        What is queued for a ps that is away is waited for as long as an operation is; saves that go on are waited for,
+        and periodic ones save once more. Leaving the ``with`` block by an
         error, Ctrl-C included, and the end of the program do not wait that long; nor does what is left after an
         interrupt, which daemon threads do.
         """
@@ -506,7 +511,8 @@ class Client(
         if not defaults.closed(self):
             return
         try:
-            sheltered(take_steps, [self._stop_heartbeat, self._leave, *self._closing_handles()], ending)
+            steps = [self._end_saves, self._stop_heartbeat, self._leave, *self._closing_handles()]
+            sheltered(take_steps, steps, ending)
         except BaseException as error:
             if is_interrupt(error):  # which has ended the wait for the steps, not the steps
                 take_steps([handle.hurry for handle in self._all_handles()], Ending.by(error))

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Literal, SupportsIndex, overload
 
+from ps_protocol.checkpoints.retention import Retention
 from ps_protocol.operations import Array
+from worker_client.checkpoints.periodic import Metrics, PeriodicSaves, Step
 from worker_client.checkpoints.report import RestoreReport, SavedCheckpoint, ShowProgress
 from worker_client.client import Client
 from worker_client.graph.defaults import STACK, find_newest_client, not_connected
@@ -88,19 +90,69 @@ def mirror(variables: Iterable[NamedOrVariable] | Mapping[Any, NamedOrVariable])
     return get_default_client().mirror(variables)
 
 
+@overload
 def save(
     path: str | os.PathLike[str],
     *,
     name: str | None = None,
-    step: SupportsIndex | None = None,
-    keep: SupportsIndex = 0,
+    step: Step | None = None,
+    metrics: Metrics | None = None,
+    keep: SupportsIndex | Retention = 0,
     through: Literal["ps", "client"] = "ps",
-    show_progress: ShowProgress | None = None,
-) -> SavedCheckpoint:
+    wait: Literal[True] = True,
+    show_progress: ShowProgress | bool | None = None,
+) -> SavedCheckpoint: ...
+@overload
+def save(
+    path: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    step: Step | None = None,
+    metrics: Metrics | None = None,
+    keep: SupportsIndex | Retention = 0,
+    through: Literal["ps", "client"] = "ps",
+    wait: Literal[False],
+    show_progress: ShowProgress | bool | None = None,
+) -> Future[SavedCheckpoint]: ...
+@overload
+def save(
+    path: str | os.PathLike[str],
+    *,
+    every: float | None = None,
+    every_steps: SupportsIndex | None = None,
+    step: Step | None = None,
+    metrics: Metrics | None = None,
+    keep: SupportsIndex | Retention = 0,
+    through: Literal["ps", "client"] = "ps",
+) -> PeriodicSaves: ...
+def save(
+    path: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    step: Step | None = None,
+    metrics: Metrics | None = None,
+    keep: SupportsIndex | Retention = 0,
+    through: Literal["ps", "client"] = "ps",
+    wait: bool = True,
+    every: float | None = None,
+    every_steps: SupportsIndex | None = None,
+    show_progress: ShowProgress | bool | None = None,
+) -> SavedCheckpoint | Future[SavedCheckpoint] | PeriodicSaves:
     """``Client.save`` of the default connection."""
-    return get_default_client().save(
-        path, name=name, step=step, keep=keep, through=through, show_progress=show_progress
+    client: Any = get_default_client()
+    saved: SavedCheckpoint | Future[SavedCheckpoint] | PeriodicSaves = client.save(
+        path,
+        name=name,
+        step=step,
+        metrics=metrics,
+        keep=keep,
+        through=through,
+        wait=wait,
+        every=every,
+        every_steps=every_steps,
+        show_progress=show_progress,
     )
+    return saved
 
 
 def restore(
@@ -109,7 +161,7 @@ def restore(
     names: Mapping[str, str] | None = None,
     partial: bool = False,
     through: Literal["ps", "client"] = "ps",
-    show_progress: ShowProgress | None = None,
+    show_progress: ShowProgress | bool | None = None,
 ) -> RestoreReport:
     """``Client.restore`` of the default connection."""
     return get_default_client().restore(

@@ -9,34 +9,38 @@ import click
 
 from ps_cluster.cli.common import one_line_errors
 from ps_cluster.inspection.printable_text import printable
-from ps_cluster.terminal.progress_bar import progress_bar
-from worker_client.checkpoints.inspection import list_checkpoints, show_checkpoint, verify_checkpoint
+from ps_cluster.inspection.task_table import format_size
+from worker_client.checkpoints.inspection import (
+    list_checkpoints,
+    pin_checkpoint,
+    show_checkpoint,
+    unpin_checkpoint,
+    verify_checkpoint,
+)
 
 _PATH = click.Path(path_type=Path)
 
 
 @click.group()
 def command() -> None:
-    """Looks at checkpoints where they lie; no cluster is needed."""
+    """Looks at checkpoints where they lie, and pins them; no cluster is needed."""
 
 
 @command.command()
 @click.argument("path", metavar="FOLDER", type=_PATH)
 def ls(path: Path) -> None:
-    """Lists the checkpoints of a folder, oldest first."""
+    """Lists the checkpoints of a folder, oldest first, with their times in UTC."""
     with one_line_errors():
         for each in list_checkpoints(path):
             if each.problem:
                 click.echo(printable(f"{each.name}  cannot be used: {each.problem}"))
                 continue
             saved_at = datetime.fromtimestamp(each.saved_at_s, UTC)
-            step = "" if each.step is None else f"  step {each.step}"
-            click.echo(
-                printable(
-                    f"{each.name}  {saved_at:%Y-%m-%d %H:%M:%S} UTC{step}  {each.num_variables} variables, "
-                    f"{each.size_bytes} bytes in {each.num_parts} parts"
-                )
-            )
+            step = "" if each.step is None or f"{each.step:09}" in each.name else f"  step {each.step}"
+            metrics = "".join([f"  {name} {value:g}" for name, value in each.metrics.items()])
+            parts = f"{each.num_variables} variables, {format_size(each.size_bytes)} in {each.num_parts} parts"
+            pinned = "  pinned" if each.is_pinned else ""
+            click.echo(printable(f"{each.name}  {saved_at:%Y-%m-%d %H:%M:%S}{step}  {parts}{metrics}{pinned}"))
 
 
 @command.command()
@@ -53,6 +57,21 @@ def show(path: Path) -> None:
 def verify(path: Path) -> None:
     """Reads a whole checkpoint, or the newest of a folder, and checks all its checksums."""
     with one_line_errors():
-        with progress_bar("checking") as progress:
-            found = verify_checkpoint(path, show_progress=progress)
+        found = verify_checkpoint(path, show_progress=True)
         click.echo(printable(f"{found.path} is whole: {found.num_variables} variables, {found.size_bytes} bytes"))
+
+
+@command.command()
+@click.argument("path", metavar="CHECKPOINT", type=_PATH)
+def pin(path: Path) -> None:
+    """Has a checkpoint, or the newest of a folder, stay when older ones are removed."""
+    with one_line_errors():
+        click.echo(printable(f"{pin_checkpoint(path).path} is pinned, and stays"))
+
+
+@command.command()
+@click.argument("path", metavar="CHECKPOINT", type=_PATH)
+def unpin(path: Path) -> None:
+    """Has a checkpoint, or the newest of a folder, removed like others."""
+    with one_line_errors():
+        click.echo(printable(f"{unpin_checkpoint(path).path} is no longer pinned, and is removed like others"))

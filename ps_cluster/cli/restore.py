@@ -9,7 +9,6 @@ import click
 from ps_cluster.cli.common import one_line_errors, timeout_option
 from ps_cluster.cli.questions import cluster_option, cluster_spec
 from ps_cluster.inspection.printable_text import printable
-from ps_cluster.terminal.progress_bar import progress_bar
 from worker_client.client import connect
 
 
@@ -23,14 +22,11 @@ def command(path: Path, cluster: str | None, partial: bool, through_client: bool
     """Restores a checkpoint, or the newest of a folder, over a running cluster; its workers have to connect again."""
     with one_line_errors():
         spec = cluster_spec(cluster, timeout_s)
-        with (
-            connect(
-                spec, observer="update", connect_timeout_s=timeout_s, operation_timeout_s=timeout_s, ps_grace_s=0
-            ) as client,
-            progress_bar("restoring") as show,
-        ):
+        with connect(
+            spec, observer="update", connect_timeout_s=timeout_s, operation_timeout_s=timeout_s, ps_grace_s=0
+        ) as client:
             report = client.restore(
-                path, partial=partial, through="client" if through_client else "ps", show_progress=show
+                path, partial=partial, through="client" if through_client else "ps", show_progress=True
             )
     for line in str(report).splitlines():
         click.echo(printable(line))

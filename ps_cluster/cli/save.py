@@ -9,7 +9,6 @@ import click
 from ps_cluster.cli.common import one_line_errors, timeout_option
 from ps_cluster.cli.questions import cluster_option, cluster_spec
 from ps_cluster.inspection.printable_text import printable
-from ps_cluster.terminal.progress_bar import progress_bar
 from worker_client.client import connect
 
 
@@ -33,18 +32,15 @@ def command(
     """Saves all variables of a running cluster in a checkpoint, in a folder that all its ps tasks reach."""
     with one_line_errors():
         spec = cluster_spec(cluster, timeout_s)
-        with (
-            connect(
-                spec, observer=True, connect_timeout_s=timeout_s, operation_timeout_s=timeout_s, ps_grace_s=0
-            ) as client,
-            progress_bar("saving") as show,
-        ):
+        with connect(
+            spec, observer=True, connect_timeout_s=timeout_s, operation_timeout_s=timeout_s, ps_grace_s=0
+        ) as client:
             saved = client.save(
                 path,
                 name=name,
                 step=step,
                 keep=keep or 0,
                 through="client" if through_client else "ps",
-                show_progress=show,
+                show_progress=True,
             )
     click.echo(printable(f"saved {saved.path}: {saved.size_bytes} bytes; updates waited {saved.held_s * 1000:.1f} ms"))

@@ -1,11 +1,12 @@
 """What a launch does when something happens to it: plain decisions, without processes, clock or terminal.
 
-    RUNNING ──all workers ended──▶ ENDING_PS ──all ps ended──▶ OVER
+    RUNNING ──all workers ended──▶ SAVING ──saved──▶ ENDING_PS ──all ps ended──▶ OVER
        │                              ▲
        └─signal, ps died, fail-fast─▶ ENDING_WORKERS ──all workers ended─┘
 
 Workers are ended before the ps tasks, so that what they send while they end still finds a ps. Every phase of ending is
-bounded: a process that has not ended by then is killed.
+bounded: a process that has not ended by then is killed. SAVING, the last checkpoint, is left out where none is kept or
+the variables are lost; it goes on while the ps tasks get on with it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Phase(enum.Enum):
     STARTING_PS = enum.auto()
     RUNNING = enum.auto()
     ENDING_WORKERS = enum.auto()
+    SAVING = enum.auto()
     ENDING_PS = enum.auto()
     OVER = enum.auto()
 
@@ -44,6 +46,7 @@ class LaunchAction(enum.Enum):
 
     START_WORKERS = enum.auto()
     END_WORKERS = enum.auto()
+    SAVE = enum.auto()
     END_PS = enum.auto()
     KILL = enum.auto()
 
@@ -85,6 +88,7 @@ class LaunchState:
         fail_fast: Whether the first worker that fails ends the others.
         restarts_ps: Whether a ps that dies is started again, since it has kept its state.
         replicas: Further processes of each ps task, 0 or 1; with 1, either is started again when it dies.
+        keeps_checkpoints: Whether a last checkpoint is saved when the workers have ended.
         phase: How far the launch has come.
         exit_code: What the launcher returns in the end: the exit code of the first worker that failed, 128 + n if
             signal n ended it; 1 if a ps died; 128 + n if the launcher itself was ended by signal n; else 0.
@@ -95,6 +99,7 @@ class LaunchState:
     fail_fast: bool = False
     restarts_ps: bool = False
     replicas: int = 0
+    keeps_checkpoints: bool = False
     phase: Phase = Phase.STARTING_PS
     exit_code: int = 0
     _running: set[TaskId] = field(default_factory=set)
@@ -102,6 +107,7 @@ class LaunchState:
     _restarts_s: dict[TaskId, list[float]] = field(default_factory=dict)
     _kill_at_s: float | None = None
     _signals: int = 0
+    _has_state: bool = False  # that the workers may have changed
 
     def __post_init__(self) -> None:
         jobs = [PS_JOB, BACKUP_JOB][: 1 + self.replicas]
@@ -112,6 +118,7 @@ class LaunchState:
         if self.phase is not Phase.STARTING_PS:
             return [LaunchAction.END_PS]  # END_PS came before they could receive it
         self.phase = Phase.RUNNING
+        self._has_state = True
         decisions = [each for early in self._early_exits for each in self._ps_exited(*early, now_s)]
         restarted = {each.task for each in decisions if isinstance(each, RestartPs)}
         if len(restarted) < len(self._early_exits):
@@ -129,7 +136,7 @@ class LaunchState:
 
     def ps_restarted(self, task: TaskId, now_s: float) -> list[Decision]:
         """A ps that was started again listens."""
-        if self.phase in {Phase.RUNNING, Phase.ENDING_WORKERS}:
+        if self.phase in {Phase.RUNNING, Phase.ENDING_WORKERS, Phase.SAVING}:
             return [Report(f"{task} is back, {'and catches up' if self.replicas else 'with its variables'}")]
         return [LaunchAction.END_PS, *self._advance(now_s)]  # END_PS came before it could receive it
 
@@ -165,6 +172,14 @@ class LaunchState:
         self.exit_code = _SIGNAL_EXIT_BASE + signum
         hint = "; Ctrl-C again kills at once" if signum == signal.SIGINT else ""
         return [Report(f"{signal_name(signum)}: ending all tasks{hint}"), *self._end(now_s), *self._advance(now_s)]
+
+    def saved(self, now_s: float) -> list[Decision]:
+        """The last checkpoint was saved, or could not be."""
+        if self.phase is not Phase.SAVING:
+            return []
+        self._has_state = False
+        self.phase = Phase.ENDING_WORKERS
+        return self._advance(now_s)
 
     def output_lost(self, now_s: float) -> list[Decision]:
         """No process reads the launcher's output any more."""
@@ -210,6 +225,8 @@ class LaunchState:
             died = f"{task} was superseded by the other process of its task, and has ended itself"
         if not (self.restarts_ps or self.replicas):
             text = f"{died} and its variables are lost, which --durability journal would keep; ending all tasks"
+            if self.keeps_checkpoints:
+                text += ", and the next launch goes on from the newest checkpoint"
             return self._give_up(f"{text}; {last_lines}", now_s)
         recent = [each for each in self._restarts_s.get(task, []) if now_s - each < PS_RESTART_WINDOW_S]
         if len(recent) >= MAX_PS_RESTARTS:
@@ -225,6 +242,7 @@ class LaunchState:
         if self.phase is not Phase.RUNNING:
             return []
         self.exit_code = EXIT_FAILED
+        self._has_state = False
         return [Report(text, is_failure=True), *self._end(now_s)]
 
     @property
@@ -241,6 +259,10 @@ class LaunchState:
     def _advance(self, now_s: float) -> list[Decision]:
         decisions: list[Decision] = []
         if self.phase in {Phase.RUNNING, Phase.ENDING_WORKERS} and not self._workers_run:
+            if self.keeps_checkpoints and self._has_state:
+                self.phase = Phase.SAVING
+                self._kill_at_s = None
+                return [LaunchAction.SAVE]
             self.phase = Phase.ENDING_PS
             self._kill_at_s = now_s + END_GRACE_S
             decisions.append(LaunchAction.END_PS)

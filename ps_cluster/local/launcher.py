@@ -18,14 +18,16 @@ from rich.console import Console
 from ps_cluster.inspection.queries import Connect, shut_down_all
 from ps_cluster.inspection.task_table import DONE, ENDED, NOT_STARTED, RUNNING, STARTING, TaskRow, task_row
 from ps_cluster.inspection.watcher import ClusterSnapshot, ClusterWatcher
+from ps_cluster.local.checkpoints import ClusterCheckpoints, NotRestoredError
 from ps_cluster.local.launch_state import Decision, LaunchAction, LaunchState, Phase, Report, RestartPs
 from ps_cluster.local.line_splitter import OutputLine
 from ps_cluster.local.local_cluster import LocalCluster
-from ps_cluster.local.options import LaunchOptions
+from ps_cluster.local.options import KEEP, SAVE_EVERY_S, LaunchOptions
 from ps_cluster.local.processes import ChildProcess
 from ps_cluster.local.ps_process import describe_exit, last_lines
 from ps_cluster.local.task_logs import TaskLogs
 from ps_cluster.terminal.live_table import LiveTable
+from ps_protocol.checkpoints.retention import Retention
 from ps_protocol.cluster_spec import BACKUP_JOB, WORKER_JOB, ClusterSpec
 from ps_protocol.errors import ClusterStartError
 from ps_protocol.settings import environment_of
@@ -66,6 +68,7 @@ class Launcher:
             fail_fast=options.fail_fast,
             restarts_ps=options.durability == JOURNAL,
             replicas=options.replicas,
+            keeps_checkpoints=options.checkpoint is not None,
         )
         # Reentrant, so that a signal handler may put; an event for each task and each signal is all it ever holds.
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
@@ -81,6 +84,17 @@ class Launcher:
             options.tasks,
             show_table=not options.no_table,
             on_output_lost=lambda: self._events.put(self._state.output_lost),
+        )
+        self._checkpoints = (
+            None
+            if options.checkpoint is None
+            else ClusterCheckpoints(
+                options.checkpoint,
+                every_s=options.save_every_s or SAVE_EVERY_S,
+                retention=Retention(last=KEEP if options.keep is None else options.keep),
+                tell=self._table.report,
+                tell_failure=functools.partial(self._table.report, is_failure=True),
+            )
         )
         self._logs = TaskLogs(options.log_dir, options.tasks, on_failure=self._table.report)
         self._cluster = LocalCluster(
@@ -109,6 +123,7 @@ class Launcher:
             starter = threading.Thread(target=self._start_ps, name="start of ps", daemon=True)
             self._resources.callback(starter.join, _STARTER_TIMEOUT_S)
             self._resources.callback(self._cluster.close)
+            self._resources.callback(self._give_up_checkpoints)
             starter.start()
             while not self._state.is_over:
                 self._carry_out(self._next_decisions())
@@ -140,11 +155,15 @@ class Launcher:
                     self._start_workers()
                 case LaunchAction.END_WORKERS:
                     self._signal_workers(signal.SIGTERM)
+                case LaunchAction.SAVE:
+                    threading.Thread(target=self._save_at_the_end, name="last checkpoint", daemon=True).start()
                 case LaunchAction.END_PS:
+                    self._give_up_checkpoints()
                     if self._watcher is not None:
                         self._watcher.finish()  # only a running ps task gives its last figures
                     self._end_ps()
                 case LaunchAction.KILL:
+                    self._give_up_checkpoints()
                     self._signal_workers(signal.SIGKILL)
                     self._signal_ps(signal.SIGKILL)
 
@@ -153,6 +172,10 @@ class Launcher:
     def _start_ps(self) -> None:
         try:
             self._cluster.start()
+            if self._checkpoints is not None:
+                self._checkpoints.restore(self._cluster.cluster_spec)
+        except NotRestoredError as error:
+            self._events.put(functools.partial(self._state.start_failed, str(error), []))
         except (ClusterStartError, OSError, RuntimeError) as error:
             all_ps = [task for task in self._options.tasks if task.job != WORKER_JOB]
             # On a terminal its lines stand just above; elsewhere failures go to another stream.
@@ -160,6 +183,15 @@ class Launcher:
             self._events.put(functools.partial(self._state.start_failed, text, all_ps))
         else:
             self._events.put(self._state.ps_ready)
+
+    def _save_at_the_end(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.finish()
+        self._events.put(self._state.saved)
+
+    def _give_up_checkpoints(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.give_up()
 
     def _restart_ps(self, task: TaskId) -> None:
         try:
@@ -197,6 +229,8 @@ class Launcher:
             self._events.put(functools.partial(self._state.start_failed, message, tuple(waiting)))
         # Last: it is better to start processes before there are gRPC channels.
         self._watcher = self._resources.enter_context(ClusterWatcher(spec, self._connect))
+        if self._checkpoints is not None:
+            self._checkpoints.start(spec)
 
     def _signal_workers(self, signum: signal.Signals) -> None:
         self._told_to_end |= {task for task, worker in self._workers.items() if worker.returncode is None}

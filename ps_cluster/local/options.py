@@ -6,14 +6,29 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from ps_cluster.local.own_options import OF_UP, refuse_own_options
 from ps_cluster.local.task_environment import task_environment
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, TfConfig
 from ps_protocol.service_types import DURABILITY_MODES
-from ps_protocol.settings import ARGUMENT, DIRECTORY, MODULE, SECONDS, one_of, option, setting, switch, whole_number
+from ps_protocol.settings import (
+    ARGUMENT,
+    DIRECTORY,
+    DURATION,
+    MODULE,
+    SECONDS,
+    one_of,
+    option,
+    setting,
+    switch,
+    whole_number,
+)
 from ps_protocol.task_id import TaskId
 from worker_client.transport.selection import ReadFrom, TransportChoice
+
+SAVE_EVERY_S: Final = 60.0
+KEEP: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +69,18 @@ class LaunchOptions:
         "What ps tasks keep: none, snapshot or journal; with journal, one that dies is started again.",
     )
     data_dir: Path | None = option("--data-dir", DIRECTORY, None, "Where they keep it; else it is removed at the end.")
+    checkpoint: Path | None = option(
+        "--checkpoint",
+        DIRECTORY,
+        None,
+        "Go on from the newest checkpoint here, and save here; --ps may change.",
+    )
+    save_every_s: float | None = option(
+        "--save-every", DURATION, None, f"How often a checkpoint is saved ({SAVE_EVERY_S:.0f}s); once more at the end."
+    )
+    keep: int | None = option(
+        "--keep", whole_number(0), None, f"How many checkpoints stay, the newest ({KEEP}); 0: all."
+    )
     functions: str | None = option(
         "--functions", MODULE, None, "A Python module whose FUNCTIONS and REDUCTIONS clients may call by name."
     )
@@ -98,6 +125,9 @@ class LaunchOptions:
                 f"journal as well"
             )
         refuse_own_options(self.ps_arguments, OF_UP, "--ps-arg")
+        if self.checkpoint is None and (self.save_every_s is not None or self.keep is not None):
+            given = "--keep" if self.save_every_s is None else "--save-every"
+            raise ValueError(f"{given} says how checkpoints are saved, but not where; give --checkpoint DIR as well")
         path = task_environment(TfConfig(), os.environ)["PATH"]
         if shutil.which(self.command[0], path=path) is None:
             raise ValueError(f"{self.command[0]!r}, the workers' command, is not a program that can be run")

@@ -6,8 +6,9 @@ entry of the manifest as a file; ``publish`` puts the entries together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
@@ -92,6 +93,7 @@ class CheckpointManifest:
         saved_at_s: When, in seconds since the epoch.
         parts: One for each ps task, in order.
         step: Training step that it belongs to; None if none was given.
+        metrics: Numbers that it was saved with, by name, as an accuracy.
     """
 
     name: str
@@ -99,6 +101,7 @@ class CheckpointManifest:
     saved_at_s: float
     parts: tuple[SavedPart, ...]
     step: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def size_bytes(self) -> int:
@@ -120,6 +123,7 @@ def encode_manifest(manifest: CheckpointManifest, required_features: Sequence[st
             "required_features": list(required_features),
             "name": manifest.name,
             "step": manifest.step,
+            **({"metrics": _encode_metrics(manifest.metrics)} if manifest.metrics else {}),
             "save": str(manifest.save),
             "saved_at_s": manifest.saved_at_s,
             "block_bytes": BLOCK_BYTES,
@@ -154,9 +158,15 @@ def decode_manifest(data: bytes) -> CheckpointManifest:
             saved_at_s=content["saved_at_s"],
             parts=tuple([_decode_part(part) for part in content["parts"]]),
             step=content["step"],
+            metrics={name: float(value) for name, value in content.get("metrics", {}).items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError, InvalidArgumentError) as error:
         raise ManifestError(f"an entry cannot be understood ({error})") from error
+
+
+def _encode_metrics(metrics: Mapping[str, float]) -> dict[str, float | str]:
+    """Numbers by name; what JSON has no number for, such as "nan", as text."""
+    return {name: value if math.isfinite(value) else str(value) for name, value in sorted(metrics.items())}
 
 
 def encode_part(part: SavedPart) -> bytes:

@@ -10,11 +10,12 @@ Every call is safe to repeat. A task drops what belongs to a save or a restore t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID
 
+from ps_protocol.checkpoints.retention import Retention
 from ps_protocol.operations import VariableSpec
 from ps_protocol.ps_service import ClusterService
 from ps_protocol.service_types import Placement
@@ -164,11 +165,17 @@ class CheckpointService(Protocol):
         """
 
     def publish(
-        self, save: UUID, path: CheckpointPath, num_parts: int, step: int | None, keep: int, *, timeout_s: float
+        self,
+        save: UUID,
+        path: CheckpointPath,
+        num_parts: int,
+        step: int | None,
+        metrics: Mapping[str, float],
+        retention: Retention,
+        *,
+        timeout_s: float,
     ) -> int:
-        """Makes the checkpoint visible; returns its size in bytes.
-
-        With ``keep`` above 0 the newest so many checkpoints of the folder stay, and older ones are removed.
+        """Makes the checkpoint visible, and removes what the retention does not keep; returns its size in bytes.
 
         Raises:
             FailedPreconditionError: A part is not there, or the store fails.

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -28,11 +28,18 @@ from ps_protocol.checkpoints.manifest import (
     encode_manifest,
     encode_part,
 )
-from ps_protocol.errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, NotFoundError
+from ps_protocol.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    ShardscopeError,
+)
 from ps_protocol.files import synced_files
 from ps_protocol.files.synced_files import SyncedWriter, sync_directory
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=@,-]{0,199}", re.ASCII)
+_PIN_FILE: Final = "pinned"
 _URL: Final = re.compile(r"[a-z][a-z0-9+]+://", re.ASCII)
 
 
@@ -87,7 +94,15 @@ class CheckpointStore(Protocol):
         """Leaves the manifest's entry of a part there."""
         ...
 
-    def publish(self, name: str, save: UUID, tasks: Sequence[str], saved_at_s: float, step: int | None) -> int:
+    def publish(
+        self,
+        name: str,
+        save: UUID,
+        tasks: Sequence[str],
+        saved_at_s: float,
+        step: int | None,
+        metrics: Mapping[str, float],
+    ) -> int:
         """Makes a checkpoint visible, which has the parts of these ps tasks; returns its size in bytes."""
         ...
 
@@ -106,8 +121,14 @@ class CheckpointStore(Protocol):
         ...
 
     def remove(self, name: str) -> None:
-        """Removes a checkpoint."""
+        """Removes a checkpoint; does nothing if there is none."""
         ...
+
+    def pin(self, name: str, *, is_pinned: bool) -> None:
+        """Says whether a checkpoint stays, whatever retention there is; NotFoundError if there is none."""
+        ...
+
+    def is_pinned(self, name: str) -> bool: ...
 
 
 class FolderStore:
@@ -143,7 +164,15 @@ class FolderStore:
     def note_part(self, name: str, save: UUID, part: SavedPart) -> None:
         synced_files.replace_file(self._pending(name, save) / f"{part.file}.json", encode_part(part))
 
-    def publish(self, name: str, save: UUID, tasks: Sequence[str], saved_at_s: float, step: int | None) -> int:
+    def publish(
+        self,
+        name: str,
+        save: UUID,
+        tasks: Sequence[str],
+        saved_at_s: float,
+        step: int | None,
+        metrics: Mapping[str, float],
+    ) -> int:
         final, folder = self._root / name, self._pending(name, save)
         if final.exists():
             manifest = read_manifest(self, name)
@@ -151,7 +180,7 @@ class FolderStore:
                 return manifest.size_bytes
             raise AlreadyExistsError(f"there is a checkpoint {name} in {self._root} already, made meanwhile")
         parts = self._parts(folder, tasks)
-        manifest = CheckpointManifest(name, save, saved_at_s, tuple(parts), step)
+        manifest = CheckpointManifest(name, save, saved_at_s, tuple(parts), step, metrics)
         synced_files.replace_file(folder / MANIFEST_FILE, encode_manifest(manifest))
         for path in [*folder.glob("mark-*"), *folder.glob("*.safetensors.json")]:
             path.unlink()
@@ -175,7 +204,7 @@ class FolderStore:
         try:
             return (self._root / name / MANIFEST_FILE).read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise NotFoundError(f"there is no checkpoint {name} in {self._root}: it has no {MANIFEST_FILE}") from error
+            raise _no_checkpoint(name, self._root) from error
 
     def open(self, name: str, file: str) -> RangeReader:
         return _FileReader(self._root / name / file)
@@ -183,17 +212,35 @@ class FolderStore:
     def names(self) -> list[str]:
         if not self._root.is_dir():
             return []
-        found = [path for path in self._root.iterdir() if _NAME.fullmatch(path.name)]
-        manifests = {path.name: path / MANIFEST_FILE for path in found}
-        times = {name: path.stat().st_mtime_ns for name, path in manifests.items() if path.is_file()}
+        times: dict[str, int] = {}
+        for path in self._root.iterdir():
+            if _NAME.fullmatch(path.name):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # it may just have been removed
+                    times[path.name] = (path / MANIFEST_FILE).stat().st_mtime_ns
         return sorted(times, key=lambda name: (times[name], name))
 
     def remove(self, name: str) -> None:
         leaving = self._root / f".{name}.removed.tmp"
         shutil.rmtree(leaving, ignore_errors=True)
-        (self._root / name).rename(leaving)  # first, so that what is left after a crash looks like no checkpoint
+        try:
+            (self._root / name).rename(leaving)  # first, so that what is left after a crash looks like no checkpoint
+        except FileNotFoundError:
+            return
         sync_directory(self._root)
         shutil.rmtree(leaving)
+
+    def pin(self, name: str, *, is_pinned: bool) -> None:
+        folder = self._root / name
+        if not (folder / MANIFEST_FILE).is_file():
+            raise _no_checkpoint(name, self._root)
+        if is_pinned:
+            (folder / _PIN_FILE).touch()
+        else:
+            (folder / _PIN_FILE).unlink(missing_ok=True)
+        sync_directory(folder)
+
+    def is_pinned(self, name: str) -> bool:
+        return (self._root / name / _PIN_FILE).exists()
 
     def _pending(self, name: str, save: UUID) -> Path:
         return self._root / f".{name}.{save.hex}.tmp"
@@ -299,18 +346,14 @@ def check_part(store: CheckpointStore, name: str, part: SavedPart) -> RangeReade
     return reader
 
 
-def prune(store: CheckpointStore, keep: int) -> None:
-    """Removes all but the newest checkpoints of a store; none if ``keep`` is 0."""
-    for name in store.names()[:-keep] if keep else ():
-        store.remove(name)
-
-
 @contextlib.contextmanager
 def store_errors(who: str) -> Iterator[None]:
     """Turns a failure of a store into an error that says what to do; ``who`` uses it, as "this task"."""
     try:
         yield
     except OSError as error:
+        if isinstance(error, ShardscopeError):  # as when a ps does not answer, which is one of a connection too
+            raise
         raise FailedPreconditionError(
             f"{who} cannot use the folder of the checkpoint: {error.strerror or error}"
             f"{f' ({error.filename})' if error.filename else ''}. Nothing was changed; make room, or correct the path "
@@ -338,6 +381,10 @@ def not_shared(path: str, tasks: Sequence[str]) -> FailedPreconditionError:
 def checksum(data: bytes) -> int:
     """CRC-32 of a manifest, by which the ps tasks know that they read the same one."""
     return zlib.crc32(data)
+
+
+def _no_checkpoint(name: str, root: Path) -> NotFoundError:
+    return NotFoundError(f"there is no checkpoint {name} in {root}: it has no {MANIFEST_FILE}")
 
 
 def _size(path: Path) -> int:

@@ -26,13 +26,15 @@ from ps_protocol.v1 import directory_pb2 as ps__protocol_dot_v1_dot_directory__p
 from ps_protocol.v1 import variable_pb2 as ps__protocol_dot_v1_dot_variable__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ps_protocol/v1/checkpoints.proto\x12\x0eps_protocol.v1\x1a\x1eps_protocol/v1/directory.proto\x1a\x1dps_protocol/v1/variable.proto\"-\n\x0e\x43heckpointPath\x12\r\n\x05store\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"N\n\x10\x42\x65ginSaveRequest\x12\x0c\n\x04save\x18\x01 \x01(\x0c\x12,\n\x04path\x18\x02 \x01(\x0b\x32\x1e.ps_protocol.v1.CheckpointPath\"\x1f\n\x0e\x42\x65ginSaveReply\x12\r\n\x05marks\x18\x01 \x03(\t\",\n\x0bHoldRequest\x12\x0c\n\x04save\x18\x01 \x01(\x0c\x12\x0f\n\x07lease_s\x18\x02 \x01(\x01\"\x0b\n\tHoldReply\"\x1e\n\x0eReleaseRequest\x12\x0c\n\x04save\x18\x01 \x01(\x0c\" \n\x0cReleaseReply\x12\x10\n\x08was_held\x18\x01 \x01(\x08\"\x1c\n\x0cWriteRequest\x12\x0c\n\x04save\x18\x01 \x01(\x0c\"B\n\nWriteReply\x12\x34\n\x08progress\x18\x01 \x01(\x0b\x32\".ps_protocol.v1.CheckpointProgress\",\n\x0c\x46\x65tchRequest\x12\x0c\n\x04save\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"g\n\nFetchReply\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x12\n\npart_bytes\x18\x02 \x01(\x04\x12\x34\n\x08progress\x18\x03 \x01(\x0b\x32\".ps_protocol.v1.CheckpointProgress\"K\n\x12\x43heckpointProgress\x12\x12\n\ndone_bytes\x18\x01 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\"\x89\x01\n\x0ePublishRequest\x12\x0c\n\x04save\x18\x01 \x01(\x0c\x12,\n\x04path\x18\x02 \x01(\x0b\x32\x1e.ps_protocol.v1.CheckpointPath\x12\x11\n\tnum_parts\x18\x03 \x01(\r\x12\x11\n\x04step\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x0c\n\x04keep\x18\x05 \x01(\rB\x07\n\x05_step\"\"\n\x0cPublishReply\x12\x12\n\nsize_bytes\x18\x01 \x01(\x04\"!\n\x0e\x44iscardRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\"\x0e\n\x0c\x44iscardReply\"3\n\x13ReadManifestRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"f\n\x11ReadManifestReply\x12,\n\x04path\x18\x01 \x01(\x0b\x32\x1e.ps_protocol.v1.CheckpointPath\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"\xc7\x01\n\x0cStageRequest\x12\x0f\n\x07restore\x18\x01 \x01(\x0c\x12,\n\x04path\x18\x02 \x01(\x0b\x32\x1e.ps_protocol.v1.CheckpointPath\x12\x16\n\x0emanifest_crc32\x18\x03 \x01(\x07\x12\x31\n\x07targets\x18\x04 \x03(\x0b\x32 .ps_protocol.v1.CheckpointTarget\x12-\n\nplacements\x18\x05 \x03(\x0b\x32\x19.ps_protocol.v1.Placement\"\xb2\x01\n\x10\x43heckpointTarget\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x31\n\x07sources\x18\x03 \x03(\x0b\x32 .ps_protocol.v1.CheckpointSource\x12.\n\x08\x64\x65\x63lared\x18\x04 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\"/\n\x10\x43heckpointSource\x12\x0c\n\x04part\x18\x01 \x01(\r\x12\r\n\x05index\x18\x02 \x01(\r\"\x0c\n\nStageReply\"\x1e\n\x0b\x46illRequest\x12\x0f\n\x07restore\x18\x01 \x01(\x0c\"P\n\rSupplyRequest\x12\x0f\n\x07restore\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x04 \x01(\x0c\"\r\n\x0bSupplyReply\"A\n\tFillReply\x12\x34\n\x08progress\x18\x01 \x01(\x0b\x32\".ps_protocol.v1.CheckpointProgress\"D\n\x0ePrepareRequest\x12\x0f\n\x07restore\x18\x01 \x01(\x0c\x12\x10\n\x08\x65xpected\x18\x02 \x03(\t\x12\x0f\n\x07lease_s\x18\x03 \x01(\x01\"\x0e\n\x0cPrepareReply\" \n\rSwitchRequest\x12\x0f\n\x07restore\x18\x01 \x01(\x0c\"\r\n\x0bSwitchReply\" \n\rFinishRequest\x12\x0f\n\x07restore\x18\x01 \x01(\x0c\"\r\n\x0b\x46inishReply2\xf3\x07\n\x0b\x43heckpoints\x12M\n\tBeginSave\x12 .ps_protocol.v1.BeginSaveRequest\x1a\x1e.ps_protocol.v1.BeginSaveReply\x12>\n\x04Hold\x12\x1b.ps_protocol.v1.HoldRequest\x1a\x19.ps_protocol.v1.HoldReply\x12G\n\x07Release\x12\x1e.ps_protocol.v1.ReleaseRequest\x1a\x1c.ps_protocol.v1.ReleaseReply\x12\x41\n\x05Write\x12\x1c.ps_protocol.v1.WriteRequest\x1a\x1a.ps_protocol.v1.WriteReply\x12\x41\n\x05\x46\x65tch\x12\x1c.ps_protocol.v1.FetchRequest\x1a\x1a.ps_protocol.v1.FetchReply\x12G\n\x07Publish\x12\x1e.ps_protocol.v1.PublishRequest\x1a\x1c.ps_protocol.v1.PublishReply\x12G\n\x07\x44iscard\x12\x1e.ps_protocol.v1.DiscardRequest\x1a\x1c.ps_protocol.v1.DiscardReply\x12V\n\x0cReadManifest\x12#.ps_protocol.v1.ReadManifestRequest\x1a!.ps_protocol.v1.ReadManifestReply\x12\x41\n\x05Stage\x12\x1c.ps_protocol.v1.StageRequest\x1a\x1a.ps_protocol.v1.StageReply\x12>\n\x04\x46ill\x12\x1b.ps_protocol.v1.FillRequest\x1a\x19.ps_protocol.v1.FillReply\x12\x44\n\x06Supply\x12\x1d.ps_protocol.v1.SupplyRequest\x1a\x1b.ps_protocol.v1.SupplyReply\x12G\n\x07Prepare\x12\x1e.ps_protocol.v1.PrepareRequest\x1a\x1c.ps_protocol.v1.PrepareReply\x12\x44\n\x06Switch\x12\x1d.ps_protocol.v1.SwitchRequest\x1a\x1b.ps_protocol.v1.SwitchReply\x12\x44\n\x06\x46inish\x12\x1d.ps_protocol.v1.FinishRequest\x1a\x1b.ps_protocol.v1.FinishReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ps_protocol/v1/checkpoints.proto\x12\x0eps_protocol.v1\x1a\x1eps_protocol/v1/directory.proto\x1a\x1dps_protocol/v1/variable.proto\"-\n\x0e\x43heckpointPath\x12\r\n\x05store\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"N\n\x10\x42\x65ginSaveRequest\x12\x0c\n\x04save\x18\x01 \x01(\x0c\x12,\n\x04path\x18\x02 \x01(\x0b\x32\x1e.ps_protocol.v1.CheckpointPath\"\x1f\n\x0e\x42\x65ginSaveReply\x12\r\n\x05marks\x18\x01 \x03(\t\",\n\x0bHoldRequest\x12\x0c\n\x04save\x18\x01 \x01(\x0c\x12\x0f\n\x07lease_s\x18\x02 \x01(\x01\"\x0b\n\tHoldReply\"\x1e\n\x0eReleaseRequest\x12\x0c\n\x04save\x18\x01 \x01(\x0c\" \n\x0cReleaseReply\x12\x10\n\x08was_held\x18\x01 \x01(\x08\"\x1c\n\x0cWriteRequest\x12\x0c\n\x04save\x18\x01 \x01(\x0c\"B\n\nWriteReply\x12\x34\n\x08progress\x18\x01 \x01(\x0b\x32\".ps_protocol.v1.CheckpointProgress\",\n\x0c\x46\x65tchRequest\x12\x0c\n\x04save\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"g\n\nFetchReply\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x12\n\npart_bytes\x18\x02 \x01(\x04\x12\x34\n\x08progress\x18\x03 \x01(\x0b\x32\".ps_protocol.v1.CheckpointProgress\"K\n\x12\x43heckpointProgress\x12\x12\n\ndone_bytes\x18\x01 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\"\xaf\x02\n\x0ePublishRequest\x12\x0c\n\x04save\x18\x01 \x01(\x0c\x12,\n\x04path\x18\x02 \x01(\x0b\x32\x1e.ps_protocol.v1.CheckpointPath\x12\x11\n\tnum_parts\x18\x03 \x01(\r\x12\x11\n\x04step\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x0c\n\x04keep\x18\x05 \x01(\r\x12\x36\n\tretention\x18\x06 \x01(\x0b\x32#.ps_protocol.v1.CheckpointRetention\x12<\n\x07metrics\x18\x07 \x03(\x0b\x32+.ps_protocol.v1.PublishRequest.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x07\n\x05_step\"\x85\x01\n\x13\x43heckpointRetention\x12\x0c\n\x04last\x18\x01 \x01(\r\x12\x13\n\x0b\x65very_hours\x18\x02 \x01(\x01\x12\x0c\n\x04\x62\x65st\x18\x03 \x01(\r\x12\x0e\n\x06metric\x18\x04 \x01(\t\x12\x16\n\x0elowest_is_best\x18\x05 \x01(\x08\x12\x15\n\rmax_age_hours\x18\x06 \x01(\x01\"\"\n\x0cPublishReply\x12\x12\n\nsize_bytes\x18\x01 \x01(\x04\"!\n\x0e\x44iscardRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\"\x0e\n\x0c\x44iscardReply\"3\n\x13ReadManifestRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"f\n\x11ReadManifestReply\x12,\n\x04path\x18\x01 \x01(\x0b\x32\x1e.ps_protocol.v1.CheckpointPath\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"\xc7\x01\n\x0cStageRequest\x12\x0f\n\x07restore\x18\x01 \x01(\x0c\x12,\n\x04path\x18\x02 \x01(\x0b\x32\x1e.ps_protocol.v1.CheckpointPath\x12\x16\n\x0emanifest_crc32\x18\x03 \x01(\x07\x12\x31\n\x07targets\x18\x04 \x03(\x0b\x32 .ps_protocol.v1.CheckpointTarget\x12-\n\nplacements\x18\x05 \x03(\x0b\x32\x19.ps_protocol.v1.Placement\"\xb2\x01\n\x10\x43heckpointTarget\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x31\n\x07sources\x18\x03 \x03(\x0b\x32 .ps_protocol.v1.CheckpointSource\x12.\n\x08\x64\x65\x63lared\x18\x04 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\"/\n\x10\x43heckpointSource\x12\x0c\n\x04part\x18\x01 \x01(\r\x12\r\n\x05index\x18\x02 \x01(\r\"\x0c\n\nStageReply\"\x1e\n\x0b\x46illRequest\x12\x0f\n\x07restore\x18\x01 \x01(\x0c\"P\n\rSupplyRequest\x12\x0f\n\x07restore\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x04 \x01(\x0c\"\r\n\x0bSupplyReply\"A\n\tFillReply\x12\x34\n\x08progress\x18\x01 \x01(\x0b\x32\".ps_protocol.v1.CheckpointProgress\"D\n\x0ePrepareRequest\x12\x0f\n\x07restore\x18\x01 \x01(\x0c\x12\x10\n\x08\x65xpected\x18\x02 \x03(\t\x12\x0f\n\x07lease_s\x18\x03 \x01(\x01\"\x0e\n\x0cPrepareReply\" \n\rSwitchRequest\x12\x0f\n\x07restore\x18\x01 \x01(\x0c\"\r\n\x0bSwitchReply\" \n\rFinishRequest\x12\x0f\n\x07restore\x18\x01 \x01(\x0c\"\r\n\x0b\x46inishReply2\xf3\x07\n\x0b\x43heckpoints\x12M\n\tBeginSave\x12 .ps_protocol.v1.BeginSaveRequest\x1a\x1e.ps_protocol.v1.BeginSaveReply\x12>\n\x04Hold\x12\x1b.ps_protocol.v1.HoldRequest\x1a\x19.ps_protocol.v1.HoldReply\x12G\n\x07Release\x12\x1e.ps_protocol.v1.ReleaseRequest\x1a\x1c.ps_protocol.v1.ReleaseReply\x12\x41\n\x05Write\x12\x1c.ps_protocol.v1.WriteRequest\x1a\x1a.ps_protocol.v1.WriteReply\x12\x41\n\x05\x46\x65tch\x12\x1c.ps_protocol.v1.FetchRequest\x1a\x1a.ps_protocol.v1.FetchReply\x12G\n\x07Publish\x12\x1e.ps_protocol.v1.PublishRequest\x1a\x1c.ps_protocol.v1.PublishReply\x12G\n\x07\x44iscard\x12\x1e.ps_protocol.v1.DiscardRequest\x1a\x1c.ps_protocol.v1.DiscardReply\x12V\n\x0cReadManifest\x12#.ps_protocol.v1.ReadManifestRequest\x1a!.ps_protocol.v1.ReadManifestReply\x12\x41\n\x05Stage\x12\x1c.ps_protocol.v1.StageRequest\x1a\x1a.ps_protocol.v1.StageReply\x12>\n\x04\x46ill\x12\x1b.ps_protocol.v1.FillRequest\x1a\x19.ps_protocol.v1.FillReply\x12\x44\n\x06Supply\x12\x1d.ps_protocol.v1.SupplyRequest\x1a\x1b.ps_protocol.v1.SupplyReply\x12G\n\x07Prepare\x12\x1e.ps_protocol.v1.PrepareRequest\x1a\x1c.ps_protocol.v1.PrepareReply\x12\x44\n\x06Switch\x12\x1d.ps_protocol.v1.SwitchRequest\x1a\x1b.ps_protocol.v1.SwitchReply\x12\x44\n\x06\x46inish\x12\x1d.ps_protocol.v1.FinishRequest\x1a\x1b.ps_protocol.v1.FinishReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ps_protocol.v1.checkpoints_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_PUBLISHREQUEST_METRICSENTRY']._loaded_options = None
+  _globals['_PUBLISHREQUEST_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_CHECKPOINTPATH']._serialized_start=115
   _globals['_CHECKPOINTPATH']._serialized_end=160
   _globals['_BEGINSAVEREQUEST']._serialized_start=162
@@ -58,45 +60,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKPOINTPROGRESS']._serialized_start=649
   _globals['_CHECKPOINTPROGRESS']._serialized_end=724
   _globals['_PUBLISHREQUEST']._serialized_start=727
-  _globals['_PUBLISHREQUEST']._serialized_end=864
-  _globals['_PUBLISHREPLY']._serialized_start=866
-  _globals['_PUBLISHREPLY']._serialized_end=900
-  _globals['_DISCARDREQUEST']._serialized_start=902
-  _globals['_DISCARDREQUEST']._serialized_end=935
-  _globals['_DISCARDREPLY']._serialized_start=937
-  _globals['_DISCARDREPLY']._serialized_end=951
-  _globals['_READMANIFESTREQUEST']._serialized_start=953
-  _globals['_READMANIFESTREQUEST']._serialized_end=1004
-  _globals['_READMANIFESTREPLY']._serialized_start=1006
-  _globals['_READMANIFESTREPLY']._serialized_end=1108
-  _globals['_STAGEREQUEST']._serialized_start=1111
-  _globals['_STAGEREQUEST']._serialized_end=1310
-  _globals['_CHECKPOINTTARGET']._serialized_start=1313
-  _globals['_CHECKPOINTTARGET']._serialized_end=1491
-  _globals['_CHECKPOINTSOURCE']._serialized_start=1493
-  _globals['_CHECKPOINTSOURCE']._serialized_end=1540
-  _globals['_STAGEREPLY']._serialized_start=1542
-  _globals['_STAGEREPLY']._serialized_end=1554
-  _globals['_FILLREQUEST']._serialized_start=1556
-  _globals['_FILLREQUEST']._serialized_end=1586
-  _globals['_SUPPLYREQUEST']._serialized_start=1588
-  _globals['_SUPPLYREQUEST']._serialized_end=1668
-  _globals['_SUPPLYREPLY']._serialized_start=1670
-  _globals['_SUPPLYREPLY']._serialized_end=1683
-  _globals['_FILLREPLY']._serialized_start=1685
-  _globals['_FILLREPLY']._serialized_end=1750
-  _globals['_PREPAREREQUEST']._serialized_start=1752
-  _globals['_PREPAREREQUEST']._serialized_end=1820
-  _globals['_PREPAREREPLY']._serialized_start=1822
-  _globals['_PREPAREREPLY']._serialized_end=1836
-  _globals['_SWITCHREQUEST']._serialized_start=1838
-  _globals['_SWITCHREQUEST']._serialized_end=1870
-  _globals['_SWITCHREPLY']._serialized_start=1872
-  _globals['_SWITCHREPLY']._serialized_end=1885
-  _globals['_FINISHREQUEST']._serialized_start=1887
-  _globals['_FINISHREQUEST']._serialized_end=1919
-  _globals['_FINISHREPLY']._serialized_start=1921
-  _globals['_FINISHREPLY']._serialized_end=1934
-  _globals['_CHECKPOINTS']._serialized_start=1937
-  _globals['_CHECKPOINTS']._serialized_end=2948
+  _globals['_PUBLISHREQUEST']._serialized_end=1030
+  _globals['_PUBLISHREQUEST_METRICSENTRY']._serialized_start=975
+  _globals['_PUBLISHREQUEST_METRICSENTRY']._serialized_end=1021
+  _globals['_CHECKPOINTRETENTION']._serialized_start=1033
+  _globals['_CHECKPOINTRETENTION']._serialized_end=1166
+  _globals['_PUBLISHREPLY']._serialized_start=1168
+  _globals['_PUBLISHREPLY']._serialized_end=1202
+  _globals['_DISCARDREQUEST']._serialized_start=1204
+  _globals['_DISCARDREQUEST']._serialized_end=1237
+  _globals['_DISCARDREPLY']._serialized_start=1239
+  _globals['_DISCARDREPLY']._serialized_end=1253
+  _globals['_READMANIFESTREQUEST']._serialized_start=1255
+  _globals['_READMANIFESTREQUEST']._serialized_end=1306
+  _globals['_READMANIFESTREPLY']._serialized_start=1308
+  _globals['_READMANIFESTREPLY']._serialized_end=1410
+  _globals['_STAGEREQUEST']._serialized_start=1413
+  _globals['_STAGEREQUEST']._serialized_end=1612
+  _globals['_CHECKPOINTTARGET']._serialized_start=1615
+  _globals['_CHECKPOINTTARGET']._serialized_end=1793
+  _globals['_CHECKPOINTSOURCE']._serialized_start=1795
+  _globals['_CHECKPOINTSOURCE']._serialized_end=1842
+  _globals['_STAGEREPLY']._serialized_start=1844
+  _globals['_STAGEREPLY']._serialized_end=1856
+  _globals['_FILLREQUEST']._serialized_start=1858
+  _globals['_FILLREQUEST']._serialized_end=1888
+  _globals['_SUPPLYREQUEST']._serialized_start=1890
+  _globals['_SUPPLYREQUEST']._serialized_end=1970
+  _globals['_SUPPLYREPLY']._serialized_start=1972
+  _globals['_SUPPLYREPLY']._serialized_end=1985
+  _globals['_FILLREPLY']._serialized_start=1987
+  _globals['_FILLREPLY']._serialized_end=2052
+  _globals['_PREPAREREQUEST']._serialized_start=2054
+  _globals['_PREPAREREQUEST']._serialized_end=2122
+  _globals['_PREPAREREPLY']._serialized_start=2124
+  _globals['_PREPAREREPLY']._serialized_end=2138
+  _globals['_SWITCHREQUEST']._serialized_start=2140
+  _globals['_SWITCHREQUEST']._serialized_end=2172
+  _globals['_SWITCHREPLY']._serialized_start=2174
+  _globals['_SWITCHREPLY']._serialized_end=2187
+  _globals['_FINISHREQUEST']._serialized_start=2189
+  _globals['_FINISHREQUEST']._serialized_end=2221
+  _globals['_FINISHREPLY']._serialized_start=2223
+  _globals['_FINISHREPLY']._serialized_end=2236
+  _globals['_CHECKPOINTS']._serialized_start=2239
+  _globals['_CHECKPOINTS']._serialized_end=3250
 # @@protoc_insertion_point(module_scope)

@@ -235,11 +235,29 @@ global___CheckpointProgress = CheckpointProgress
 class PublishRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class MetricsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     SAVE_FIELD_NUMBER: builtins.int
     PATH_FIELD_NUMBER: builtins.int
     NUM_PARTS_FIELD_NUMBER: builtins.int
     STEP_FIELD_NUMBER: builtins.int
     KEEP_FIELD_NUMBER: builtins.int
+    RETENTION_FIELD_NUMBER: builtins.int
+    METRICS_FIELD_NUMBER: builtins.int
     save: builtins.bytes
     num_parts: builtins.int
     """One for each ps task."""
@@ -249,6 +267,14 @@ class PublishRequest(google.protobuf.message.Message):
     """The newest so many checkpoints of the folder stay, this one among them, and older ones are removed; 0: all stay."""
     @property
     def path(self) -> global___CheckpointPath: ...
+    @property
+    def retention(self) -> global___CheckpointRetention:
+        """Which checkpoints of the folder stay, in the place of keep."""
+
+    @property
+    def metrics(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """Of the model at that moment, by name, as "accuracy"; kept in the manifest."""
+
     def __init__(
         self,
         *,
@@ -257,12 +283,52 @@ class PublishRequest(google.protobuf.message.Message):
         num_parts: builtins.int = ...,
         step: builtins.int | None = ...,
         keep: builtins.int = ...,
+        retention: global___CheckpointRetention | None = ...,
+        metrics: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_step", b"_step", "path", b"path", "step", b"step"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_step", b"_step", "keep", b"keep", "num_parts", b"num_parts", "path", b"path", "save", b"save", "step", b"step"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_step", b"_step", "path", b"path", "retention", b"retention", "step", b"step"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_step", b"_step", "keep", b"keep", "metrics", b"metrics", "num_parts", b"num_parts", "path", b"path", "retention", b"retention", "save", b"save", "step", b"step"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_step", b"_step"]) -> typing.Literal["step"] | None: ...
 
 global___PublishRequest = PublishRequest
+
+@typing.final
+class CheckpointRetention(google.protobuf.message.Message):
+    """What is older than max_age_hours is removed; of the others those stay that one of last, every_hours and best keeps, all
+    of them if these three are 0. The newest checkpoint stays, and those that are pinned.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LAST_FIELD_NUMBER: builtins.int
+    EVERY_HOURS_FIELD_NUMBER: builtins.int
+    BEST_FIELD_NUMBER: builtins.int
+    METRIC_FIELD_NUMBER: builtins.int
+    LOWEST_IS_BEST_FIELD_NUMBER: builtins.int
+    MAX_AGE_HOURS_FIELD_NUMBER: builtins.int
+    last: builtins.int
+    """The newest so many."""
+    every_hours: builtins.float
+    """The oldest, and from there on one in so many hours."""
+    best: builtins.int
+    """The so many whose metric is the best."""
+    metric: builtins.str
+    lowest_is_best: builtins.bool
+    """Else the highest is."""
+    max_age_hours: builtins.float
+    def __init__(
+        self,
+        *,
+        last: builtins.int = ...,
+        every_hours: builtins.float = ...,
+        best: builtins.int = ...,
+        metric: builtins.str = ...,
+        lowest_is_best: builtins.bool = ...,
+        max_age_hours: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["best", b"best", "every_hours", b"every_hours", "last", b"last", "lowest_is_best", b"lowest_is_best", "max_age_hours", b"max_age_hours", "metric", b"metric"]) -> None: ...
+
+global___CheckpointRetention = CheckpointRetention
 
 @typing.final
 class PublishReply(google.protobuf.message.Message):

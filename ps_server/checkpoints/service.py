@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Concatenate, Final, ParamSpec, TypeVar
 from uuid import UUID
 
+from ps_protocol.checkpoints.pruning import prune
+from ps_protocol.checkpoints.retention import Retention
 from ps_protocol.checkpoints.service import (
     IDLE_S,
     MAX_PIECE_BYTES,
@@ -19,7 +21,7 @@ from ps_protocol.checkpoints.service import (
     Progress,
     Target,
 )
-from ps_protocol.checkpoints.store import check_name, locate, open_store, prune, store_errors
+from ps_protocol.checkpoints.store import check_name, locate, open_store, store_errors
 from ps_protocol.cluster_spec import PS_JOB, TaskId
 from ps_protocol.errors import AbortedError, FailedPreconditionError, ShardscopeError
 from ps_protocol.fault_points import fault_point
@@ -121,16 +123,18 @@ class TaskCheckpoints(CheckpointService):
         path: CheckpointPath,
         num_parts: int,
         step: int | None,
-        keep: int,
+        metrics: Mapping[str, float],
+        retention: Retention,
         *,
         timeout_s: float,  # noqa: ARG002 - it does not wait
     ) -> int:
         store = open_store(path.store)
         tasks = [str(TaskId(PS_JOB, index)) for index in range(num_parts)]
         fault_point("checkpoint.before_publish")
-        size_bytes = store.publish(check_name(path.name), save, tasks, self._wall_clock(), step)
+        now_s = self._wall_clock()
+        size_bytes = store.publish(check_name(path.name), save, tasks, now_s, step, metrics)
         fault_point("checkpoint.published")
-        prune(store, keep)
+        prune(store, retention, now_s)
         return size_bytes
 
     @_call

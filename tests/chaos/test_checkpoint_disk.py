@@ -40,7 +40,7 @@ def test_a_full_disk_ends_the_save_alone(disk: Path, through: str) -> None:
             client.save(disk, name="good")
             large = ss.get_variable("large", [DISK_BYTES // 4], initializer=ss.ones_initializer())
         with pytest.raises(FailedPreconditionError, match="No space left on device") as caught:
-            client.save(disk, name="bad", through=through)  # type: ignore[arg-type]
+            client.save(disk, name="bad", through=through)  # type: ignore[call-overload]
         assert caught.value.task == ("ps:1" if through == "ps" else "")
         assert [path.name for path in disk.iterdir()] == ["good"]
         ss.checkpoint.verify(disk / "good")

@@ -43,6 +43,12 @@ def test_a_checkpoint_is_saved_shown_verified_and_restored(tmp_path: Path) -> No
             "v1  float32 [3]  ps:1",
         ]
         assert "is whole: 2 variables" in shardscope("checkpoint", "verify", str(folder)).stdout
+        done = shardscope("checkpoint", "pin", str(folder))
+        assert done.stdout == f"{folder / 'step-000000007'} is pinned, and stays\n"
+        assert shardscope("checkpoint", "ls", str(folder)).stdout.endswith(" B in 2 parts  pinned\n")
+        done = shardscope("checkpoint", "unpin", str(folder / "step-000000007"))
+        assert "is no longer pinned" in done.stdout
+        assert "pinned" not in shardscope("checkpoint", "ls", str(folder)).stdout
         done = shardscope("restore", str(folder), "--cluster", spec)
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[:2] == ["restored   v0", "restored   v1"]

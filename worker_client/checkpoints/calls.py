@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 from uuid import UUID
 
 from ps_protocol.checkpoints.service import CheckpointService, Progress
 from ps_protocol.errors import CancelledError, ShardscopeError
+from worker_client.checkpoints.background import Wanted
 from worker_client.checkpoints.report import ShowProgress
 from worker_client.connection.handle import PsHandle
 
@@ -26,11 +27,14 @@ class Tasks:
     Args:
         handles: Of all ps tasks, in order.
         is_wanted: Asked now and then; False ends what is under way.
+
+    Attributes:
+        is_wanted: Likewise.
     """
 
-    def __init__(self, handles: Sequence[PsHandle], is_wanted: Callable[[], bool]):
+    def __init__(self, handles: Sequence[PsHandle], is_wanted: Wanted):
         self.handles: Final = handles
-        self._is_wanted = is_wanted
+        self.is_wanted = is_wanted
 
     @property
     def names(self) -> list[str]:
@@ -39,11 +43,11 @@ class Tasks:
 
     def go_through(self) -> None:
         """From here on an interrupt ends the wait of the caller, not what is under way."""
-        self._is_wanted = lambda: True
+        self.is_wanted = Wanted()
 
     def call(self, index: int, what: str, call: Call[_T], size_bytes: int = 0) -> _T:
         """Calls one task, with retries, which may move so many bytes for it; an error names it."""
-        if not self._is_wanted():
+        if not self.is_wanted():
             raise CancelledError("the save or restore was interrupted")
         handle = self.handles[index]
         try:
@@ -78,19 +82,47 @@ class Tasks:
         self.side_by_side(one)
 
     def side_by_side(self, work: Callable[[int], _T]) -> list[_T]:
-        """Does something for each task, by its index; raises the first error when all have ended."""
-        with ThreadPoolExecutor(len(self.handles), thread_name_prefix="checkpoint") as pool:
-            futures = [pool.submit(work, index) for index in range(len(self.handles))]
-        return [future.result() for future in futures]
+        """Does something for each task, by its index; raises the error that came first when all have ended."""
+        return _side_by_side(work, len(self.handles))
 
     def discard(self, session: UUID) -> None:
         """Gives up a save or a restore on all tasks, as far as they answer; the others do so by themselves."""
 
-        def one(handle: PsHandle) -> None:
+        def one(index: int) -> None:
             try:
-                handle.service.checkpoints.discard(session, timeout_s=_GIVE_UP_S)
+                self.handles[index].service.checkpoints.discard(session, timeout_s=_GIVE_UP_S)
             except ShardscopeError:  # it has ended, and with it the session; or it will miss us
                 return
 
-        with ThreadPoolExecutor(len(self.handles), thread_name_prefix="checkpoint") as pool:
-            list(pool.map(one, self.handles))
+        self.side_by_side(one)
+
+
+def _side_by_side(work: Callable[[int], _T], number: int) -> list[_T]:
+    """Does it on daemon threads, since those of a pool start no more at the end of a program, and hold it up."""
+    results: dict[int, _T] = {}
+    errors: list[BaseException] = []
+
+    def one(index: int) -> None:
+        try:
+            results[index] = work(index)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            errors.append(error.with_traceback(None) if isinstance(error, ShardscopeError) else error)
+
+    threads: list[threading.Thread] = []
+    for index in range(1, number):
+        thread = threading.Thread(target=one, args=(index,), name=f"checkpoint of ps:{index}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is about to end, and starts no more threads
+            one(index)
+        else:
+            threads.append(thread)
+    one(0)
+    for thread in threads:
+        thread.join()  # each of its calls is bounded
+    if errors:
+        try:
+            raise errors[0]  # those after it may come from giving up what has failed
+        finally:
+            errors.clear()  # a traceback that refers to its own error is not freed before the next collection
+    return [results[index] for index in range(number)]

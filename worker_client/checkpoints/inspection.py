@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
 from ps_protocol.checkpoints.boxes import CheckedValue
 from ps_protocol.checkpoints.manifest import BLOCK_BYTES, CheckpointManifest
-from ps_protocol.checkpoints.store import check_part, damaged, locate, open_store, read_manifest
+from ps_protocol.checkpoints.store import (
+    CheckpointStore,
+    check_part,
+    damaged,
+    locate,
+    open_store,
+    read_manifest,
+    store_errors,
+)
 from ps_protocol.dtype_traits import dtype_name
 from ps_protocol.errors import ShardscopeError
 from worker_client.checkpoints.report import ShowProgress
 
 _PIECE_BYTES: Final = BLOCK_BYTES
+_BAR: Final = "worker_client.checkpoints.progress_bar"  # imports rich
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +41,8 @@ class CheckpointEntry:
         num_parts: Of ps tasks that have written it.
         num_variables: Slots included, and each part of a partitioned variable.
         size_bytes: Of its parts.
+        metrics: Numbers that it was saved with, by name.
+        is_pinned: Whether it stays, whatever retention there is.
         problem: Why it cannot be used, as far as the manifest tells; empty if nothing is known.
     """
 
@@ -40,6 +53,8 @@ class CheckpointEntry:
     num_parts: int = 0
     num_variables: int = 0
     size_bytes: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    is_pinned: bool = False
     problem: str = ""
 
 
@@ -105,18 +120,49 @@ def show_checkpoint(path: str | os.PathLike[str]) -> list[CheckpointVariable]:
     return sorted(found, key=lambda each: each.name)
 
 
-def verify_checkpoint(path: str | os.PathLike[str], *, show_progress: ShowProgress | None = None) -> CheckpointEntry:
+def pin_checkpoint(path: str | os.PathLike[str]) -> CheckpointEntry:
+    """Has a checkpoint stay when older ones are removed.
+
+    Args:
+        path: Its folder, or one of checkpoints, of which the newest is taken.
+
+    Raises:
+        NotFoundError: There is none.
+        FailedPreconditionError: Nothing can be written there.
+    """
+    return _pinned(path, is_pinned=True)
+
+
+def unpin_checkpoint(path: str | os.PathLike[str]) -> CheckpointEntry:
+    """Has a checkpoint removed like others; arguments and errors as of ``pin``."""
+    return _pinned(path, is_pinned=False)
+
+
+def _pinned(path: str | os.PathLike[str], *, is_pinned: bool) -> CheckpointEntry:
+    store, name = locate(_absolute(path))
+    with store_errors("this client"):
+        store.pin(name, is_pinned=is_pinned)
+    return _entry(store.path, name)
+
+
+def verify_checkpoint(
+    path: str | os.PathLike[str], *, show_progress: ShowProgress | bool | None = None
+) -> CheckpointEntry:
     """Reads a whole checkpoint, and checks its sizes and all its checksums.
 
     Args:
         path: Its folder, or one of checkpoints, of which the newest is taken.
-        show_progress: Called now and then, with the bytes read and those of all.
+        show_progress: Called now and then, with the bytes read and those of all; or True for a bar on standard error,
+            if that is a terminal.
 
     Raises:
         NotFoundError: There is none.
         FailedPreconditionError: A file is missing, was cut off or was changed; the message says which and where.
         OSError: It cannot be read.
     """
+    if isinstance(show_progress, bool):
+        with importlib.import_module(_BAR).progress_shown("checking", show_progress) as show:
+            return verify_checkpoint(path, show_progress=show)
     store, name = locate(_absolute(path))
     manifest = read_manifest(store, name)
     piece, done_bytes = np.empty(_PIECE_BYTES, np.uint8).data, 0
@@ -136,26 +182,29 @@ def verify_checkpoint(path: str | os.PathLike[str], *, show_progress: ShowProgre
                         show_progress(done_bytes, manifest.size_bytes)
         finally:
             reader.close()
-    return _of_manifest(store.path, name, manifest)
+    return _of_manifest(store, name, manifest)
 
 
 def _entry(folder: str, name: str) -> CheckpointEntry:
+    store = open_store(folder)
     try:
-        return _of_manifest(folder, name, read_manifest(open_store(folder), name))
+        return _of_manifest(store, name, read_manifest(store, name))
     except ShardscopeError as error:
         return CheckpointEntry(name, f"{folder}/{name}", problem=error.message)
 
 
-def _of_manifest(folder: str, name: str, manifest: CheckpointManifest) -> CheckpointEntry:
+def _of_manifest(store: CheckpointStore, name: str, manifest: CheckpointManifest) -> CheckpointEntry:
     num_variables = sum([len(part.variables) for part in manifest.parts])
     return CheckpointEntry(
         name,
-        f"{folder}/{name}",
+        f"{store.path}/{name}",
         manifest.saved_at_s,
         manifest.step,
         len(manifest.parts),
         num_variables,
         manifest.size_bytes,
+        manifest.metrics,
+        store.is_pinned(name),
     )
 
 

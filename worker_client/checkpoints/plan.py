@@ -25,6 +25,7 @@ ChoosePs: TypeAlias = Callable[[VariableSpec], int]
 
 _MOST_NAMED = 20
 _NO_SOURCE = Source(0, 0)
+_NO_SLOTS = "a slot of what was saved before it was trained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +231,7 @@ class _Planner:
             self._restore_slot(f"{name}/{suffix}", suffix, slot, saved, parts, slots_there.get(suffix))
         for suffix, slot in slots_there.items():
             if suffix not in slots_saved:
-                self._leave(slot)
+                self._leave(slot, _NO_SLOTS if not slots_saved else "the checkpoint has no such slot")
 
     def _new_parts(self, name: str, saved: _Whole) -> list[_Part]:
         parts = []
@@ -257,7 +258,12 @@ class _Planner:
             if kept is not None and (kept.spec.dtype != spec.dtype or kept.spec.shape != spec.shape):
                 self._row(name, Outcome.DIFFERING, f"{there} in the cluster, {slot} in the checkpoint")
                 return
-            sources = [_alike(part.spec, slot, saved)] if spec.slice is None and not spec.shape else slot.parts
+            is_scalar = spec.slice is None and not spec.shape
+            sources = _alike(part.spec, slot, saved) if is_scalar else _covering(slot.parts, spec)
+            if not sources:  # a part that had not been trained yet
+                if kept is not None:
+                    self._row(spec.name, Outcome.FRESH, "it is not in the checkpoint")
+                continue
             made.append((self._target(spec, slot, sources), part.ps_task, kept is None))
         for target, ps_task, is_new in made:
             self._add(target, ps_task, is_new=is_new)
@@ -283,9 +289,9 @@ class _Planner:
         if is_new:
             self.plan_made.placements.append(Placement(target.declared or target.spec, ps_task))
 
-    def _leave(self, whole: _Whole) -> None:
+    def _leave(self, whole: _Whole, why: str = "") -> None:
         if whole.is_there:
-            self._row(whole.name, Outcome.FRESH, str(whole))
+            self._row(whole.name, Outcome.FRESH, f"{whole}{f', {why}' if why else ''}")
 
     def _row(self, name: str, outcome: Outcome, detail: str = "") -> None:
         self.plan_made.rows.append(RestoredVariable(name, outcome, detail))
@@ -299,11 +305,18 @@ def _check(rows: list[RestoredVariable], *, may_be_fresh: bool, may_differ: bool
         or (each.outcome is Outcome.DIFFERING and not may_differ)
     ]
     if wrong:
+        are_slots = not [each for each in wrong if not each.detail.endswith(_NO_SLOTS)]
+        remedy = (
+            "Restore it before the first step of the optimizer, which then makes new slots; or give partial=True to go "
+            "on with these as they are"
+            if are_slots
+            else "Restore the checkpoint of this model; or give partial=True to leave these as they are, or "
+            "names={...} to say which variables to restore from which"
+        )
         more = f"\nand {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
         raise InvalidArgumentError(
             f"the checkpoint {where} does not fit the variables of the cluster, and nothing was changed:\n"
-            f"{table(wrong[:_MOST_NAMED])}{more}\nRestore the checkpoint of this model; or give partial=True to leave "
-            f"these as they are, or names={{...}} to say which variables to restore from which",
+            f"{table(wrong[:_MOST_NAMED])}{more}\n{remedy}",
             variable=wrong[0].name,
         )
 
@@ -340,11 +353,21 @@ def _slot_spec(part: VariableSpec, name: str, suffix: str, slot: _Whole, saved: 
     return VariableSpec(own_name, first.dtype, shape, own, part.name, first.optimizer)
 
 
-def _alike(part: VariableSpec, slot: _Whole, saved: _Whole) -> _Part:
-    """Of scalars beside the saved parts, the one beside the saved part that lies where this part does, or the first."""
+def _covering(parts: Sequence[_Part], spec: VariableSpec) -> Sequence[_Part]:
+    """The parts of a slot, of which none overlap, if they have all elements of a variable; else none."""
+    common = [overlap(spec, part.spec) for part in parts]
+    number = sum([math.prod(each[1]) for each in common if each is not None])
+    return parts if number == math.prod(spec.shape) else ()
+
+
+def _alike(part: VariableSpec, slot: _Whole, saved: _Whole) -> Sequence[_Part]:
+    """Of scalars beside the saved parts, the one beside the saved part that lies where this part does, or the first.
+
+    Empty if there is such a part, and it has no such scalar.
+    """
     beside = {each.spec.name for each in saved.parts if _offset(each.spec) == _offset(part)}
     fitting = [each for each in slot.parts if each.spec.slot_of in beside]
-    return (fitting or slot.parts)[0]
+    return fitting[:1] if beside else slot.parts[:1]
 
 
 def _renamed(spec: VariableSpec, before: str, now: str) -> VariableSpec:

@@ -19,11 +19,13 @@ class SavedCheckpoint:
         path: Its folder.
         size_bytes: Of its parts.
         held_s: For how long updates were held back, in seconds.
+        step: The training step that it was saved with; None if there was none.
     """
 
     path: str
     size_bytes: int
     held_s: float
+    step: int | None = None
 
     def __str__(self) -> str:
         return self.path

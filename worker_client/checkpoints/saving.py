@@ -2,83 +2,152 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from ps_protocol.checkpoints.manifest import decode_part, part_file
+from ps_protocol.checkpoints.pruning import prune
+from ps_protocol.checkpoints.retention import Retention
 from ps_protocol.checkpoints.service import HOLD_S, CheckpointPath, PartPiece, Progress
-from ps_protocol.checkpoints.store import check_name, not_shared, open_store, prune, store_errors
+from ps_protocol.checkpoints.store import CheckpointStore, check_name, not_shared, open_store, store_errors
 from ps_protocol.errors import AbortedError
 from worker_client.checkpoints.calls import Tasks
 from worker_client.checkpoints.report import SavedCheckpoint, ShowProgress
 
 
-def _default_name(step: int | None) -> str:
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be saved where.
+
+    Attributes:
+        path: Of the checkpoint.
+        step: Training step that it belongs to.
+        metrics: Numbers to keep with it.
+        retention: Which checkpoints of the folder stay.
+        is_through_client: Whether this process writes it, or the ps tasks do.
+    """
+
+    path: CheckpointPath
+    step: int | None
+    metrics: Mapping[str, float]
+    retention: Retention
+    is_through_client: bool
+
+
+def request_of(
+    folder: str,
+    *,
+    name: str | None,
+    step: int | None,
+    metrics: Mapping[str, float],
+    retention: Retention,
+    is_through_client: bool,
+) -> Request:
+    """Makes a request; by default the name is the step, or else the moment.
+
+    Raises:
+        InvalidArgumentError: The name cannot be one.
+    """
+    path = CheckpointPath(folder, check_name(name or default_name(step)))
+    return Request(path, step, metrics, retention, is_through_client)
+
+
+def default_name(step: int | None) -> str:
     """Name of a checkpoint that was given none: of the step, or else of the moment."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}" if step is None else f"step-{step:09}"
 
 
-def save(
-    tasks: Tasks,
-    folder: str,
-    name: str | None,
-    step: int | None,
-    keep: int,
-    show: ShowProgress | None,
-    *,
-    through_client: bool,
-) -> SavedCheckpoint:
-    """Saves all variables of all ps tasks; arguments are those of ``Client.save``.
+class Saving:
+    """One save of all variables of all ps tasks. ``cut`` decides what is in it, ``write`` does the rest.
 
-    Raises:
-        InvalidArgumentError: The name cannot be one.
-        AlreadyExistsError: There is a checkpoint of the name.
-        FailedPreconditionError: A task cannot write, or the tasks do not share the folder; or this client cannot write.
-        AbortedError: Another save is under way, or updates could not be held back long enough.
+    An error of either leaves nothing behind. Used by one thread after the other, neither of them the main thread.
+
+    Args:
+        tasks: All ps tasks.
+        request: What to save.
     """
-    path = CheckpointPath(folder, check_name(name or _default_name(step)))
-    session = uuid4()
-    try:
-        if through_client:
-            with store_errors("this client"):
-                size_bytes, held_s = _save_here(tasks, session, path, step, keep, show)
-        else:
-            size_bytes, held_s = _save_there(tasks, session, path, step, keep, show)
-    finally:
-        tasks.discard(session)
-    return SavedCheckpoint(str(path), size_bytes, held_s)
 
+    def __init__(self, tasks: Tasks, request: Request):
+        self._tasks = tasks
+        self._request = request
+        self._session = uuid4()
+        self._held_s = 0.0
+        self._store = open_store(request.path.store) if request.is_through_client else None
 
-def _save_there(
-    tasks: Tasks, session: UUID, path: CheckpointPath, step: int | None, keep: int, show: ShowProgress | None
-) -> tuple[int, float]:
-    """Has the tasks write to a folder that all reach; returns the size and for how long updates were held back."""
-    _begin(tasks, session, path)
-    marks = tasks.call(0, "to begin a save", lambda service, t: service.begin(session, path, timeout_s=t))
-    strangers = [name for name in tasks.names if name not in marks]
-    if strangers:
-        raise not_shared(path.store, strangers)
-    held_s = _cut(tasks, session)
-    tasks.work("to write a checkpoint", lambda service, t: service.write(session, timeout_s=t), show)
-    num_parts = len(tasks.handles)
-    size_bytes = tasks.call(
-        0,
-        "to make a checkpoint visible",
-        lambda service, t: service.publish(session, path, num_parts, step, keep, timeout_s=t),
-    )
-    return size_bytes, held_s
+    def cut(self) -> None:
+        """Has all ps tasks take their images at one moment.
 
+        Raises:
+            AlreadyExistsError: There is a checkpoint of the name.
+            FailedPreconditionError: A task cannot write, or the tasks do not share the folder; or this client cannot.
+            AbortedError: Another save is under way, or updates could not be held back long enough.
+        """
+        with self._all_or_nothing():
+            path = self._request.path
+            if self._store is None:
+                _begin(self._tasks, self._session, path)
+                marks = self._tasks.call(
+                    0, "to begin a save", lambda service, t: service.begin(self._session, path, timeout_s=t)
+                )
+                strangers = [name for name in self._tasks.names if name not in marks]
+                if strangers:
+                    raise not_shared(path.store, strangers)
+            else:
+                self._store.begin(path.name, self._session, "client")
+                _begin(self._tasks, self._session, CheckpointPath("", path.name))
+            self._held_s = _cut(self._tasks, self._session)
 
-def _save_here(
-    tasks: Tasks, session: UUID, path: CheckpointPath, step: int | None, keep: int, show: ShowProgress | None
-) -> tuple[int, float]:
-    """Fetches the parts and writes them on this side; a few MiB of each are in memory."""
-    store, num_parts = open_store(path.store), len(tasks.handles)
-    store.begin(path.name, session, "client")
-    try:
-        _begin(tasks, session, CheckpointPath("", path.name))
-        held_s = _cut(tasks, session)
+    def write(self, show: ShowProgress | None) -> SavedCheckpoint:
+        """Has what was cut written, and makes the checkpoint visible.
+
+        Raises:
+            FailedPreconditionError: It cannot be written.
+            ShardscopeError: A ps task does not answer.
+        """
+        with self._all_or_nothing():
+            size_bytes = self._written_there(show) if self._store is None else self._written_here(self._store, show)
+        self._tasks.discard(self._session)
+        return SavedCheckpoint(str(self._request.path), size_bytes, self._held_s, self._request.step)
+
+    def give_up(self) -> None:
+        """Leaves nothing behind of what was cut."""
+        self._tasks.discard(self._session)
+        if self._store is not None:
+            self._store.discard(self._request.path.name, self._session)
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        with contextlib.ExitStack() as undone, store_errors("this client"):
+            undone.callback(self.give_up)
+            yield
+            undone.pop_all()
+
+    def _written_there(self, show: ShowProgress | None) -> int:
+        """Has the tasks write to a folder that all reach."""
+        wanted, session = self._request, self._session
+        self._tasks.work("to write a checkpoint", lambda service, t: service.write(session, timeout_s=t), show)
+        return self._tasks.call(
+            0,
+            "to make a checkpoint visible",
+            lambda service, t: service.publish(
+                session,
+                wanted.path,
+                len(self._tasks.handles),
+                wanted.step,
+                wanted.metrics,
+                wanted.retention,
+                timeout_s=t,
+            ),
+        )
+
+    def _written_here(self, store: CheckpointStore, show: ShowProgress | None) -> int:
+        """Fetches the parts and writes them on this side; a few MiB of each are in memory."""
+        tasks, wanted, session = self._tasks, self._request, self._session
+        name, num_parts = wanted.path.name, len(tasks.handles)
         so_far = [Progress(0, 0, False)] * num_parts
 
         def fetch(index: int) -> None:
@@ -90,7 +159,7 @@ def _save_here(
                 )
 
             found = piece()
-            with store.part_writer(path.name, session, part_file(index, num_parts), found.part_bytes) as writer:
+            with store.part_writer(name, session, part_file(index, num_parts), found.part_bytes) as writer:
                 while True:
                     of_part = max(0, min(len(found.content), found.part_bytes - offset))
                     writer.write(found.content[:of_part])
@@ -102,15 +171,13 @@ def _save_here(
                     if found.progress.is_done:
                         break
                     found = piece()
-            store.note_part(path.name, session, decode_part(bytes(entry)))
+            store.note_part(name, session, decode_part(bytes(entry)))
 
         tasks.side_by_side(fetch)
-        size_bytes = store.publish(path.name, session, tasks.names, time.time(), step)
-    except BaseException:
-        store.discard(path.name, session)
-        raise
-    prune(store, keep)
-    return size_bytes, held_s
+        now_s = time.time()
+        size_bytes = store.publish(name, session, tasks.names, now_s, wanted.step, wanted.metrics)
+        prune(store, wanted.retention, now_s)
+        return size_bytes
 
 
 def _begin(tasks: Tasks, session: UUID, path: CheckpointPath) -> None:

@@ -36,13 +36,21 @@ class Ending:
         away_s: The same if the ps is away; not longer.
         is_crash: Whether the program has failed: then the cluster is not told that this task has left, and shows it
             as dead.
+        is_good: Whether the program has ended as it should, and only left the connection open.
         clock: Monotonic seconds.
     """
 
     def __init__(
-        self, *, there_s: float, away_s: float, is_crash: bool = False, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        there_s: float,
+        away_s: float,
+        is_crash: bool = False,
+        is_good: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ):
         self.is_crash = is_crash
+        self.is_good = is_good
         self._there = Deadline(there_s, clock)
         self._away = Deadline(away_s, clock)
 
@@ -62,7 +70,7 @@ class Ending:
         error = sys.exc_info()[1]  # in a child of multiprocessing, which ends while the error is on its way
         if not hasattr(sys, "ps1"):  # an interactive session has not ended by the last of its errors
             error = error or getattr(sys, "last_value", None)
-        return cls.by(error, clock) or cls(there_s=EXIT_GRACE_S, away_s=EXIT_GRACE_S, clock=clock)
+        return cls.by(error, clock) or cls(there_s=EXIT_GRACE_S, away_s=EXIT_GRACE_S, is_good=True, clock=clock)
 
     def join(self, thread: threading.Thread, *, is_away: Callable[[], bool]) -> None:
         """Waits for the end of the thread that sends what is queued, as long as it may take."""

@@ -124,6 +124,15 @@ class Declarer:
         )
         return tasks
 
+    def parts_there(self, name: str) -> list[VariableSpec]:
+        """Returns the parts of a partitioned variable that the cluster has, in the order of their offsets."""
+        placements = self._fanout.handle(0).call(
+            lambda service, timeout_s: service.list_placements(timeout_s=timeout_s),
+            what=f"to say where the parts of {name} are",
+        )
+        found = [each.spec for each in placements if _is_part(each.spec, name)]
+        return sorted(found, key=lambda spec: () if spec.slice is None else spec.slice.offset)
+
     def choose_ps(self, spec: VariableSpec, graph: Graph) -> int:
         """Returns the ps task that the strategy proposes for a variable that no device scope places.
 
@@ -202,6 +211,10 @@ class Declarer:
         )
         recorded = {each.spec.name: each for each in placements}
         return [_checked(proposal.spec, recorded.get(proposal.spec.name)).ps_task for proposal in proposals]
+
+
+def _is_part(spec: VariableSpec, name: str) -> bool:
+    return spec.slice is not None and spec.slice.full_name == name and not spec.slot_of
 
 
 def _checked(spec: VariableSpec, recorded: Placement | None) -> Placement:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from ps_protocol.errors import ShapeMismatchError
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import PartitionSlice, VariableSpec
 from worker_client.deferred.operands import tensor_of
 from worker_client.deferred.partitioned import partitioned_variable, sliced
@@ -19,8 +21,11 @@ from worker_client.scopes.arguments import Getter, VariableArguments
 from worker_client.scopes.reuse import WholeVariables, check_shared
 from worker_client.values.dtypes import DType, as_dtype
 from worker_client.values.shapes import ShapeLike, TensorShape
+from worker_client.variables.factory import EagerVariableFactory
 from worker_client.variables.partitioned import VariableInParts
 from worker_client.variables.partitioners import partitions_of, parts
+
+_LOG = logging.getLogger(__name__)
 
 
 class VariableTable:
@@ -38,6 +43,9 @@ class VariableTable:
         self._whole = WholeVariables(graph)
         # Changed only by the thread that has claimed the name, and read without a lock.
         self._partitioned: dict[str, VariableInParts] = {}
+        self._otherwise_cut: dict[
+            str, list[int]
+        ] = {}  # what was asked for of those that the cluster has in other parts
 
     def get(self, arguments: VariableArguments, custom_getter: Getter | None = None) -> Any:
         """Gets or creates a variable by its full name, through ``custom_getter`` if there is one."""
@@ -116,14 +124,31 @@ class VariableTable:
             with self._whole.claims.hold(name):
                 found = self._partitioned.get(name)
                 if found is None:
-                    found = self._partitioned[name] = _created(self._whole, arguments, shape, partitions or [])
+                    found = self._partitioned[name] = self._created(arguments, shape, partitions or [])
                     return found
         check_shared(arguments, shape, found.shape, as_dtype(found.dtype), "partitioned variable")
-        if partitions is not None and partitions != found.partitions:
+        if partitions is not None and partitions not in (found.partitions, self._otherwise_cut.get(name)):
             raise ValueError(
                 f"cannot share partitioned variable {name}: specified parts {partitions} and found parts "
                 f"{found.partitions}"
             )
+        return found
+
+    def _created(self, arguments: VariableArguments, shape: TensorShape, partitions: list[int]) -> VariableInParts:
+        """Makes a partitioned variable, in the parts that the cluster has if it has been cut otherwise there."""
+        try:
+            return _created(self._whole, arguments, shape, partitions)
+        except ShapeMismatchError as error:
+            raise_interrupt(error)
+            name, factory = arguments.name, self.graph.variable_factory
+            if not isinstance(factory, EagerVariableFactory):
+                raise
+            there = factory.partitions_there(name, shape.as_tuple(), as_dtype(arguments.dtype))
+            if there is None or there == partitions:
+                raise
+        _LOG.info("variable %s is cut %s on the cluster, not %s as is asked for; it stays so", name, there, partitions)
+        found = _created(self._whole, arguments, shape, there)
+        self._otherwise_cut[name] = partitions
         return found
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from ps_protocol.checkpoints.retention import Retention
 from ps_protocol.checkpoints.service import (
     CheckpointPath,
     CheckpointService,
@@ -55,9 +56,25 @@ class GrpcCheckpoints(CheckpointService):
         return PartPiece(reply.content, reply.part_bytes, _progress(reply.progress))
 
     def publish(
-        self, save: UUID, path: CheckpointPath, num_parts: int, step: int | None, keep: int, *, timeout_s: float
+        self,
+        save: UUID,
+        path: CheckpointPath,
+        num_parts: int,
+        step: int | None,
+        metrics: Mapping[str, float],
+        retention: Retention,
+        *,
+        timeout_s: float,
     ) -> int:
-        request = messages.PublishRequest(save=save.bytes, path=_path(path), num_parts=num_parts, step=step, keep=keep)
+        request = messages.PublishRequest(
+            save=save.bytes,
+            path=_path(path),
+            num_parts=num_parts,
+            step=step,
+            metrics=metrics,
+            keep=retention.last if retention == Retention(last=retention.last) else 0,  # for older ps tasks
+            retention=_retention(retention),
+        )
         return int(self._call(self._stub().Publish, request, timeout_s).size_bytes)
 
     def discard(self, session: UUID, *, timeout_s: float) -> None:
@@ -107,6 +124,17 @@ class GrpcCheckpoints(CheckpointService):
 
 def _path(path: CheckpointPath) -> messages.CheckpointPath:
     return messages.CheckpointPath(store=path.store, name=path.name)
+
+
+def _retention(retention: Retention) -> messages.CheckpointRetention:
+    return messages.CheckpointRetention(
+        last=retention.last,
+        every_hours=retention.every_hours,
+        best=retention.best,
+        metric=retention.metric,
+        lowest_is_best=retention.mode == "min",
+        max_age_hours=retention.max_age_hours,
+    )
 
 
 def _progress(message: messages.CheckpointProgress) -> Progress:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from ps_protocol.operations import VariableSpec
+from typing import Any
+
+import numpy as np
+
+from ps_protocol.operations import PartitionSlice, VariableSpec
 from worker_client.connection.fanout import Fanout
 from worker_client.graph.definition import VariableDefinition
 from worker_client.initializers.standard import initializer_spec
 from worker_client.placement.declaration import Declaration, Declarer
+from worker_client.variables.partitioners import parts
 from worker_client.variables.variable import Variable
 
 
@@ -44,3 +49,25 @@ class EagerVariableFactory:
             ps_task=ps_task,
             device=definition.device if ps_task is None else f"/job:ps/task:{ps_task}",
         )
+
+    def partitions_there(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> list[int] | None:
+        """Returns how the cluster has cut a variable, as a partitioner does; None if it has it not whole and alike.
+
+        Args:
+            name: Full name of the whole.
+            shape: Of the whole.
+            dtype: Of the whole.
+        """
+        there = self._declarer.parts_there(name)
+        counts = [len({part.slice.offset[axis] for part in there if part.slice}) for axis in range(len(shape))]
+        if not there or len(there) != max(counts) or not shape[counts.index(max(counts))] >= len(there):
+            return None
+        expected = [
+            VariableSpec(f"{name}/part_{index}", dtype, part_shape, PartitionSlice(name, shape, offset))
+            for index, (offset, part_shape) in enumerate(parts(shape, counts))
+        ]
+        return counts if [_layout(spec) for spec in there] == [_layout(spec) for spec in expected] else None
+
+
+def _layout(spec: VariableSpec) -> tuple[Any, ...]:
+    return spec.name, spec.dtype, spec.shape, spec.slice

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from ps_protocol.checkpoints.retention import Retention
 from ps_protocol.checkpoints.service import CheckpointPath, CheckpointService, Progress, Source, Target
 from ps_protocol.codec import service_codec, spec_codec
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
@@ -61,7 +62,8 @@ class CheckpointsServicer(checkpoints_pb2_grpc.CheckpointsServicer):
             _path(request.path),
             request.num_parts,
             request.step if request.HasField("step") else None,
-            request.keep,
+            dict(request.metrics),
+            _retention(request),
             timeout_s=timeout_s,
         )
         return messages.PublishReply(size_bytes=size_bytes)
@@ -126,6 +128,20 @@ class CheckpointsServicer(checkpoints_pb2_grpc.CheckpointsServicer):
 
 def _path(message: messages.CheckpointPath) -> CheckpointPath:
     return CheckpointPath(message.store, message.name)
+
+
+def _retention(request: messages.PublishRequest) -> Retention:
+    if not request.HasField("retention"):
+        return Retention(last=request.keep)
+    given = request.retention
+    return Retention(
+        last=given.last,
+        every_hours=given.every_hours,
+        best=given.best,
+        metric=given.metric,
+        mode="min" if given.lowest_is_best else "max",
+        max_age_hours=given.max_age_hours,
+    )
 
 
 def _lease_s(seconds: float) -> float:

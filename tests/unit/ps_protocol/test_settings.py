@@ -10,6 +10,7 @@ from ps_protocol.errors import SettingError
 from ps_protocol.settings import (
     ARGUMENT,
     DIRECTORY,
+    DURATION,
     SECONDS,
     SIZE,
     TEXT,
@@ -123,11 +124,21 @@ def test_what_is_no_whole_number_of_a_range(text: str) -> None:
 
 
 def test_other_kinds_of_values() -> None:
+    assert [DURATION.parse(text) for text in ("90", "60s", "1.5m", "2 min", "2h", "1d")] == [
+        90,
+        60,
+        90,
+        120,
+        7200,
+        86400,
+    ]
     assert (SIZE.parse("1.5K"), DIRECTORY.parse("a/b")) == (1536, Path("a/b"))
     assert one_of({"x": 1}, "LETTER", ignore_case=True).parse("X") == 1
     assert one_of(["x"], "LETTER").parse("x") == "x"
     for kind, text, expected in (
         (SIZE, "lots", "a size"),
+        (DURATION, "0s", "a time above 0"),
+        (DURATION, "1w", "a time above 0, such as 60s, 10m or 2h"),
         (DIRECTORY, " ", "empty"),
         (one_of(["x", "y"], "LETTER"), "X", "one of x, y"),
     ):

@@ -360,3 +360,72 @@ def test_a_pair_that_has_lost_its_state_ends_everything_once() -> None:
     assert "ps:1 and backup:1 have died one after the other, and the variables of ps:1 are lost" in text(decisions)
     assert state.pair_lost(1, NOW_S) == []
     assert state.exit_code == 1
+
+
+# -- the last checkpoint ----------------------------------------------------------------------
+
+
+def keeping() -> LaunchState:
+    state = LaunchState(num_ps=2, num_workers=2, keeps_checkpoints=True)
+    assert state.ps_ready(NOW_S) == [LaunchAction.START_WORKERS]
+    return state
+
+
+def test_a_last_checkpoint_is_saved_between_workers_and_ps_tasks() -> None:
+    state = keeping()
+    assert exited(state, WORKER_0) == []
+    assert exited(state, WORKER_1) == [LaunchAction.SAVE]
+    assert state.tick(NOW_S + 10 * END_GRACE_S) == []  # a large one takes its time
+    assert state.saved(NOW_S) == [LaunchAction.END_PS]
+    assert state.saved(NOW_S) == []
+    assert finish(state) == 0
+
+
+def test_an_interrupt_saves_a_last_checkpoint_and_a_second_one_does_not_wait_for_it() -> None:
+    state = keeping()
+    assert actions(state.interrupted(signal.SIGINT, NOW_S)) == [LaunchAction.END_WORKERS]
+    exited(state, WORKER_0, -15)
+    assert exited(state, WORKER_1, -15) == [LaunchAction.SAVE]
+    assert actions(state.interrupted(signal.SIGINT, NOW_S)) == [LaunchAction.KILL]
+    for task in (PS_0, PS_1):
+        assert exited(state, task, -9) == []
+    assert not state.is_over
+    assert state.saved(NOW_S) == [LaunchAction.END_PS]
+    assert state.is_over
+    assert state.exit_code == 130
+
+
+def test_an_interrupt_while_it_is_saved_ends_nothing_sooner() -> None:
+    state = keeping()
+    exited(state, WORKER_0)
+    exited(state, WORKER_1)
+    assert actions(state.interrupted(signal.SIGINT, NOW_S)) == []
+    assert state.saved(NOW_S) == [LaunchAction.END_PS]
+    assert finish(state) == 130
+
+
+def test_no_checkpoint_is_saved_of_lost_variables() -> None:
+    state = keeping()
+    decisions = exited(state, PS_1, -9)
+    assert actions(decisions) == [LaunchAction.END_WORKERS]
+    assert "the next launch goes on from the newest checkpoint" in text(decisions)
+    exited(state, WORKER_0, -15)
+    assert exited(state, WORKER_1, -15) == [LaunchAction.END_PS]
+
+
+def test_no_checkpoint_is_saved_before_workers_have_started() -> None:
+    state = LaunchState(num_ps=2, num_workers=2, keeps_checkpoints=True)
+    assert actions(state.interrupted(signal.SIGINT, NOW_S)) == [LaunchAction.END_WORKERS, LaunchAction.END_PS]
+    state = LaunchState(num_ps=2, num_workers=2, keeps_checkpoints=True)
+    decisions = state.start_failed("cannot go on", [], NOW_S)
+    assert actions(decisions) == [LaunchAction.END_WORKERS, LaunchAction.END_PS]
+    assert finish(state) == 1
+
+
+def test_a_ps_that_is_back_while_the_last_checkpoint_is_saved_is_not_ended() -> None:
+    state = LaunchState(num_ps=2, num_workers=2, restarts_ps=True, keeps_checkpoints=True)
+    state.ps_ready(NOW_S)
+    assert RestartPs(PS_0) in exited(state, PS_0, -9)
+    exited(state, WORKER_0)
+    assert exited(state, WORKER_1) == [LaunchAction.SAVE]
+    assert actions(state.ps_restarted(PS_0, NOW_S)) == []

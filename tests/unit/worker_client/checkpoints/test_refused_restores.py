@@ -92,6 +92,29 @@ def test_a_checkpoint_of_another_model_is_refused_with_a_table(tmp_path: Path, c
         assert mine.read_value().tolist() == [1.0, 1.0]
 
 
+def test_slots_that_were_not_there_yet_are_no_silent_leftovers(tmp_path: Path, cluster: SmallCluster) -> None:
+    """Values of before training with slots of after it would be a state that never was."""
+    client = cluster.client()
+    model = Model(client)
+    at_save = model.values()
+    client.save(tmp_path, name="x")
+    model.train(0, 2)
+    expected = model.values()
+    with pytest.raises(InvalidArgumentError, match="before the first step of the optimizer") as caught:
+        client.restore(tmp_path)
+    rows = [" ".join(line.split()) for line in caught.value.message.splitlines()]
+    assert "fresh layer/whole/Adam/m float32[37, 5], a slot of what was saved before it was trained" in rows
+    assert_equal(model.values(), expected)
+    report = client.restore(tmp_path, partial=True)
+    assert "layer/whole/Adam/m" in report.names("fresh")
+    assert_equal(model.values(), at_save)
+    model.train(2, 1)
+    with SmallCluster(1) as other:  # where nothing was trained yet, it fits
+        client = other.client()
+        Model(client)
+        assert client.restore(tmp_path).names("fresh") == []
+
+
 def test_warm_start_by_pattern(tmp_path: Path, cluster: SmallCluster) -> None:
     client = cluster.client()
     model = Model(client)

@@ -27,6 +27,7 @@ from ps_protocol.errors import (
     PermissionDeniedError,
     ShardscopeError,
     StateLostError,
+    UnavailableError,
 )
 from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
 from ps_server.checkpoints.saving import Save
@@ -219,6 +220,26 @@ def test_a_client_sends_what_the_tasks_do_not_reach(
             client.restore(tmp_path, through="chief")  # type: ignore[arg-type]
         with pytest.raises(NotFoundError):
             client.restore(tmp_path / "none", through="client")
+
+
+@pytest.mark.parametrize("through", ["ps", "client"])
+def test_a_task_that_does_not_answer_is_told_as_that(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch, through: Any
+) -> None:
+    client = cluster.client(settings=IMPATIENT)
+    Model(client)
+    asked: list[str] = []
+
+    def away(*args: Any, **kwargs: Any) -> Any:
+        asked.append("hold")
+        raise UnavailableError("it does not answer", task="ps:1")
+
+    monkeypatch.setattr(client._handles[1].service.checkpoints, "hold", away, raising=False)
+    with pytest.raises(ShardscopeError, match="it does not answer") as caught:
+        client.save(tmp_path, name="x", through=through)
+    assert asked
+    assert caught.value.task == "ps:1"
+    assert "folder" not in caught.value.message
 
 
 def test_a_task_that_fails_leaves_nothing_at_the_client(tmp_path: Path, cluster: SmallCluster) -> None:

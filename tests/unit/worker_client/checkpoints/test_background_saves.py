@@ -1,0 +1,165 @@
+"""Saves that nobody waits for: what is in them, how they are told of, and how they end with their connection."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import worker_client as ss
+from ps_protocol.errors import AlreadyExistsError, CancelledError, FailedPreconditionError
+from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
+from tests.conftest import Eventually
+from tests.unit.worker_client.checkpoints.small_clusters import Model, SmallCluster, assert_equal
+from worker_client.client import Client
+from worker_client.connection.ending import Ending
+
+TIMEOUT_S = 30.0
+
+
+class Gate:
+    """Has the tasks write no further until it is opened."""
+
+    def __init__(self, client: Client, patch: pytest.MonkeyPatch):
+        self.waiting, self._opened = threading.Event(), threading.Event()
+        service = client._handles[0].service.checkpoints
+        write = service.write
+
+        def wait_and_write(*args: Any, **kwargs: Any) -> Any:
+            self.waiting.set()
+            assert self._opened.wait(TIMEOUT_S)
+            return write(*args, **kwargs)
+
+        patch.setattr(service, "write", wait_and_write, raising=False)
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+@pytest.fixture
+def client(cluster: SmallCluster) -> Iterator[Client]:
+    client = cluster.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def gate(client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    gate = Gate(client, monkeypatch)
+    yield gate
+    gate.open()
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def test_what_comes_after_the_call_is_not_in_the_checkpoint(
+    tmp_path: Path, cluster: SmallCluster, client: Client, gate: Gate
+) -> None:
+    model = Model(client)
+    model.train(0, 2)
+    at_save = model.values()
+    future = client.save(tmp_path, step=2, wait=False)
+    model.train(2, 3)
+    assert gate.waiting.wait(TIMEOUT_S)
+    assert not future.done()
+    assert ss.checkpoint.list(tmp_path) == []
+    gate.open()
+    saved = future.result(TIMEOUT_S)
+    assert (saved.path, saved.step) == (str(tmp_path / "step-000000002"), 2)
+    client.restore(saved)
+    assert_equal(model.values(), at_save)
+
+
+def test_what_keeps_it_from_beginning_is_raised_at_once(tmp_path: Path, client: Client) -> None:
+    Model(client)
+    client.save(tmp_path, name="x")
+    with pytest.raises(AlreadyExistsError):
+        client.save(tmp_path, name="x", wait=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(FailedPreconditionError, match="cannot use the folder"):
+        client.save(tmp_path / "file", wait=False, through="client")
+
+
+def test_another_save_waits_for_it(
+    tmp_path: Path, client: Client, gate: Gate, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    Model(client)
+    first = client.save(tmp_path, name="first", wait=False)
+    second = threading.Thread(target=client.save, args=(tmp_path,), kwargs={"name": "second"})
+    second.start()
+    assert gate.waiting.wait(TIMEOUT_S)
+    assert not first.done()
+    gate.open()
+    second.join(TIMEOUT_S)
+    assert first.done()
+    assert [each.name for each in ss.checkpoint.list(tmp_path)] == ["first", "second"]
+
+
+def test_a_failure_that_nobody_asks_for_is_said_once(
+    tmp_path: Path, client: Client, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    Model(client)
+    plan = FaultPlan((Fault("checkpoint.write", FaultAction.FAIL, 1, 1),))
+    with installed(plan):
+        asked = client.save(tmp_path, name="x", wait=False)
+        with pytest.raises(FailedPreconditionError):
+            asked.result(TIMEOUT_S)
+    del asked
+    assert "nobody asked" not in caplog.text
+    plan = FaultPlan((Fault("checkpoint.write", FaultAction.FAIL, 1, 1),))
+    with installed(plan):
+        future = client.save(tmp_path, name="x", wait=False)
+        eventually(future.done, message="it has failed")
+        del future
+    eventually(lambda: "nobody asked" in caplog.text, message="it is said")
+    assert plan.fired("checkpoint.write") == 1
+    assert f"an operation on the checkpoint {tmp_path}/x has failed" in caplog.text
+    assert caplog.text.count("nobody asked") == 1
+    assert names(tmp_path) == []
+
+
+def test_a_connection_that_ends_well_waits_for_it(
+    tmp_path: Path, client: Client, gate: Gate, eventually: Eventually
+) -> None:
+    Model(client)
+    future = client.save(tmp_path, name="x", wait=False)
+    assert gate.waiting.wait(TIMEOUT_S)
+    closing = threading.Thread(target=client.close)
+    closing.start()
+    eventually(lambda: client not in ss.client.defaults.open_clients(), message="it is closing")  # type: ignore[attr-defined]
+    assert closing.is_alive()
+    gate.open()
+    closing.join(TIMEOUT_S)
+    assert future.result(0).path == str(tmp_path / "x")
+    ss.checkpoint.verify(tmp_path)
+
+
+def test_a_connection_that_ends_in_haste_gives_it_up(
+    tmp_path: Path, client: Client, gate: Gate, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    Model(client)
+    future = client.save(tmp_path, name="x", wait=False)
+    assert gate.waiting.wait(TIMEOUT_S)
+    ending = threading.Thread(target=client.end, args=(Ending(there_s=0.0, away_s=0.0),))
+    ending.start()
+    eventually(lambda: "is given up" in caplog.text, message="it does not wait")
+    gate.open()
+    ending.join(TIMEOUT_S)
+    with pytest.raises(CancelledError, match="given up when its connection was closed"):
+        future.result(TIMEOUT_S)
+    eventually(lambda: names(tmp_path) == [], message="nothing is left")
+    assert f"{tmp_path}/x is given up" in caplog.text
+    assert caplog.text.count("given up") == 1
+
+
+def test_a_bar_is_for_terminals_alone(tmp_path: Path, client: Client, capfd: pytest.CaptureFixture[str]) -> None:
+    Model(client)
+    client.save(tmp_path, name="x", show_progress=True)
+    client.restore(tmp_path, show_progress=True)
+    ss.checkpoint.verify(tmp_path, show_progress=True)
+    assert capfd.readouterr() == ("", "")
