@@ -1,4 +1,4 @@
-"""Checkpoints where they lie, without a cluster: ``ss.checkpoint.list(path)``, ``show``, ``verify``.
+"""Checkpoints where they lie, without a cluster: ``ss.checkpoint.list(path)``, ``show``, ``verify``, ``clean``.
 
 ``ss.save`` makes them, ``ss.restore`` brings them back. ``open_tensorflow`` and ``write_tensorflow`` are for the files
 that TensorFlow saves.
@@ -6,6 +6,7 @@ that TensorFlow saves.
 
 from ps_protocol.tensorflow_files.checkpoint import TensorFlowCheckpoint, open_tensorflow
 from worker_client.checkpoints.inspection import CheckpointEntry, CheckpointVariable
+from worker_client.checkpoints.inspection import clean_checkpoints as clean
 from worker_client.checkpoints.inspection import list_checkpoints as list  # noqa: A004 - as ss.checkpoint.list
 from worker_client.checkpoints.inspection import show_checkpoint as show
 from worker_client.checkpoints.inspection import verify_checkpoint as verify
@@ -20,6 +21,7 @@ __all__ = [
     "RestoredVariable",
     "SavedCheckpoint",
     "TensorFlowCheckpoint",
+    "clean",
     "list",
     "open_tensorflow",
     "show",

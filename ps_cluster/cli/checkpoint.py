@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 
 from ps_cluster.cli.common import one_line_errors
 from ps_cluster.inspection.printable_text import printable
 from ps_cluster.terminal.progress_bar import progress_bar
-from worker_client.checkpoints.inspection import list_checkpoints, show_checkpoint, verify_checkpoint
-
-_PATH = click.Path(path_type=Path)
+from ps_protocol.checkpoints.store import DEAD_S
+from ps_protocol.settings import POSITIVE_SECONDS
+from worker_client.checkpoints.inspection import clean_checkpoints, list_checkpoints, show_checkpoint, verify_checkpoint
 
 
 @click.group()
@@ -21,9 +20,9 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("path", metavar="FOLDER", type=_PATH)
-def ls(path: Path) -> None:
-    """Lists the checkpoints of a folder, oldest first."""
+@click.argument("path", metavar="FOLDER")
+def ls(path: str) -> None:
+    """Lists the checkpoints of a folder, or at a URL, oldest first."""
     with one_line_errors():
         for each in list_checkpoints(path):
             if each.problem:
@@ -40,8 +39,8 @@ def ls(path: Path) -> None:
 
 
 @command.command()
-@click.argument("path", metavar="CHECKPOINT", type=_PATH)
-def show(path: Path) -> None:
+@click.argument("path", metavar="CHECKPOINT")
+def show(path: str) -> None:
     """Lists the variables of a checkpoint, or of the newest of a folder."""
     with one_line_errors():
         for each in show_checkpoint(path):
@@ -49,10 +48,27 @@ def show(path: Path) -> None:
 
 
 @command.command()
-@click.argument("path", metavar="CHECKPOINT", type=_PATH)
-def verify(path: Path) -> None:
+@click.argument("path", metavar="CHECKPOINT")
+def verify(path: str) -> None:
     """Reads a whole checkpoint, or the newest of a folder, and checks all its checksums."""
     with one_line_errors():
         with progress_bar("checking") as progress:
             found = verify_checkpoint(path, show_progress=progress)
         click.echo(printable(f"{found.path} is whole: {found.num_variables} variables, {found.size_bytes} bytes"))
+
+
+@command.command()
+@click.argument("path", metavar="FOLDER")
+@click.option(
+    "--older-than",
+    "older_than_s",
+    type=POSITIVE_SECONDS,
+    default=f"{DEAD_S:g}",
+    show_default=True,
+    help="Seconds for which it has not changed.",
+)
+def clean(path: str, older_than_s: float) -> None:
+    """Removes what saves that were killed have left behind in a folder, or at a URL."""
+    with one_line_errors():
+        for each in clean_checkpoints(path, older_than_s=older_than_s):
+            click.echo(printable(f"removed {each}"))

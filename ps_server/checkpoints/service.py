@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Concatenate, Final, ParamSpec, TypeVar
 from uuid import UUID
 
+from ps_protocol.checkpoints.locations import locate, open_store
 from ps_protocol.checkpoints.service import (
     IDLE_S,
     MAX_PIECE_BYTES,
@@ -19,7 +20,7 @@ from ps_protocol.checkpoints.service import (
     Progress,
     Target,
 )
-from ps_protocol.checkpoints.store import check_name, locate, open_store, prune, store_errors
+from ps_protocol.checkpoints.store import check_name, clean_dead, prune, store_errors
 from ps_protocol.cluster_spec import PS_JOB, TaskId
 from ps_protocol.errors import AbortedError, FailedPreconditionError, ShardscopeError
 from ps_protocol.fault_points import fault_point
@@ -131,6 +132,7 @@ class TaskCheckpoints(CheckpointService):
         size_bytes = store.publish(check_name(path.name), save, tasks, self._wall_clock(), step)
         fault_point("checkpoint.published")
         prune(store, keep)
+        clean_dead(store)
         return size_bytes
 
     @_call

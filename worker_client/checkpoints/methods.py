@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NoReturn, SupportsIndex, TypeVar
 
+from ps_protocol.checkpoints.locations import absolute
 from ps_protocol.errors import InternalError, InvalidArgumentError, PermissionDeniedError
 from ps_protocol.interrupts import sheltered
 from worker_client.checkpoints.calls import Tasks
@@ -50,7 +51,8 @@ class CheckpointMethods:
         moment of the cut. If it fails, nothing is left of it.
 
         Args:
-            path: A folder that all ps tasks reach, or this process; the checkpoint is a folder in it.
+            path: A folder that all ps tasks reach, or this process; the checkpoint is a folder in it. Or a URL as
+                "s3://bucket/run-7", "gs://..." or "az://...".
             name: Of the checkpoint; by default "step-000000100" of the step, or the time.
             step: Training step that it belongs to.
             keep: How many checkpoints of the folder stay, the newest, this one among them; older ones are removed. 0:
@@ -70,7 +72,7 @@ class CheckpointMethods:
         if kept < 0 or (number or 0) < 0:
             raise InvalidArgumentError(f"step is {step} and keep is {keep}; neither can be less than 0")
         through_client = _is_client(through)
-        folder = os.path.abspath(os.fspath(path))  # noqa: PTH100 - without following links
+        folder = absolute(path)
         saving = sheltered(importlib.import_module, _SAVING)
         saved: SavedCheckpoint = self._interruptible(
             lambda tasks: saving.save(tasks, folder, name, number, kept, show_progress, through_client=through_client)
@@ -93,7 +95,7 @@ class CheckpointMethods:
         connect again.
 
         Args:
-            path: The folder of a checkpoint, or one that was given to ``save``, of which the newest is taken.
+            path: The folder or URL of a checkpoint, or one that was given to ``save``, of which the newest is taken.
             names: For variables of the cluster, those of the checkpoint to take them from, as
                 ``{"encoder/*": "old/encoder/*"}``; others stay as they are.
             partial: Whether variables of the cluster that the checkpoint does not have alike stay as they are, and
@@ -123,7 +125,7 @@ class CheckpointMethods:
         def restore_on(tasks: Tasks) -> RestoreReport:
             report: RestoreReport = restoring.restore(
                 tasks,
-                os.path.abspath(os.fspath(path)),  # noqa: PTH100 - without following links
+                absolute(path),
                 lambda spec: self.declarer.choose_ps(spec, graph),
                 names=names,
                 partial=partial,

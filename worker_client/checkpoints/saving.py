@@ -6,9 +6,10 @@ import time
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+from ps_protocol.checkpoints.locations import open_store
 from ps_protocol.checkpoints.manifest import decode_part, part_file
 from ps_protocol.checkpoints.service import HOLD_S, CheckpointPath, PartPiece, Progress
-from ps_protocol.checkpoints.store import check_name, not_shared, open_store, prune, store_errors
+from ps_protocol.checkpoints.store import check_name, clean_dead, not_shared, prune, store_errors
 from ps_protocol.errors import AbortedError
 from worker_client.checkpoints.calls import Tasks
 from worker_client.checkpoints.report import SavedCheckpoint, ShowProgress
@@ -110,6 +111,7 @@ def _save_here(
         store.discard(path.name, session)
         raise
     prune(store, keep)
+    clean_dead(store)
     return size_bytes, held_s
 
 

@@ -15,9 +15,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import worker_client as ss
+from ps_protocol.checkpoints.folder_store import FolderStore
 from ps_protocol.checkpoints.manifest import MANIFEST_FILE
 from ps_protocol.checkpoints.service import CheckpointPath
-from ps_protocol.checkpoints.store import FolderStore
 from ps_protocol.errors import (
     AbortedError,
     AlreadyExistsError,
@@ -478,8 +478,8 @@ def test_a_name_is_taken_once(tmp_path: Path, cluster: SmallCluster) -> None:
         client.save(tmp_path, name="x")
     with pytest.raises(InvalidArgumentError, match="cannot be the name"):
         client.save(tmp_path, name="../x")
-    with pytest.raises(InvalidArgumentError, match="is a URL"):
-        client._handles[0].service.checkpoints.begin(uuid4(), CheckpointPath("s3://b", "x"), timeout_s=TIMEOUT_S)
+    with pytest.raises(InvalidArgumentError, match="cannot be kept at ftp://"):
+        client._handles[0].service.checkpoints.begin(uuid4(), CheckpointPath("ftp://b", "x"), timeout_s=TIMEOUT_S)
 
 
 # -- what goes wrong while restoring ----------------------------------------------------------
