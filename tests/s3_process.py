@@ -33,8 +33,12 @@ class S3Process:
     def new_bucket(self) -> str:
         """Makes a bucket and returns its name."""
         name = f"bucket-{uuid4().hex}"
-        self._request("PUT", name)
+        self.make_bucket(name)
         return name
+
+    def make_bucket(self, name: str) -> None:
+        """Makes a bucket of a name."""
+        self._request("PUT", name)
 
     def remote(self, bucket: str) -> S3Store:
         """A bucket as obstore has it, to look at and to damage what is there."""

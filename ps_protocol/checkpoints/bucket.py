@@ -42,7 +42,11 @@ _ENVIRONMENT: Final = {
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _CODE: Final = re.compile(r"<Code>(\w{1,64})</Code>")
 _SYSTEM_ERROR: Final = re.compile(r'message: "([^"]{1,80})"')
-_METADATA_SERVICE: Final = re.compile(r"169\.254\.169\.254|metadata\.google\.internal|MissingAccount")
+_NO_CREDENTIALS: Final = re.compile(
+    r"MissingAccount|169\.254\.169\.254|/computeMetadata/|/metadata/identity/|/latest/api/token|/latest/meta-data/"
+)
+"""In what fails without credentials: who has none asks the machine that he runs on."""
+
 _NO_BUCKET: Final = re.compile(r"NoSuchBucket|ContainerNotFound|specified bucket does not exist")
 _SECRET: Final = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|SAS|CREDENTIAL", re.IGNORECASE)
 
@@ -193,7 +197,7 @@ def _reason(text: str, url: str) -> str:
     environment = _ENVIRONMENT.get(url.partition("://")[0], "its variables")
     status, code, system = _STATUS.search(text), _CODE.search(text), _SYSTEM_ERROR.search(text)
     answer = f"HTTP {status[1]}{f' {code[1]}' if code else ''}" if status else ""
-    if _METADATA_SERVICE.search(text):
+    if _NO_CREDENTIALS.search(text):
         return f"this process has no credentials for it; set {environment} in its environment"
     if _NO_BUCKET.search(text):
         return "there is no such bucket; correct the URL or the endpoint"

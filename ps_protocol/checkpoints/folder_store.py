@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -155,7 +156,10 @@ def _is_left_behind(name: str) -> bool:
 
 def _newest_s(folder: Path) -> float:
     """When something in a folder was last changed, or the folder renamed."""
-    return max([path.lstat().st_ctime for path in [folder, *folder.rglob("*")]])
+    try:
+        return max([path.lstat().st_ctime for path in [folder, *folder.rglob("*")]])
+    except FileNotFoundError:  # at this very moment
+        return math.inf
 
 
 def _size(path: Path) -> int:

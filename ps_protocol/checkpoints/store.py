@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from types import TracebackType
@@ -200,15 +199,13 @@ def prune(store: CheckpointStore, keep: int) -> None:
         store.remove(name)
 
 
-def clean_dead(store: CheckpointStore, now_s: float | None = None) -> None:
-    """Removes what dead saves have left behind; if the store fails, a later save does so.
+def clean_dead(store: CheckpointStore, now_s: float) -> None:
+    """Removes what dead saves have left behind, now being so many seconds since the epoch.
 
-    Args:
-        store: Where.
-        now_s: Seconds since the epoch; of the clock if not given.
+    If the store fails, a later save does so: the one that is done is not to blame.
     """
     try:
-        removed = store.clean((time.time() if now_s is None else now_s) - DEAD_S)
+        removed = store.clean(now_s - DEAD_S)
     except OSError as error:
         _LOG.warning("what dead saves have left behind in %s stays there: %s", store.path, error)
         return

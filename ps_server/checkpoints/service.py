@@ -132,7 +132,7 @@ class TaskCheckpoints(CheckpointService):
         size_bytes = store.publish(check_name(path.name), save, tasks, self._wall_clock(), step)
         fault_point("checkpoint.published")
         prune(store, keep)
-        clean_dead(store)
+        clean_dead(store, self._wall_clock())
         return size_bytes
 
     @_call

@@ -12,6 +12,7 @@ import worker_client as ss
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError, StateLostError
 from tests.chaos.ps_processes import PsTask
 from tests.chaos.testbed import connected
+from tests.s3_process import S3Process
 from tests.unit.worker_client.checkpoints.small_clusters import Model, assert_equal
 from worker_client.connection.retry import RetryPolicy
 from worker_client.connection.settings import Settings
@@ -22,6 +23,22 @@ NUM_PS = 2
 IMPATIENT = Settings(
     operation_timeout_s=5.0, ps_grace_s=0, lease_s=0, retry=RetryPolicy(initial_backoff_s=0.01, max_backoff_s=0.05)
 )
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Process]:
+    with S3Process() as s3:
+        yield s3
+
+
+@pytest.fixture(params=["folder", "s3"])
+def checkpoints(request: pytest.FixtureRequest, s3: S3Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where checkpoints are."""
+    if request.param == "folder":
+        return str(tmp_path / "checkpoints")
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3.new_bucket()}/run"
 
 
 @contextlib.contextmanager
@@ -58,8 +75,9 @@ SAVING = [
 
 
 @pytest.mark.parametrize(("place", "victim"), SAVING, ids=[place for place, _ in SAVING])
-def test_a_task_is_killed_while_a_checkpoint_is_saved(tmp_path: Path, place: str, victim: int) -> None:
-    checkpoints = tmp_path / "checkpoints"
+def test_a_task_is_killed_while_a_checkpoint_is_saved(
+    tmp_path: Path, checkpoints: str, place: str, victim: int
+) -> None:
     with ps_tasks(tmp_path, "journal") as tasks:
         addresses = start(tasks)
         with connected(addresses, "grpc") as client:
@@ -85,11 +103,16 @@ def test_a_task_is_killed_while_a_checkpoint_is_saved(tmp_path: Path, place: str
             assert_equal(model.values(), new)
             for name, expected in (("old", old), ("new", new)):
                 if name in names:
-                    ss.checkpoint.verify(checkpoints / name)
-                    client.restore(checkpoints / name)
+                    ss.checkpoint.verify(f"{checkpoints}/{name}")
+                    client.restore(f"{checkpoints}/{name}")
                     assert_equal(model.values(), expected)
             client.save(checkpoints, name="again")
-            ss.checkpoint.verify(checkpoints / "again")
+            ss.checkpoint.verify(f"{checkpoints}/again")
+        ss.checkpoint.clean(checkpoints, older_than_s=1e-9)
+        assert [each.name for each in ss.checkpoint.list(checkpoints)] == [*names, "again"]
+        for each in [*names, "again"]:
+            ss.checkpoint.verify(f"{checkpoints}/{each}")
+        assert ss.checkpoint.clean(checkpoints, older_than_s=1e-9) == []
 
 
 RESTORING = [

@@ -276,7 +276,7 @@ def test_what_a_dead_save_has_left_behind_is_removed(place: Place) -> None:
     _, save = begun(place, "dead")
     store = place.open()
     assert store.clean(time.time() - 60.0) == []
-    clean_dead(store)
+    clean_dead(store, time.time())
     assert len(place.everything()) > len(whole)
     assert store.clean(time.time() + FUTURE_S) == [pending_name("dead", save)]
     assert place.everything() == whole

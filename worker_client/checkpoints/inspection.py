@@ -10,9 +10,10 @@ from typing import Any, Final
 import numpy as np
 
 from ps_protocol.checkpoints.boxes import CheckedValue
-from ps_protocol.checkpoints.locations import absolute, locate, open_store
+from ps_protocol.checkpoints.locations import locate, open_store
 from ps_protocol.checkpoints.manifest import BLOCK_BYTES, CheckpointManifest
 from ps_protocol.checkpoints.store import DEAD_S, CheckpointStore, check_part, damaged, read_manifest
+from ps_protocol.checkpoints.urls import absolute
 from ps_protocol.dtype_traits import dtype_name
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from worker_client.checkpoints.report import ShowProgress

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NoReturn, SupportsIndex, TypeVar
 
-from ps_protocol.checkpoints.locations import absolute
+from ps_protocol.checkpoints.urls import absolute
 from ps_protocol.errors import InternalError, InvalidArgumentError, PermissionDeniedError
 from ps_protocol.interrupts import sheltered
 from worker_client.checkpoints.calls import Tasks

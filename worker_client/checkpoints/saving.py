@@ -111,7 +111,7 @@ def _save_here(
         store.discard(path.name, session)
         raise
     prune(store, keep)
-    clean_dead(store)
+    clean_dead(store, time.time())
     return size_bytes, held_s
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ps_protocol.checkpoints.locations import is_url
+from ps_protocol.checkpoints.urls import is_url
 from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError, UnimplementedError
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.tensorflow_files.state_file import STATE_FILE_NAME
