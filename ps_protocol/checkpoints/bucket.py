@@ -110,9 +110,12 @@ class Bucket:
             return bytes(obstore.get(self._remote, key).bytes())
 
     def get_range(self, key: str, start: int, size_bytes: int) -> memoryview:
-        """Reads some bytes of an object, fewer if it ends before; FileNotFoundError if it is not there."""
-        with self.errors():
-            return memoryview(obstore.get_range(self._remote, key, start=start, length=size_bytes))
+        """Reads some bytes of an object that was there, fewer if it ends before."""
+        try:
+            with self.errors():
+                return memoryview(obstore.get_range(self._remote, key, start=start, length=size_bytes))
+        except FileNotFoundError:
+            raise StoreError(errno.ENOENT, f"the object {key} is no longer there", self.url) from None
 
     def head(self, key: str) -> ObjectHead | None:
         """What is known of an object; None if it is not there."""

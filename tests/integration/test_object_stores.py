@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -92,6 +93,33 @@ def test_large_values_go_in_pieces(bucket: str, s3: S3Process, cluster: SmallClu
     client.restore(url)
     assert_equal([each.read_value() for each in values], expected)
     assert s3.num_uploads(bucket) == 0
+
+
+def test_copies_of_other_tools_are_checkpoints(
+    bucket: str, s3: S3Process, cluster: SmallCluster, tmp_path: Path
+) -> None:
+    client, url, remote = cluster.client(), f"s3://{bucket}/run", s3.remote(bucket)
+    model = Model(client)
+    model.train(0, 2)
+    expected = model.values()
+    client.save(url, name="x")
+    client.save(tmp_path, name="y")
+    for each in obstore.list(remote).collect():
+        copy = tmp_path / str(each["path"]).removeprefix("run/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(obstore.get(remote, each["path"]).bytes())
+    for path in (tmp_path / "y").iterdir():
+        obstore.put(remote, f"run/y/{path.name}", path)
+    for where in (tmp_path, url):
+        assert {each.name for each in ss.checkpoint.list(where)} == {"x", "y"}
+        assert ss.checkpoint.clean(where, older_than_s=1e-9) == []
+    for copied in (tmp_path / "x", f"{url}/y"):
+        ss.checkpoint.verify(copied)
+        model.train(2, 1)
+        client.restore(copied)
+        assert_equal(model.values(), expected)
+    client.save(url, name="z", keep=1)
+    assert [each["path"] for each in obstore.list(remote).collect() if "run/z/" not in each["path"]] == []
 
 
 def test_the_newest_stay(bucket: str, cluster: SmallCluster) -> None:
