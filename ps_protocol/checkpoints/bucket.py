@@ -23,11 +23,14 @@ Remote: TypeAlias = AzureStore | GCSStore | MemoryStore | S3Store
 """A bucket or container, as obstore has it."""
 
 REQUEST_S: Final = 10
-"""Seconds that one request may take."""
+"""Seconds that one request may take, but for uploads."""
+
+UPLOAD_S: Final = 45
+"""Seconds that the upload of a piece may take, or that of putting all pieces together, which takes stores a while."""
 
 REPEAT_S: Final = 8
-"""Seconds after which a request that fails is not repeated. Both together are less than one call of a ps task may take,
-so that the caller hears what has failed."""
+"""Seconds after which a request that fails is not repeated. With ``UPLOAD_S`` it is less than a client waits for an
+operation by default, so that what it hears of is the store."""
 
 AT_ONCE: Final = 4
 """Requests that are under way at the same time for one part."""
@@ -76,15 +79,17 @@ class Bucket:
     Args:
         url: Of what is used of it, for messages.
         remote: The bucket.
+        uploads: The same, with more patience; ``remote`` if not given.
 
     Attributes:
         is_silent: Whether a request was not answered; then others will hardly be, and each takes its time.
     """
 
-    def __init__(self, url: str, remote: Remote):
+    def __init__(self, url: str, remote: Remote, uploads: Remote | None = None):
         self.url: Final = url
         self.is_silent = False
         self._remote: Final = remote
+        self._uploads: Final = remote if uploads is None else uploads
 
     def put(self, key: str, content: bytes) -> None:
         """Writes an object, or another in its place."""
@@ -143,14 +148,17 @@ class Bucket:
             with self.errors():
                 obstore.delete(self._remote, keys)
 
-    def open_writer(self, key: str, piece_bytes: int) -> Any:
-        """Begins an upload in pieces, ``AT_ONCE`` of them side by side; its methods are called within ``errors``."""
-        with self.errors():
-            return obstore.open_writer(self._remote, key, buffer_size=piece_bytes, max_concurrency=AT_ONCE)
+    def upload(self, key: str, piece_bytes: int) -> Upload:
+        """Begins to upload an object in pieces of a size."""
+        return Upload(self, self._uploads, key, piece_bytes)
 
     @contextlib.contextmanager
-    def errors(self) -> Iterator[None]:
-        """Turns what obstore raises into errors of one sentence; its own have bodies of answers in them."""
+    def errors(self, bound_s: int | None = None) -> Iterator[None]:
+        """Turns what obstore raises into errors of one sentence; its own have bodies of answers in them.
+
+        Args:
+            bound_s: On a request; that of most if not given.
+        """
         try:
             yield
         except StoreError:
@@ -161,7 +169,42 @@ class Bucket:
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", self.url) from None
             if not _STATUS.search(text):
                 self.is_silent = True
-            raise StoreError(errno.EIO, _reason(text, self.url), self.url) from None
+            raise StoreError(errno.EIO, _reason(text, self.url, bound_s or REQUEST_S), self.url) from None
+
+
+class Upload:
+    """One object on its way, ``AT_ONCE`` pieces of it side by side. One thread."""
+
+    def __init__(self, bucket: Bucket, remote: Remote, key: str, piece_bytes: int):
+        self._bucket = bucket
+        self._key = key
+        self._size_bytes = 0
+        with bucket.errors(UPLOAD_S):
+            self._file: Any = obstore.open_writer(remote, key, buffer_size=piece_bytes, max_concurrency=AT_ONCE)
+
+    def write(self, content: bytes) -> None:
+        """Appends bytes; waits for pieces before, if too many are on their way."""
+        with self._bucket.errors(UPLOAD_S):
+            self._file.write(content)
+        self._size_bytes += len(content)
+
+    def close(self) -> None:
+        """Returns when the object is there."""
+        try:
+            with self._bucket.errors(UPLOAD_S):
+                self._file.close()
+        except FileNotFoundError:  # the answer was lost, and the repeated request finds no upload that is under way
+            head = self._bucket.head(self._key)
+            if head is None or head.size_bytes != self._size_bytes:
+                raise StoreError(
+                    errno.EIO, f"the upload of {self._key} was given up by others", self._bucket.url
+                ) from None
+
+    def give_up(self, error: BaseException) -> None:
+        """Drops what was sent, if the store answers at all."""
+        if not self._bucket.is_silent:
+            with contextlib.suppress(OSError), self._bucket.errors():
+                self._file.__exit__(type(error), error, error.__traceback__)
 
 
 def connect(scheme: str, name: str, url: str) -> Bucket:
@@ -176,13 +219,18 @@ def connect(scheme: str, name: str, url: str) -> Bucket:
         FailedPreconditionError: What the environment says cannot be right.
     """
     # Not as options of its client, which would replace all that the environment says of that.
-    bounds: Any = {"timeout": f"{REQUEST_S} seconds", "connect_timeout": "3 seconds"}
     kinds: dict[str, Callable[..., Remote]] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
     retries = {"max_retries": 6, "retry_timeout": timedelta(seconds=REPEAT_S)}
+
+    def remote(bound_s: int) -> Remote:
+        bounds: Any = {"timeout": f"{bound_s} seconds", "connect_timeout": "3 seconds"}
+        return kinds[scheme](name, config=bounds, retry_config=retries)
+
     try:
-        return Bucket(url, kinds[scheme](name, config=bounds, retry_config=retries))
+        return Bucket(url, remote(REQUEST_S), remote(UPLOAD_S))
     except (BaseError, ValueError) as error:
-        raise FailedPreconditionError(f"the object store {url} cannot be used: {_reason(str(error), url)}") from None
+        why = _reason(str(error), url, REQUEST_S)
+        raise FailedPreconditionError(f"the object store {url} cannot be used: {why}") from None
 
 
 def side_by_side(work: Callable[[str], _T], keys: Iterable[str]) -> list[_T]:
@@ -195,7 +243,7 @@ def _head(meta: Any, attributes: Any) -> ObjectHead:
     return ObjectHead(meta["path"], meta["size"], meta["last_modified"].timestamp(), dict(attributes))
 
 
-def _reason(text: str, url: str) -> str:
+def _reason(text: str, url: str, bound_s: int) -> str:
     """What has failed and what to do, from the text of an error of obstore."""
     environment = _ENVIRONMENT.get(url.partition("://")[0], "its variables")
     status, code, system = _STATUS.search(text), _CODE.search(text), _SYSTEM_ERROR.search(text)
@@ -212,7 +260,7 @@ def _reason(text: str, url: str) -> str:
     if status:
         return f"it answers {answer}"
     if "TimedOut" in text or "timed out" in text:
-        return f"it has not answered within {REQUEST_S} s; check the URL and the endpoint"
+        return f"it has not answered within {bound_s} s; check the URL and the endpoint"
     if "BadScheme" in text:
         return "its endpoint is not encrypted; if that is meant, set AWS_ALLOW_HTTP=true in the environment"
     if system or "error sending request" in text:

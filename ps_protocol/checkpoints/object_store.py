@@ -259,12 +259,10 @@ class _ObjectWriter(PartWriter):
     """Uploads an object in pieces, of which a few are in memory. One thread."""
 
     def __init__(self, bucket: Bucket, key: str, size_bytes: int):
-        self._bucket = bucket
-        self._file = bucket.open_writer(key, max(UPLOAD_BYTES, -(-size_bytes // _MAX_UPLOADS)))
+        self._upload = bucket.upload(key, max(UPLOAD_BYTES, -(-size_bytes // _MAX_UPLOADS)))
 
     def write(self, data: memoryview | bytes, crc: int = 0) -> int:
-        with self._bucket.errors():
-            self._file.write(bytes(data))  # kept until it was sent, when the caller's may have changed
+        self._upload.write(bytes(data))  # kept until it was sent, when the caller's may have changed
         return zlib.crc32(data, crc)
 
     def __enter__(self) -> Self:
@@ -274,11 +272,9 @@ class _ObjectWriter(PartWriter):
         self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> None:
         if error is None:
-            with self._bucket.errors():
-                self._file.close()
-        elif not self._bucket.is_silent:
-            with contextlib.suppress(OSError), self._bucket.errors():
-                self._file.__exit__(error_type, error, traceback)  # gives up the upload
+            self._upload.close()
+        else:
+            self._upload.give_up(error)
 
 
 class _OpenReaders:

@@ -255,19 +255,20 @@ def out_of_reach(
 ) -> Iterator[tuple[str, str]]:
     """A URL that cannot be used, and why."""
     kind: str = request.param
-    monkeypatch.setattr(buckets, "REQUEST_S", 1)
-    monkeypatch.setattr(buckets, "REPEAT_S", 1)
     is_over = threading.Event()
     if kind == "refused":
         with _answering(_refuse) as endpoint:
             _use(endpoint, monkeypatch)
             yield "s3://models/run", r"access is denied \(HTTP 403"
     elif kind == "silent":
+        for bound in ("REQUEST_S", "UPLOAD_S", "REPEAT_S"):  # or the test would take as long as they are
+            monkeypatch.setattr(buckets, bound, 1)
         with _answering(lambda _: _wait_for(is_over)) as endpoint:
             _use(endpoint, monkeypatch)
             yield "s3://models/run", "it has not answered within 1 s"
             is_over.set()
     elif kind == "nobody":
+        monkeypatch.setattr(buckets, "REPEAT_S", 1)
         reserved = ReservedPorts(1)
         _use(f"http://{LOOPBACK}:{reserved.ports[0]}", monkeypatch)
         yield "s3://models/run", r"it cannot be reached \("

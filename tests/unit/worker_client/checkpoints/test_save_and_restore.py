@@ -378,6 +378,23 @@ def test_a_task_that_cannot_write_is_named_and_nothing_is_left(
     client.save(tmp_path, name="bad")
 
 
+def test_a_failure_is_said_again_if_the_answer_was_lost(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    Model(client)
+    save, path = uuid4(), CheckpointPath(str(tmp_path), "x")
+    service = client._handles[1].service.checkpoints
+    service.begin(save, path, timeout_s=TIMEOUT_S)
+    service.hold(save, TIMEOUT_S, timeout_s=TIMEOUT_S)
+    service.release(save, timeout_s=TIMEOUT_S)
+    plan = FaultPlan((Fault("checkpoint.write", FaultAction.FAIL, 1, 1),))
+    with installed(plan):
+        for _ in range(2):
+            with pytest.raises(FailedPreconditionError, match="cannot use the folder"):
+                service.write(save, timeout_s=TIMEOUT_S)
+    assert plan.fired("checkpoint.write") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("does", ["save", "restore"])
 def test_an_interrupt_ends_it_and_nothing_is_left(
     tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch, eventually: Eventually, does: str
