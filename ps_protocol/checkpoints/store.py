@@ -23,7 +23,7 @@ from ps_protocol.checkpoints.manifest import (
     SavedPart,
     decode_manifest,
 )
-from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError
 
 DEAD_S: Final = 24 * 3600.0
 """Seconds after which what a save has left behind is surely no longer being written."""
@@ -206,7 +206,7 @@ def clean_dead(store: CheckpointStore, now_s: float) -> None:
     """
     try:
         removed = store.clean(now_s - DEAD_S)
-    except OSError as error:
+    except (OSError, ShardscopeError) as error:
         _LOG.warning("what dead saves have left behind in %s stays there: %s", store.path, error)
         return
     if removed:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,6 +115,43 @@ def test_a_task_is_killed_while_a_checkpoint_is_saved(
         for each in [*names, "again"]:
             ss.checkpoint.verify(f"{checkpoints}/{each}")
         assert ss.checkpoint.clean(checkpoints, older_than_s=1e-9) == []
+
+
+_SAVER = """
+import sys, threading
+from tests.chaos.testbed import connected
+
+path, through, *addresses = sys.argv[1:]
+print("saves", flush=True)
+
+def stop(done, total):
+    print("has written", flush=True)
+    threading.Event().wait()
+
+connected(addresses, "grpc", task_index=1).save(path, name="x", through=through, show_progress=stop)
+"""
+
+
+@pytest.mark.parametrize("through", ["ps", "client"])
+def test_a_saver_is_killed(tmp_path: Path, checkpoints: str, through: str) -> None:
+    with ps_tasks(tmp_path, "none") as tasks:
+        addresses = start(tasks)
+        with connected(addresses, "grpc") as client:
+            model = Model(client)
+            model.train(0, 2)
+            expected = model.values()
+            command = [sys.executable, "-c", _SAVER, checkpoints, through, *addresses]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as saver:
+                assert saver.stdout is not None
+                assert [saver.stdout.readline() for _ in range(2)] == ["saves\n", "has written\n"]
+                saver.kill()
+            assert ss.checkpoint.list(checkpoints) == []
+            assert_equal(model.values(), expected)
+            model.train(2, 1)
+    (left,) = ss.checkpoint.clean(checkpoints, older_than_s=1e-9)
+    assert left.startswith(".x.")
+    assert ss.checkpoint.clean(checkpoints, older_than_s=1e-9) == []
+    assert ss.checkpoint.list(checkpoints) == []
 
 
 RESTORING = [

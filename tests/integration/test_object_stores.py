@@ -19,6 +19,7 @@ from ps_cluster.local.reserved_ports import LOOPBACK, ReservedPorts
 from ps_protocol.checkpoints import bucket as buckets
 from ps_protocol.checkpoints.store import StoreError
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
 from tests.integration.test_cli import shardscope
 from tests.s3_process import ACCESS_KEY, SECRET_KEY, S3Process, environment_of
 from tests.unit.worker_client.checkpoints.small_clusters import Model, SmallCluster, assert_equal
@@ -92,6 +93,20 @@ def test_large_values_go_in_pieces(bucket: str, s3: S3Process, cluster: SmallClu
         each.assign(np.zeros(each.shape, np.float32))
     client.restore(url)
     assert_equal([each.read_value() for each in values], expected)
+    assert s3.num_uploads(bucket) == 0
+
+
+def test_a_task_that_fails_in_a_large_part_leaves_nothing(bucket: str, s3: S3Process, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    with client.as_default():
+        for index in range(2):
+            ss.get_variable(f"v{index}", [5_000_000], initializer=ss.ones_initializer())
+    plan = FaultPlan((Fault("checkpoint.write", FaultAction.FAIL, 9, 9),))
+    with installed(plan), pytest.raises(FailedPreconditionError, match="cannot use") as caught:
+        client.save(f"s3://{bucket}/run", name="x")
+    assert plan.fired("checkpoint.write") == 1
+    assert caught.value.task in ("ps:0", "ps:1")
+    assert obstore.list(s3.remote(bucket)).collect() == []
     assert s3.num_uploads(bucket) == 0
 
 
