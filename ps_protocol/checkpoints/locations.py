@@ -41,7 +41,7 @@ def open_store(path: str) -> CheckpointStore:
             raise
         raise FailedPreconditionError(
             f"checkpoints at {scheme}:// need the package obstore, which is not installed here; install it for each "
-            f"process that uses them, and start that again: pip install 'shardscope[objects]'"
+            f"process that uses them, and start that again: pip install obstore"
         ) from error
     store: CheckpointStore = object_store.open_objects(scheme, where, "/".join(names))
     return store

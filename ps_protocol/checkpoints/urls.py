@@ -54,10 +54,10 @@ def split_url(url: str) -> tuple[str, str, list[str]]:
         parts = urlsplit(url)
     except ValueError as error:
         raise InvalidArgumentError(f"a {scheme}:// URL of checkpoints cannot be understood: {error}") from None
-    if "@" in parts.netloc or parts.query or parts.fragment:  # not repeated: it may be a password
+    if {"@", ":"} & {*parts.netloc} or parts.query or parts.fragment:  # not repeated: it may be a password
         raise InvalidArgumentError(
-            f"a {scheme}:// URL of checkpoints has a bucket and names, no user, password or query: credentials come "
-            f"from the environment of each process"
+            f"a {scheme}:// URL of checkpoints has a bucket and names, no user, password, port or query: the endpoint "
+            f"and the credentials come from the environment of each process"
         )
     names = parts.path.strip("/").split("/") if parts.path.strip("/") else []
     if bool(parts.netloc) == (scheme == "file") or {"", ".", ".."} & {*names}:

@@ -10,7 +10,7 @@ from obstore.exceptions import GenericError
 from obstore.store import MemoryStore
 
 from ps_protocol.checkpoints.bucket import Bucket
-from ps_protocol.checkpoints.object_store import ObjectStore
+from ps_protocol.checkpoints.object_store import UPLOAD_BYTES, ObjectStore
 from ps_protocol.checkpoints.store import StoreError
 from ps_protocol.errors import FailedPreconditionError
 
@@ -98,6 +98,18 @@ def test_who_does_not_answer_is_not_asked_to_clean_up(bucket: Bucket) -> None:
     upload.give_up(StoreError())
     store.discard("x", save)
     assert [each.key for each in bucket.list_in("run")] == before
+
+
+@pytest.mark.parametrize("size_bytes", [0, 10 * UPLOAD_BYTES, 10**9, 10**11, 5 * 10**12])
+def test_no_part_has_more_pieces_than_a_store_takes(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, size_bytes: int
+) -> None:
+    begun = []
+    monkeypatch.setattr(bucket, "upload", lambda _, piece_bytes: begun.append(piece_bytes))
+    ObjectStore(bucket, "run").part_writer("x", uuid4(), "part", size_bytes)
+    (piece_bytes,) = begun
+    assert piece_bytes >= UPLOAD_BYTES
+    assert piece_bytes * 10_000 >= size_bytes
 
 
 def test_a_publication_after_another_outcome_is_refused(bucket: Bucket) -> None:

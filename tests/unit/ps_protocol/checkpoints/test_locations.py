@@ -45,9 +45,10 @@ def test_a_path_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         ("s3://b/../y", "such as s3://BUCKET/NAME"),
         ("file://host/x", "file:///FOLDER"),
         ("s3://[secret/x", "cannot be understood"),
-        ("s3://b/x?secret", "no user, password or query"),
-        ("s3://b/x#secret", "no user, password or query"),
-        ("s3://user:secret@b/x", "no user, password or query"),
+        ("s3://b/x?secret", "no user, password, port or query"),
+        ("s3://b/x#secret", "no user, password, port or query"),
+        ("s3://user:secret@b/x", "no user, password, port or query"),
+        ("s3://localhost:9000/b", "the endpoint and the credentials come from the environment"),
         (Path("s3://bucket/x"), "one slash only"),
     ],
 )
@@ -75,7 +76,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ps_protocol.checkpoints.object_store", "ps_protocol.checkpoints.bucket"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "obstore", None)
-    with pytest.raises(FailedPreconditionError, match=r"package obstore.*pip install 'shardscope\[objects\]'"):
+    with pytest.raises(FailedPreconditionError, match=r"package obstore.*pip install obstore"):
         open_store("s3://bucket/x")
 
 
