@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from ps_protocol.checkpoints import bucket as buckets
 from ps_protocol.checkpoints.store import StoreError
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
+from tests.conftest import Eventually
 from tests.integration.test_cli import shardscope
 from tests.s3_process import ACCESS_KEY, SECRET_KEY, S3Process, environment_of
 from tests.unit.worker_client.checkpoints.small_clusters import Model, SmallCluster, assert_equal
@@ -108,6 +111,31 @@ def test_a_task_that_fails_in_a_large_part_leaves_nothing(bucket: str, s3: S3Pro
     assert caught.value.task in ("ps:0", "ps:1")
     assert obstore.list(s3.remote(bucket)).collect() == []
     assert s3.num_uploads(bucket) == 0
+
+
+@pytest.mark.parametrize("through", ["ps", "client"])
+def test_an_interrupted_save_leaves_nothing(
+    bucket: str, s3: S3Process, cluster: SmallCluster, eventually: Eventually, through: Through
+) -> None:
+    client, told, calls = cluster.client(), threading.Event(), itertools.count()
+    model = Model(client)
+    model.train(0, 2)
+    with client.as_default():
+        ss.get_variable("large", [10_000_000], initializer=ss.zeros_initializer())
+    expected = model.values()
+
+    def interrupt_first(*_: int) -> None:
+        if next(calls) == 0:  # a later one would reach whatever runs then
+            signal.raise_signal(signal.SIGINT)  # Python runs the handler on the main thread
+        assert told.wait(60.0)
+
+    with pytest.raises(KeyboardInterrupt):
+        client.save(f"s3://{bucket}/run", name="x", through=through, show_progress=interrupt_first)
+    told.set()
+    eventually(lambda: obstore.list(s3.remote(bucket)).collect() == [], message="nothing is left")
+    eventually(lambda: s3.num_uploads(bucket) == 0, message="no upload is left")
+    assert_equal(model.values(), expected)
+    client.save(f"s3://{bucket}/run", name="x", through=through)
 
 
 def test_copies_of_other_tools_are_checkpoints(
