@@ -44,7 +44,11 @@ _ENVIRONMENT: Final = {
 }
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _CODE: Final = re.compile(r"<Code>(\w{1,64})</Code>")
-_SYSTEM_ERROR: Final = re.compile(r'message: "([^"]{1,80})"')
+_SYSTEM_ERROR: Final = re.compile(r'(?:message|error): "([^"]{1,80})"|(InvalidCertificate|InvalidContentType)')
+_IN_WORDS: Final = {
+    "InvalidCertificate": "its certificate is not trusted here",
+    "InvalidContentType": "it does not speak TLS",
+}
 _NO_CREDENTIALS: Final = re.compile(
     r"MissingAccount|169\.254\.169\.254|/computeMetadata/|/metadata/identity/|/latest/api/token|/latest/meta-data/"
 )
@@ -163,7 +167,9 @@ class Bucket:
             yield
         except StoreError:
             raise
-        except (BaseError, OSError, ValueError) as error:
+        except BaseException as error:
+            if not _is_failure(error):
+                raise
             text = str(error)
             if isinstance(error, FileNotFoundError) and not _NO_BUCKET.search(text):
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", self.url) from None
@@ -228,7 +234,9 @@ def connect(scheme: str, name: str, url: str) -> Bucket:
 
     try:
         return Bucket(url, remote(REQUEST_S), remote(UPLOAD_S))
-    except (BaseError, ValueError) as error:
+    except BaseException as error:
+        if not _is_failure(error):
+            raise
         why = _reason(str(error), url, REQUEST_S)
         raise FailedPreconditionError(f"the object store {url} cannot be used: {why}") from None
 
@@ -237,6 +245,11 @@ def side_by_side(work: Callable[[str], _T], keys: Iterable[str]) -> list[_T]:
     """Does something for each key, a few at a time."""
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="objects") as pool:
         return list(pool.map(work, keys))
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether obstore has failed, be it by a panic, which it has for endpoints that are no URLs."""
+    return isinstance(error, BaseError | OSError | ValueError) or type(error).__name__ == "PanicException"
 
 
 def _head(meta: Any, attributes: Any) -> ObjectHead:
@@ -264,7 +277,10 @@ def _reason(text: str, url: str, bound_s: int) -> str:
     if "BadScheme" in text:
         return "its endpoint is not encrypted; if that is meant, set AWS_ALLOW_HTTP=true in the environment"
     if system or "error sending request" in text:
-        return f"it cannot be reached ({system[1] if system else 'no connection'}); check the URL and the endpoint"
+        why = (system[1] or _IN_WORDS[system[2]]) if system else "no connection"
+        return f"it cannot be reached ({why}); check the URL and the endpoint"
+    if "InvalidUri" in text:
+        return f"its endpoint is no URL; correct {environment} in the environment of this process"
     return _without_secrets(" ".join(text.partition("\n")[0].split())[:300])
 
 

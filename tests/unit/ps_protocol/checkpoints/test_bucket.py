@@ -9,10 +9,11 @@ import pytest
 from obstore.exceptions import GenericError
 from obstore.store import MemoryStore
 
-from ps_protocol.checkpoints.bucket import Bucket
+from ps_protocol.checkpoints.bucket import Bucket, connect
 from ps_protocol.checkpoints.object_store import UPLOAD_BYTES, ObjectStore
 from ps_protocol.checkpoints.store import StoreError
 from ps_protocol.errors import FailedPreconditionError
+from tests.s3_process import environment_of
 
 PIECE_BYTES = 1024
 NO_ANSWER = (
@@ -70,6 +71,8 @@ def test_an_object_that_goes_while_it_is_read_is_an_error(bucket: Bucket) -> Non
         ("kind: Timeout, source: TimedOut", "not answered within 10 s"),
         ("kind: Builder, source: BadScheme", "set AWS_ALLOW_HTTP=true"),
         ('error sending request ... message: "Connection refused"', r"cannot be reached \(Connection refused\)"),
+        ('kind: Connect ... error: "failed to lookup address"', r"cannot be reached \(failed to lookup address\)"),
+        ("kind: Connect ... InvalidCertificate(UnknownIssuer)", "its certificate is not trusted here"),
         (NO_ANSWER, "Generic S3 error: Error performing PUT http://127.0.0.1:1/b/x in 3s"),
         ("it says 12345678-the-key\nand more", r"it says \.\.\."),
     ],
@@ -85,6 +88,13 @@ def test_a_failure_is_said_in_one_sentence(
     assert not [secret for secret in ("12345678", "abcdefgh", "and more", "\n") if secret in shown]
     assert caught.value.__suppress_context__
     assert bucket.is_silent == ("status code" not in text)
+
+
+def test_an_endpoint_that_is_no_url_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment_of("no url at all").items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StoreError, match=r"its endpoint is no URL; correct .*AWS_ENDPOINT_URL"):
+        connect("s3", "models", "s3://models/run").head("x")
 
 
 def test_who_does_not_answer_is_not_asked_to_clean_up(bucket: Bucket) -> None:
