@@ -1,6 +1,6 @@
 """The ``shardscope`` command; ``ps_cluster.cli.app`` is its command line."""
 
-from ps_protocol.early_signals import end_at_once_on_signals
+from ps_protocol.command_line.early_signals import end_at_once_on_signals
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ any release may change them.
 import importlib
 import sys
 
-from ps_protocol.early_signals import end_at_once_on_signals
+from ps_protocol.command_line.early_signals import end_at_once_on_signals
 
 if sys.argv[:1] == ["-m"] and sys.orig_argv[1:3] == ["-m", __name__]:  # `python -m shardscope` imports this first
     end_at_once_on_signals()

@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from ps_protocol.unread_output import quiet_if_unread
+from ps_protocol.command_line.unread_output import quiet_if_unread
 
 COMMANDS: Final = {
     "up": "Runs a whole cluster on this machine.",

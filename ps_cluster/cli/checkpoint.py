@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 
 from ps_cluster.cli.common import one_line_errors
 from ps_cluster.inspection.printable_text import printable
 from ps_cluster.inspection.task_table import format_size
+from ps_protocol.checkpoints.store import DEAD_S
+from ps_protocol.settings import POSITIVE_SECONDS
 from worker_client.checkpoints.inspection import (
+    clean_checkpoints,
     list_checkpoints,
     pin_checkpoint,
     show_checkpoint,
     unpin_checkpoint,
     verify_checkpoint,
 )
-
-_PATH = click.Path(path_type=Path)
 
 
 @click.group()
@@ -27,9 +27,9 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("path", metavar="FOLDER", type=_PATH)
-def ls(path: Path) -> None:
-    """Lists the checkpoints of a folder, oldest first, with their times in UTC."""
+@click.argument("path", metavar="FOLDER")
+def ls(path: str) -> None:
+    """Lists the checkpoints of a folder, or at a URL, oldest first, with their times in UTC."""
     with one_line_errors():
         for each in list_checkpoints(path):
             if each.problem:
@@ -44,8 +44,8 @@ def ls(path: Path) -> None:
 
 
 @command.command()
-@click.argument("path", metavar="CHECKPOINT", type=_PATH)
-def show(path: Path) -> None:
+@click.argument("path", metavar="CHECKPOINT")
+def show(path: str) -> None:
     """Lists the variables of a checkpoint, or of the newest of a folder."""
     with one_line_errors():
         for each in show_checkpoint(path):
@@ -53,8 +53,8 @@ def show(path: Path) -> None:
 
 
 @command.command()
-@click.argument("path", metavar="CHECKPOINT", type=_PATH)
-def verify(path: Path) -> None:
+@click.argument("path", metavar="CHECKPOINT")
+def verify(path: str) -> None:
     """Reads a whole checkpoint, or the newest of a folder, and checks all its checksums."""
     with one_line_errors():
         found = verify_checkpoint(path, show_progress=True)
@@ -62,16 +62,33 @@ def verify(path: Path) -> None:
 
 
 @command.command()
-@click.argument("path", metavar="CHECKPOINT", type=_PATH)
-def pin(path: Path) -> None:
+@click.argument("path", metavar="CHECKPOINT")
+def pin(path: str) -> None:
     """Has a checkpoint, or the newest of a folder, stay when older ones are removed."""
     with one_line_errors():
         click.echo(printable(f"{pin_checkpoint(path).path} is pinned, and stays"))
 
 
 @command.command()
-@click.argument("path", metavar="CHECKPOINT", type=_PATH)
-def unpin(path: Path) -> None:
+@click.argument("path", metavar="CHECKPOINT")
+def unpin(path: str) -> None:
     """Has a checkpoint, or the newest of a folder, removed like others."""
     with one_line_errors():
         click.echo(printable(f"{unpin_checkpoint(path).path} is no longer pinned, and is removed like others"))
+
+
+@command.command()
+@click.argument("path", metavar="FOLDER")
+@click.option(
+    "--older-than",
+    "older_than_s",
+    type=POSITIVE_SECONDS,
+    default=f"{DEAD_S:g}",
+    show_default=True,
+    help="Seconds for which it has not changed.",
+)
+def clean(path: str, older_than_s: float) -> None:
+    """Removes what saves that were killed have left behind in a folder, or at a URL."""
+    with one_line_errors():
+        for each in clean_checkpoints(path, older_than_s=older_than_s):
+            click.echo(printable(f"removed {each}"))

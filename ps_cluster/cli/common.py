@@ -10,9 +10,9 @@ from typing import Any, Final
 import click
 
 from ps_cluster.inspection.printable_text import printable
+from ps_protocol.command_line.word_wrap import wrap_for
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.settings import POSITIVE_SECONDS
-from ps_protocol.word_wrap import wrap_for
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from ps_cluster.cli.common import one_line_errors, timeout_option
@@ -13,12 +11,12 @@ from worker_client.client import connect
 
 
 @click.command()
-@click.argument("path", metavar="CHECKPOINT", type=click.Path(path_type=Path))
+@click.argument("path", metavar="CHECKPOINT")
 @cluster_option
 @click.option("--partial", is_flag=True, help="Leave variables as they are that the checkpoint does not have alike.")
 @click.option("--through-client", is_flag=True, help="Read it here: the ps tasks do not reach it.")
 @timeout_option(60.0)
-def command(path: Path, cluster: str | None, partial: bool, through_client: bool, timeout_s: float) -> None:
+def command(path: str, cluster: str | None, partial: bool, through_client: bool, timeout_s: float) -> None:
     """Restores a checkpoint, or the newest of a folder, over a running cluster; its workers have to connect again."""
     with one_line_errors():
         spec = cluster_spec(cluster, timeout_s)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from ps_cluster.cli.common import one_line_errors, timeout_option
@@ -13,7 +11,7 @@ from worker_client.client import connect
 
 
 @click.command()
-@click.argument("path", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.argument("path", metavar="FOLDER")
 @cluster_option
 @click.option("--name", help="Of the checkpoint; by default the step or the time.")
 @click.option("--step", type=click.IntRange(min=0), help="Training step that it belongs to.")
@@ -21,7 +19,7 @@ from worker_client.client import connect
 @click.option("--through-client", is_flag=True, help="Write it here: the ps tasks have no folder in common.")
 @timeout_option(60.0)
 def command(
-    path: Path,
+    path: str,
     cluster: str | None,
     name: str | None,
     step: int | None,
@@ -29,7 +27,7 @@ def command(
     through_client: bool,
     timeout_s: float,
 ) -> None:
-    """Saves all variables of a running cluster in a checkpoint, in a folder that all its ps tasks reach."""
+    """Saves all variables of a running cluster in a checkpoint, in a folder or at a URL that all its ps tasks reach."""
     with one_line_errors():
         spec = cluster_spec(cluster, timeout_s)
         with connect(

@@ -12,8 +12,8 @@ from typing import Final
 
 from ps_cluster.inspection.printable_text import printable
 from ps_cluster.inspection.task_table import format_size
+from ps_protocol.checkpoints.locations import locate
 from ps_protocol.checkpoints.retention import Retention
-from ps_protocol.checkpoints.store import locate
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import NotFoundError, ShardscopeError
 from worker_client.checkpoints.background import Wanted

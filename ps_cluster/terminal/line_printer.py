@@ -13,7 +13,7 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 from rich.text import Text
 
-from ps_protocol.word_wrap import wrap_words
+from ps_protocol.command_line.word_wrap import wrap_words
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 

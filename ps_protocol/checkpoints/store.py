@@ -1,19 +1,17 @@
 """Where checkpoints lie: a store, which is a folder or a bucket, holds checkpoints by name.
 
-``CheckpointStore`` is all that saving and restoring ask of it, so that an object store fits: a part is written from its
-beginning to its end, ranges of it are read, and one step makes a checkpoint visible. In a folder that step is a rename,
-in an object store the manifest, written last.
+``CheckpointStore`` is all that saving and restoring ask of it: a part is written from its beginning to its end, ranges
+of it are read, and one step makes a checkpoint visible. In a folder (``folder_store``) that step is a rename, in an
+object store (``object_store``) the manifest, written last. ``locations`` finds the store for a path or a URL.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import logging
 import re
-import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 from uuid import UUID
@@ -24,23 +22,20 @@ from ps_protocol.checkpoints.manifest import (
     ManifestError,
     SavedPart,
     decode_manifest,
-    decode_part,
-    encode_manifest,
-    encode_part,
 )
-from ps_protocol.errors import (
-    AlreadyExistsError,
-    FailedPreconditionError,
-    InvalidArgumentError,
-    NotFoundError,
-    ShardscopeError,
-)
-from ps_protocol.files import synced_files
-from ps_protocol.files.synced_files import SyncedWriter, sync_directory
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError
+
+DEAD_S: Final = 24 * 3600.0
+"""Seconds after which what a save has left behind is surely no longer being written."""
+
+_LOG: Final = logging.getLogger(__name__)
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=@,-]{0,199}", re.ASCII)
-_PIN_FILE: Final = "pinned"
-_URL: Final = re.compile(r"[a-z][a-z0-9+]+://", re.ASCII)
+_PENDING: Final = re.compile(r"\.(?P<name>[A-Za-z0-9][A-Za-z0-9_.+=@,-]{0,199})\.(?P<save>[0-9a-f]{32})\.tmp", re.ASCII)
+
+
+class StoreError(OSError):
+    """A store that does not answer, or refuses. Its ``strerror`` says what to do, and names no secret."""
 
 
 class PartWriter(Protocol):
@@ -114,7 +109,13 @@ class CheckpointStore(Protocol):
         """The manifest of a checkpoint; NotFoundError if there is none."""
         ...
 
-    def open(self, name: str, file: str) -> RangeReader: ...
+    def exists(self, name: str) -> bool:
+        """Whether there is a checkpoint of the name."""
+        ...
+
+    def open(self, name: str, file: str) -> RangeReader:
+        """Opens a part; FileNotFoundError if it is not there."""
+        ...
 
     def names(self) -> list[str]:
         """The checkpoints, oldest first."""
@@ -130,179 +131,39 @@ class CheckpointStore(Protocol):
 
     def is_pinned(self, name: str) -> bool: ...
 
+    def clean(self, before_s: float) -> list[str]:
+        """Removes what saves and removals have left behind that has not changed since; returns the names of that.
 
-class FolderStore:
-    """Checkpoints in a folder: each is a folder in it.
-
-    Args:
-        root: The folder; it need not be there before something is saved.
-    """
-
-    def __init__(self, root: Path):
-        self._root: Final = root
-
-    @property
-    def path(self) -> str:
-        return str(self._root)
-
-    def begin(self, name: str, save: UUID, mark: str) -> Sequence[str]:
-        if (self._root / name).exists():
-            raise AlreadyExistsError(
-                f"there is a checkpoint {name} in {self._root} already; give the new one another name or step, or "
-                f"remove the old one"
-            )
-        folder = self._pending(name, save)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"mark-{mark}").touch()
-        return sorted(path.name.removeprefix("mark-") for path in folder.glob("mark-*"))
-
-    def part_writer(self, name: str, save: UUID, file: str, size_bytes: int) -> PartWriter:
-        path = self._pending(name, save) / file
-        path.unlink(missing_ok=True)  # of an attempt whose answer was lost
-        return SyncedWriter(path, size_bytes)
-
-    def note_part(self, name: str, save: UUID, part: SavedPart) -> None:
-        synced_files.replace_file(self._pending(name, save) / f"{part.file}.json", encode_part(part))
-
-    def publish(
-        self,
-        name: str,
-        save: UUID,
-        tasks: Sequence[str],
-        saved_at_s: float,
-        step: int | None,
-        metrics: Mapping[str, float],
-    ) -> int:
-        final, folder = self._root / name, self._pending(name, save)
-        if final.exists():
-            manifest = read_manifest(self, name)
-            if manifest.save == save:  # an answer was lost
-                return manifest.size_bytes
-            raise AlreadyExistsError(f"there is a checkpoint {name} in {self._root} already, made meanwhile")
-        parts = self._parts(folder, tasks)
-        manifest = CheckpointManifest(name, save, saved_at_s, tuple(parts), step, metrics)
-        synced_files.replace_file(folder / MANIFEST_FILE, encode_manifest(manifest))
-        for path in [*folder.glob("mark-*"), *folder.glob("*.safetensors.json")]:
-            path.unlink()
-        sync_directory(folder)
-        folder.rename(final)
-        sync_directory(self._root)
-        return manifest.size_bytes
-
-    def _parts(self, folder: Path, tasks: Sequence[str]) -> list[SavedPart]:
-        parts = {part.task: part for part in map(_read_part, folder.glob("*.safetensors.json"))}
-        for task in tasks:
-            part = parts.get(task)
-            if part is None or _size(folder / part.file) != part.size_bytes:
-                raise not_shared(self.path, [task])
-        return [parts[task] for task in tasks]
-
-    def discard(self, name: str, save: UUID) -> None:
-        shutil.rmtree(self._pending(name, save), ignore_errors=True)
-
-    def manifest_bytes(self, name: str) -> bytes:
-        try:
-            return (self._root / name / MANIFEST_FILE).read_bytes()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise _no_checkpoint(name, self._root) from error
-
-    def open(self, name: str, file: str) -> RangeReader:
-        return _FileReader(self._root / name / file)
-
-    def names(self) -> list[str]:
-        if not self._root.is_dir():
-            return []
-        times: dict[str, int] = {}
-        for path in self._root.iterdir():
-            if _NAME.fullmatch(path.name):
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # it may just have been removed
-                    times[path.name] = (path / MANIFEST_FILE).stat().st_mtime_ns
-        return sorted(times, key=lambda name: (times[name], name))
-
-    def remove(self, name: str) -> None:
-        leaving = self._root / f".{name}.removed.tmp"
-        shutil.rmtree(leaving, ignore_errors=True)
-        try:
-            (self._root / name).rename(leaving)  # first, so that what is left after a crash looks like no checkpoint
-        except FileNotFoundError:
-            return
-        sync_directory(self._root)
-        shutil.rmtree(leaving)
-
-    def pin(self, name: str, *, is_pinned: bool) -> None:
-        folder = self._root / name
-        if not (folder / MANIFEST_FILE).is_file():
-            raise _no_checkpoint(name, self._root)
-        if is_pinned:
-            (folder / _PIN_FILE).touch()
-        else:
-            (folder / _PIN_FILE).unlink(missing_ok=True)
-        sync_directory(folder)
-
-    def is_pinned(self, name: str) -> bool:
-        return (self._root / name / _PIN_FILE).exists()
-
-    def _pending(self, name: str, save: UUID) -> Path:
-        return self._root / f".{name}.{save.hex}.tmp"
+        Args:
+            before_s: A time in seconds since the epoch.
+        """
+        ...
 
 
-class _FileReader:
-    def __init__(self, path: Path):
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.size_bytes = os.fstat(self._descriptor).st_size
-
-    def read_into(self, target: memoryview, offset: int) -> int:
-        return synced_files.read_into(self._descriptor, target, offset)
-
-    def close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+def is_name(name: str) -> bool:
+    """Whether a checkpoint can have the name."""
+    return _NAME.fullmatch(name) is not None
 
 
-def open_store(path: str) -> CheckpointStore:
-    """Returns the store at a path.
+def pending_name(name: str, save: UUID) -> str:
+    """How a store calls what belongs to a checkpoint that is not visible yet."""
+    return f".{name}.{save.hex}.tmp"
 
-    Raises:
-        InvalidArgumentError: It is empty, relative, or a URL of a kind that is not known.
-    """
-    if _URL.match(path):
-        raise InvalidArgumentError(
-            f"checkpoints are kept in folders; {path} is a URL. Give a folder that all ps tasks share, on a network "
-            f"file system or a mounted bucket, say"
-        )
-    if not Path(path).is_absolute():
-        raise InvalidArgumentError(f"the folder of a checkpoint has to be absolute for a ps task, not {path!r}")
-    return FolderStore(Path(path))
+
+def parse_pending(pending: str) -> tuple[str, UUID] | None:
+    """The checkpoint and the save that ``pending_name`` was given; None if it has not made it."""
+    found = _PENDING.fullmatch(pending)
+    return None if found is None else (found["name"], UUID(found["save"]))
 
 
 def check_name(name: str) -> str:
     """Returns the name of a checkpoint; InvalidArgumentError if it cannot be one."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise InvalidArgumentError(
             f"{name!r} cannot be the name of a checkpoint: use at most 200 letters, digits and _ . + = @ , - and begin "
             f"with a letter or digit"
         )
     return name
-
-
-def locate(path: str) -> tuple[CheckpointStore, str]:
-    """Returns the store and the name of the checkpoint at a path: the folder of one, or the newest of a folder of them.
-
-    Raises:
-        NotFoundError: There is none.
-    """
-    store = open_store(path)
-    folder = Path(path)
-    if (folder / MANIFEST_FILE).is_file():
-        return open_store(str(folder.parent)), folder.name
-    names = store.names()
-    if not names:
-        raise NotFoundError(
-            f"there is no checkpoint at {path}: neither has it a {MANIFEST_FILE}, nor a folder in it; give the folder "
-            f"that was given to save(), or that of one checkpoint in it"
-        )
-    return store, names[-1]
 
 
 def read_manifest(store: CheckpointStore, name: str) -> CheckpointManifest:
@@ -346,11 +207,30 @@ def check_part(store: CheckpointStore, name: str, part: SavedPart) -> RangeReade
     return reader
 
 
+def clean_dead(store: CheckpointStore, now_s: float) -> None:
+    """Removes what dead saves have left behind, now being so many seconds since the epoch.
+
+    If the store fails, a later save does so: the one that is done is not to blame.
+    """
+    try:
+        removed = store.clean(now_s - DEAD_S)
+    except (OSError, ShardscopeError) as error:
+        _LOG.warning("what dead saves have left behind in %s stays there: %s", store.path, error)
+        return
+    if removed:
+        _LOG.info("removed what dead saves have left behind in %s: %s", store.path, ", ".join(removed))
+
+
 @contextlib.contextmanager
 def store_errors(who: str) -> Iterator[None]:
     """Turns a failure of a store into an error that says what to do; ``who`` uses it, as "this task"."""
     try:
         yield
+    except StoreError as error:
+        raise FailedPreconditionError(
+            f"{who} cannot use the object store of the checkpoint, {error.filename}: {error.strerror}. Nothing was "
+            f"changed"
+        ) from None
     except OSError as error:
         if isinstance(error, ShardscopeError):  # as when a ps does not answer, which is one of a connection too
             raise
@@ -370,32 +250,23 @@ def damaged(where: str, what: str) -> FailedPreconditionError:
 
 
 def not_shared(path: str, tasks: Sequence[str]) -> FailedPreconditionError:
-    """Returns the error for ps tasks that have another folder of the same name."""
+    """Returns the error for ps tasks that have another folder, or another store, of the same name."""
+    if "://" in path:
+        why = (
+            "the ps tasks do not use the same object store. Give all of their processes the same endpoint and account "
+            "in their environment"
+        )
+    else:
+        why = (
+            "the ps tasks do not share that folder. Give one that all of them reach under the same path, on a network "
+            "file system say"
+        )
     return FailedPreconditionError(
-        f"what {', '.join(tasks)} {'has' if len(tasks) == 1 else 'have'} written to {path} cannot be seen by ps:0: the "
-        f"ps tasks do not share that folder. Give one that all of them reach under the same path, on a network file "
-        f"system say; or save through the client"
+        f"what {', '.join(tasks)} {'has' if len(tasks) == 1 else 'have'} written to {path} cannot be seen by ps:0: "
+        f"{why}; or save through the client"
     )
 
 
 def checksum(data: bytes) -> int:
     """CRC-32 of a manifest, by which the ps tasks know that they read the same one."""
     return zlib.crc32(data)
-
-
-def _no_checkpoint(name: str, root: Path) -> NotFoundError:
-    return NotFoundError(f"there is no checkpoint {name} in {root}: it has no {MANIFEST_FILE}")
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return -1
-
-
-def _read_part(path: Path) -> SavedPart:
-    try:
-        return decode_part(path.read_bytes())
-    except ManifestError as error:
-        raise damaged(str(path), str(error)) from error

@@ -63,6 +63,7 @@ class Save:
         self._done_bytes = 0
         self._total_bytes = 0
         self._is_done = False
+        self._failure: OSError | None = None
         self._batches = 0  # that the task had taken at the last look
 
     def begin(self) -> list[str]:
@@ -89,18 +90,29 @@ class Save:
         return self._core.admission.release(self._save)
 
     def write(self, timeout_s: float) -> Progress:
-        """Writes for a moment."""
+        """Writes for a moment; once that has failed, it fails in the same way: the first answer may have been lost."""
         with self._lock:
-            turns = self._begun(timeout_s)
-            until_s = time.monotonic() + min(_TURN_S, timeout_s / 2)
+            if self._failure is None:
+                try:
+                    return self._write(timeout_s)
+                except OSError as error:
+                    self._failure = error
+            failure = self._failure
+        self.give_up()
+        raise failure
+
+    def _write(self, timeout_s: float) -> Progress:
+        """With the lock held."""
+        turns = self._begun(timeout_s)
+        until_s = time.monotonic() + min(_TURN_S, timeout_s / 2)
+        began_s = time.monotonic()
+        for count in turns:
+            self._done_bytes += count
+            if time.monotonic() >= until_s:
+                break
+            self._rest(time.monotonic() - began_s)
             began_s = time.monotonic()
-            for count in turns:
-                self._done_bytes += count
-                if time.monotonic() >= until_s:
-                    break
-                self._rest(time.monotonic() - began_s)
-                began_s = time.monotonic()
-            return Progress(self._done_bytes, self._total_bytes, self._is_done)
+        return Progress(self._done_bytes, self._total_bytes, self._is_done)
 
     def _rest(self, took_s: float) -> None:
         """Leaves the processor to batches for a while, if there are any; they would wait for it longer."""

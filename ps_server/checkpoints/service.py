@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Concatenate, Final, ParamSpec, TypeVar
 from uuid import UUID
 
+from ps_protocol.checkpoints.locations import locate, open_store
 from ps_protocol.checkpoints.pruning import prune
 from ps_protocol.checkpoints.retention import Retention
 from ps_protocol.checkpoints.service import (
@@ -21,7 +22,7 @@ from ps_protocol.checkpoints.service import (
     Progress,
     Target,
 )
-from ps_protocol.checkpoints.store import check_name, locate, open_store, store_errors
+from ps_protocol.checkpoints.store import check_name, clean_dead, store_errors
 from ps_protocol.cluster_spec import PS_JOB, TaskId
 from ps_protocol.errors import AbortedError, FailedPreconditionError, ShardscopeError
 from ps_protocol.fault_points import fault_point
@@ -105,12 +106,7 @@ class TaskCheckpoints(CheckpointService):
 
     @_call
     def write(self, save: UUID, *, timeout_s: float) -> Progress:
-        session = self._required(save, Save)
-        try:
-            return session.write(timeout_s)
-        except OSError:
-            self._close(save)
-            raise
+        return self._required(save, Save).write(timeout_s)
 
     @_call
     def fetch(self, save: UUID, offset: int, *, timeout_s: float) -> PartPiece:
@@ -135,6 +131,7 @@ class TaskCheckpoints(CheckpointService):
         size_bytes = store.publish(check_name(path.name), save, tasks, now_s, step, metrics)
         fault_point("checkpoint.published")
         prune(store, retention, now_s)
+        clean_dead(store, self._wall_clock())
         return size_bytes
 
     @_call

@@ -11,7 +11,7 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from ps_protocol.word_wrap import wrap_for
+from ps_protocol.command_line.word_wrap import wrap_for
 
 
 class LogFormat(enum.StrEnum):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import worker_client as ss
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError, StateLostError
 from tests.chaos.ps_processes import PsTask
 from tests.chaos.testbed import connected
+from tests.s3_process import S3Process
 from tests.unit.worker_client.checkpoints.small_clusters import Model, assert_equal
 from worker_client.connection.retry import RetryPolicy
 from worker_client.connection.settings import Settings
@@ -22,6 +25,22 @@ NUM_PS = 2
 IMPATIENT = Settings(
     operation_timeout_s=5.0, ps_grace_s=0, lease_s=0, retry=RetryPolicy(initial_backoff_s=0.01, max_backoff_s=0.05)
 )
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Process]:
+    with S3Process() as s3:
+        yield s3
+
+
+@pytest.fixture(params=["folder", "s3"])
+def checkpoints(request: pytest.FixtureRequest, s3: S3Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where checkpoints are."""
+    if request.param == "folder":
+        return str(tmp_path / "checkpoints")
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3.new_bucket()}/run"
 
 
 @contextlib.contextmanager
@@ -58,8 +77,9 @@ SAVING = [
 
 
 @pytest.mark.parametrize(("place", "victim"), SAVING, ids=[place for place, _ in SAVING])
-def test_a_task_is_killed_while_a_checkpoint_is_saved(tmp_path: Path, place: str, victim: int) -> None:
-    checkpoints = tmp_path / "checkpoints"
+def test_a_task_is_killed_while_a_checkpoint_is_saved(
+    tmp_path: Path, checkpoints: str, place: str, victim: int
+) -> None:
     with ps_tasks(tmp_path, "journal") as tasks:
         addresses = start(tasks)
         with connected(addresses, "grpc") as client:
@@ -85,11 +105,53 @@ def test_a_task_is_killed_while_a_checkpoint_is_saved(tmp_path: Path, place: str
             assert_equal(model.values(), new)
             for name, expected in (("old", old), ("new", new)):
                 if name in names:
-                    ss.checkpoint.verify(checkpoints / name)
-                    client.restore(checkpoints / name)
+                    ss.checkpoint.verify(f"{checkpoints}/{name}")
+                    client.restore(f"{checkpoints}/{name}")
                     assert_equal(model.values(), expected)
             client.save(checkpoints, name="again")
-            ss.checkpoint.verify(checkpoints / "again")
+            ss.checkpoint.verify(f"{checkpoints}/again")
+        ss.checkpoint.clean(checkpoints, older_than_s=1e-9)
+        assert [each.name for each in ss.checkpoint.list(checkpoints)] == [*names, "again"]
+        for each in [*names, "again"]:
+            ss.checkpoint.verify(f"{checkpoints}/{each}")
+        assert ss.checkpoint.clean(checkpoints, older_than_s=1e-9) == []
+
+
+_SAVER = """
+import sys, threading
+from tests.chaos.testbed import connected
+
+path, through, *addresses = sys.argv[1:]
+print("saves", flush=True)
+
+def stop(done, total):
+    print("has written", flush=True)
+    threading.Event().wait()
+
+connected(addresses, "grpc", task_index=1).save(path, name="x", through=through, show_progress=stop)
+"""
+
+
+@pytest.mark.parametrize("through", ["ps", "client"])
+def test_a_saver_is_killed(tmp_path: Path, checkpoints: str, through: str) -> None:
+    with ps_tasks(tmp_path, "none") as tasks:
+        addresses = start(tasks)
+        with connected(addresses, "grpc") as client:
+            model = Model(client)
+            model.train(0, 2)
+            expected = model.values()
+            command = [sys.executable, "-c", _SAVER, checkpoints, through, *addresses]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as saver:
+                assert saver.stdout is not None
+                assert [saver.stdout.readline() for _ in range(2)] == ["saves\n", "has written\n"]
+                saver.kill()
+            assert ss.checkpoint.list(checkpoints) == []
+            assert_equal(model.values(), expected)
+            model.train(2, 1)
+    (left,) = ss.checkpoint.clean(checkpoints, older_than_s=1e-9)
+    assert left.startswith(".x.")
+    assert ss.checkpoint.clean(checkpoints, older_than_s=1e-9) == []
+    assert ss.checkpoint.list(checkpoints) == []
 
 
 RESTORING = [

@@ -63,4 +63,11 @@ def test_a_checkpoint_is_saved_shown_verified_and_restored(tmp_path: Path) -> No
         assert "there is a checkpoint step-000000007" in done.stderr
         assert shardscope("save", "/proc/nothing", "--cluster", spec).returncode == 1
     assert "there is no checkpoint" in shardscope("checkpoint", "verify", str(tmp_path / "none")).stderr
+    left = folder / f".step-000000008.{'0f' * 16}.tmp"
+    left.mkdir()
+    assert shardscope("checkpoint", "clean", str(folder)).stdout == ""
+    done = shardscope("checkpoint", "clean", f"file://{folder}", "--older-than", "0.001")
+    assert done.stdout == f"removed {left.name}\n"
+    assert [path.name for path in folder.iterdir()] == ["step-000000007"]
+    assert shardscope("checkpoint", "clean", str(folder), "--older-than", "0").returncode == 2
     assert shardscope("save", str(folder), "--keep", "0").returncode == 2

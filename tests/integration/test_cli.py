@@ -128,7 +128,7 @@ def test_help_that_nobody_reads_ends_without_a_word(unread: int, program: tuple[
 @pytest.mark.parametrize(("code", "seen"), [(0, 128 + signal.SIGPIPE), (3, 3)])
 def test_a_failure_stays_one_though_nobody_reads_the_output(unread: int, code: int, seen: int) -> None:
     program = (
-        "import sys; from ps_protocol.unread_output import quiet_if_unread\n"
+        "import sys; from ps_protocol.command_line.unread_output import quiet_if_unread\n"
         f"with quiet_if_unread(): sys.stdout.write('x'); sys.exit({code})"
     )
     done = subprocess.run(

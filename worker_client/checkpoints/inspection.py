@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -11,18 +12,12 @@ from typing import Any, Final
 import numpy as np
 
 from ps_protocol.checkpoints.boxes import CheckedValue
+from ps_protocol.checkpoints.locations import locate, open_store
 from ps_protocol.checkpoints.manifest import BLOCK_BYTES, CheckpointManifest
-from ps_protocol.checkpoints.store import (
-    CheckpointStore,
-    check_part,
-    damaged,
-    locate,
-    open_store,
-    read_manifest,
-    store_errors,
-)
+from ps_protocol.checkpoints.store import DEAD_S, CheckpointStore, check_part, damaged, read_manifest, store_errors
+from ps_protocol.checkpoints.urls import absolute
 from ps_protocol.dtype_traits import dtype_name
-from ps_protocol.errors import ShardscopeError
+from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from worker_client.checkpoints.report import ShowProgress
 
 _PIECE_BYTES: Final = BLOCK_BYTES
@@ -35,7 +30,7 @@ class CheckpointEntry:
 
     Attributes:
         name: Its name.
-        path: Its folder.
+        path: Its folder, or its URL.
         saved_at_s: When it was saved, in seconds since the epoch.
         step: The training step that it was saved with; None if there was none.
         num_parts: Of ps tasks that have written it.
@@ -87,22 +82,22 @@ class CheckpointVariable:
 
 
 def list_checkpoints(path: str | os.PathLike[str]) -> list[CheckpointEntry]:
-    """Lists the checkpoints of a folder, oldest first; those that are still being saved are not among them."""
-    store = open_store(_absolute(path))
-    return [_entry(store.path, name) for name in store.names()]
+    """Lists the checkpoints of a folder or URL, oldest first; those that are still being saved are not among them."""
+    store = open_store(absolute(path))
+    return [_entry(store, name) for name in store.names()]
 
 
 def show_checkpoint(path: str | os.PathLike[str]) -> list[CheckpointVariable]:
     """Returns the variables of a checkpoint by name; only its manifest is read.
 
     Args:
-        path: Its folder, or one of checkpoints, of which the newest is taken.
+        path: Its folder or URL, or one of checkpoints, of which the newest is taken.
 
     Raises:
         NotFoundError: There is none.
         FailedPreconditionError: Its manifest was changed, or a newer version wrote it.
     """
-    store, name = locate(_absolute(path))
+    store, name = locate(absolute(path))
     found = [
         CheckpointVariable(
             each.spec.name,
@@ -139,10 +134,10 @@ def unpin_checkpoint(path: str | os.PathLike[str]) -> CheckpointEntry:
 
 
 def _pinned(path: str | os.PathLike[str], *, is_pinned: bool) -> CheckpointEntry:
-    store, name = locate(_absolute(path))
+    store, name = locate(absolute(path))
     with store_errors("this client"):
         store.pin(name, is_pinned=is_pinned)
-    return _entry(store.path, name)
+    return _entry(store, name)
 
 
 def verify_checkpoint(
@@ -151,7 +146,7 @@ def verify_checkpoint(
     """Reads a whole checkpoint, and checks its sizes and all its checksums.
 
     Args:
-        path: Its folder, or one of checkpoints, of which the newest is taken.
+        path: Its folder or URL, or one of checkpoints, of which the newest is taken.
         show_progress: Called now and then, with the bytes read and those of all; or True for a bar on standard error,
             if that is a terminal.
 
@@ -163,7 +158,7 @@ def verify_checkpoint(
     if isinstance(show_progress, bool):
         with importlib.import_module(_BAR).progress_shown("checking", show_progress) as show:
             return verify_checkpoint(path, show_progress=show)
-    store, name = locate(_absolute(path))
+    store, name = locate(absolute(path))
     manifest = read_manifest(store, name)
     piece, done_bytes = np.empty(_PIECE_BYTES, np.uint8).data, 0
     for part in manifest.parts:
@@ -185,12 +180,30 @@ def verify_checkpoint(
     return _of_manifest(store, name, manifest)
 
 
-def _entry(folder: str, name: str) -> CheckpointEntry:
-    store = open_store(folder)
+def clean_checkpoints(path: str | os.PathLike[str], *, older_than_s: float = DEAD_S) -> list[str]:
+    """Removes what saves that were killed have left behind in a folder or at a URL, as later saves there do.
+
+    Args:
+        path: That was given to ``save``.
+        older_than_s: Seconds for which it must not have changed. If they are too few, what a save that is under way has
+            written is removed as well, and that save fails.
+
+    Returns:
+        The names of what was removed, as ".step-000000100.<save>.tmp".
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    if not older_than_s > 0:
+        raise InvalidArgumentError(f"older_than_s is {older_than_s}; it has to be more than 0")
+    return open_store(absolute(path)).clean(time.time() - older_than_s)
+
+
+def _entry(store: CheckpointStore, name: str) -> CheckpointEntry:
     try:
         return _of_manifest(store, name, read_manifest(store, name))
     except ShardscopeError as error:
-        return CheckpointEntry(name, f"{folder}/{name}", problem=error.message)
+        return CheckpointEntry(name, f"{store.path}/{name}", problem=error.message)
 
 
 def _of_manifest(store: CheckpointStore, name: str, manifest: CheckpointManifest) -> CheckpointEntry:
@@ -206,7 +219,3 @@ def _of_manifest(store: CheckpointStore, name: str, manifest: CheckpointManifest
         manifest.metrics,
         store.is_pinned(name),
     )
-
-
-def _absolute(path: str | os.PathLike[str]) -> str:
-    return os.path.abspath(os.fspath(path))  # noqa: PTH100 - without following links

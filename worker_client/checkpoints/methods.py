@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from typing import Any, Final, Literal, NoReturn, SupportsIndex, TypeVar, overload
 
 from ps_protocol.checkpoints.retention import Retention
+from ps_protocol.checkpoints.urls import absolute
 from ps_protocol.errors import InternalError, InvalidArgumentError, PermissionDeniedError
 from ps_protocol.interrupts import raise_interrupt, sheltered
 from ps_protocol.settings import POSITIVE_SECONDS
@@ -115,7 +116,8 @@ class CheckpointMethods:
         out if nothing has changed. All workers may ask for that: only the chief, or an observer, does it.
 
         Args:
-            path: A folder that all ps tasks reach, or this process; the checkpoint is a folder in it.
+            path: A folder that all ps tasks reach, or this process; the checkpoint is a folder in it. Or a URL as
+                "s3://bucket/run-7", "gs://..." or "az://...".
             name: Of the checkpoint; by default "step-000000100" of the step, or the time.
             step: Training step that it belongs to: a number, a variable that counts, or a function that returns it.
                 With ``every`` by default what the variable "global_step" counts, if there is one.
@@ -141,7 +143,7 @@ class CheckpointMethods:
             AbortedError: Another save or restore is under way, or updates could not be held back long enough.
             ShardscopeError: A ps task does not answer.
         """
-        folder, retention, is_through_client = _absolute(path), _retention(keep), _is_client(through)
+        folder, retention, is_through_client = absolute(path), _retention(keep), _is_client(through)
         if every is not None or every_steps is not None:
             if name is not None or not wait or show_progress:
                 raise InvalidArgumentError(
@@ -213,7 +215,7 @@ class CheckpointMethods:
         connect again.
 
         Args:
-            path: The folder of a checkpoint, or one that was given to ``save``, of which the newest is taken.
+            path: The folder or URL of a checkpoint, or one that was given to ``save``, of which the newest is taken.
             names: For variables of the cluster, those of the checkpoint to take them from, as
                 ``{"encoder/*": "old/encoder/*"}``; others stay as they are.
             partial: Whether variables of the cluster that the checkpoint does not have alike stay as they are, and
@@ -245,7 +247,7 @@ class CheckpointMethods:
             with _progress("restoring", show_progress) as show:
                 report: RestoreReport = restoring.restore(
                     tasks,
-                    _absolute(path),
+                    absolute(path),
                     lambda spec: self.declarer.choose_ps(spec, graph),
                     names=names,
                     partial=partial,

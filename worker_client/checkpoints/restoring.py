@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import numpy as np
 
 from ps_protocol.checkpoints.boxes import CheckedValue, fill
+from ps_protocol.checkpoints.locations import locate
 from ps_protocol.checkpoints.manifest import CheckpointManifest
 from ps_protocol.checkpoints.service import (
     MAX_PIECE_BYTES,
@@ -23,7 +24,6 @@ from ps_protocol.checkpoints.store import (
     CheckpointStore,
     check_part,
     checksum,
-    locate,
     parse_manifest,
     store_errors,
 )

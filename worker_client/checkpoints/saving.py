@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+from ps_protocol.checkpoints.locations import open_store
 from ps_protocol.checkpoints.manifest import decode_part, part_file
 from ps_protocol.checkpoints.pruning import prune
 from ps_protocol.checkpoints.retention import Retention
 from ps_protocol.checkpoints.service import HOLD_S, CheckpointPath, PartPiece, Progress
-from ps_protocol.checkpoints.store import CheckpointStore, check_name, not_shared, open_store, store_errors
+from ps_protocol.checkpoints.store import CheckpointStore, check_name, clean_dead, not_shared, store_errors
 from ps_protocol.errors import AbortedError
 from worker_client.checkpoints.calls import Tasks
 from worker_client.checkpoints.report import SavedCheckpoint, ShowProgress
@@ -177,6 +178,7 @@ class Saving:
         now_s = time.time()
         size_bytes = store.publish(name, session, tasks.names, now_s, wanted.step, wanted.metrics)
         prune(store, wanted.retention, now_s)
+        clean_dead(store, now_s)
         return size_bytes
 
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
+from ps_protocol.checkpoints.urls import is_url
+from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError, UnimplementedError
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.tensorflow_files.state_file import STATE_FILE_NAME
 from worker_client.checkpoints.state import update_checkpoint_state
@@ -240,6 +241,8 @@ class Saver(SaysWhatIsLeftOut):
         if Path(state_name).name != state_name:
             raise ValueError("'latest_filename' must not contain path components")
         path = os.fsdecode(save_path)
+        if is_url(path):
+            raise UnimplementedError(f"TensorFlow's files are written to folders, not to {path}; `ss.save` takes URLs")
         if global_step is not None:
             step = global_step if isinstance(global_step, int | np.integer) else step_of(sess, global_step)
             path = f"{path}-{step:08d}" if self._pad_step_number else f"{path}-{step}"

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import pytest
 
 import worker_client as ss
+from ps_protocol.checkpoints.folder_store import FolderStore
 from ps_protocol.checkpoints.manifest import MANIFEST_FILE, decode_manifest
-from ps_protocol.checkpoints.store import FolderStore
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ps_protocol.files.spec_json import encode_checked
 from tests.unit.worker_client.checkpoints.small_clusters import Model, SmallCluster, flip

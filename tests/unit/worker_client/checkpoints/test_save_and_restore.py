@@ -15,9 +15,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import worker_client as ss
+from ps_protocol.checkpoints.folder_store import FolderStore
 from ps_protocol.checkpoints.manifest import MANIFEST_FILE
 from ps_protocol.checkpoints.service import CheckpointPath
-from ps_protocol.checkpoints.store import FolderStore
 from ps_protocol.errors import (
     AbortedError,
     AlreadyExistsError,
@@ -399,6 +399,23 @@ def test_a_task_that_cannot_write_is_named_and_nothing_is_left(
     client.save(tmp_path, name="bad")
 
 
+def test_a_failure_is_said_again_if_the_answer_was_lost(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    Model(client)
+    save, path = uuid4(), CheckpointPath(str(tmp_path), "x")
+    service = client._handles[1].service.checkpoints
+    service.begin(save, path, timeout_s=TIMEOUT_S)
+    service.hold(save, TIMEOUT_S, timeout_s=TIMEOUT_S)
+    service.release(save, timeout_s=TIMEOUT_S)
+    plan = FaultPlan((Fault("checkpoint.write", FaultAction.FAIL, 1, 1),))
+    with installed(plan):
+        for _ in range(2):
+            with pytest.raises(FailedPreconditionError, match="cannot use the folder"):
+                service.write(save, timeout_s=TIMEOUT_S)
+    assert plan.fired("checkpoint.write") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("does", ["save", "restore"])
 def test_an_interrupt_ends_it_and_nothing_is_left(
     tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch, eventually: Eventually, does: str
@@ -499,8 +516,8 @@ def test_a_name_is_taken_once(tmp_path: Path, cluster: SmallCluster) -> None:
         client.save(tmp_path, name="x")
     with pytest.raises(InvalidArgumentError, match="cannot be the name"):
         client.save(tmp_path, name="../x")
-    with pytest.raises(InvalidArgumentError, match="is a URL"):
-        client._handles[0].service.checkpoints.begin(uuid4(), CheckpointPath("s3://b", "x"), timeout_s=TIMEOUT_S)
+    with pytest.raises(InvalidArgumentError, match="cannot be kept at ftp://"):
+        client._handles[0].service.checkpoints.begin(uuid4(), CheckpointPath("ftp://b", "x"), timeout_s=TIMEOUT_S)
 
 
 # -- what goes wrong while restoring ----------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 
 import shardscope as ss
 import worker_client.compat.v1 as tf
-from ps_protocol.errors import NotFoundError
+from ps_protocol.errors import NotFoundError, UnimplementedError
 from ps_protocol.operations import Read, Update
 from ps_protocol.tensorflow_files import bundle_writer
 from tests.unit.worker_client.clusters import InProcessCluster
@@ -326,6 +326,14 @@ def test_arguments_that_cannot_be_followed_are_refused(
     tf.get_variable("v", initializer=0.0)
     with pytest.raises(error, match=words):
         tf.train.Saver(**arguments)
+
+
+def test_a_url_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tf.Variable([1.0])
+    with tf.Session() as session, pytest.raises(UnimplementedError, match=r"not to s3://b/m; `ss.save` takes URLs"):
+        tf.train.Saver().save(session, "s3://b/m")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_saver_needs_a_deferred_graph() -> None:

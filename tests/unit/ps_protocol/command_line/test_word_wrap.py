@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from ps_protocol.word_wrap import wrap_for, wrap_words
+from ps_protocol.command_line.word_wrap import wrap_for, wrap_words
 
 
 class Terminal(io.StringIO):
