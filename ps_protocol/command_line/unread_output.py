@@ -15,16 +15,19 @@ EXIT_UNREAD: Final = 128 + signal.SIGPIPE
 @contextlib.contextmanager
 def quiet_if_unread() -> Iterator[None]:
     """Ends the process if what the block writes is not read: with its own exit code if it has failed, else 141."""
+    exit_code: object = EXIT_UNREAD
     try:
         try:
             yield
+        except SystemExit as ended:
+            exit_code = ended.code or EXIT_UNREAD
+            raise
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()  # what is left of it; the interpreter's own try would print a trace
-    except BrokenPipeError as error:
+    except BrokenPipeError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 os.dup2(nowhere, stream.fileno())
-        ended = error.__context__  # if the rest could not be written
-        sys.exit(ended.code if isinstance(ended, SystemExit) and ended.code else EXIT_UNREAD)
+        sys.exit(exit_code)  # type: ignore[arg-type]  # it is what an exit may have

@@ -132,7 +132,12 @@ def test_a_failure_stays_one_though_nobody_reads_the_output(unread: int, code: i
         f"with quiet_if_unread(): sys.stdout.write('x'); sys.exit({code})"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], stdout=unread, stderr=subprocess.PIPE, timeout=TIMEOUT_S, check=False
+        [sys.executable, "-c", program],
+        stdout=unread,
+        stderr=subprocess.PIPE,
+        timeout=TIMEOUT_S,
+        check=False,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )
     assert (done.returncode, done.stderr) == (seen, b"")
 
