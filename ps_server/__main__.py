@@ -12,12 +12,14 @@ def main() -> int:
     end_at_once_on_signals()
     # Not above: these take long to import, and whoever interrupts that needs no trace of it.
     from ps_protocol.errors import SettingError  # noqa: PLC0415
+    from ps_protocol.unread_output import quiet_if_unread  # noqa: PLC0415
     from ps_protocol.word_wrap import wrap_for  # noqa: PLC0415
     from ps_server.process.options import parse_options  # noqa: PLC0415
     from ps_server.process.server import run  # noqa: PLC0415
 
     try:
-        options = parse_options(sys.argv[1:])
+        with quiet_if_unread():  # help
+            options = parse_options(sys.argv[1:])
     except SettingError as error:
         sys.stderr.write(wrap_for(sys.stderr, f"ps_server: {error} (`shardscope ps --help` shows the options)\n"))
         return 2

@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from ps_cluster.cli.common import quiet_if_unread
+from ps_protocol.unread_output import quiet_if_unread
 
 COMMANDS: Final = {
     "up": "Runs a whole cluster on this machine.",

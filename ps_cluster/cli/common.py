@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -18,7 +16,6 @@ from ps_protocol.word_wrap import wrap_for
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
-EXIT_UNREAD: Final = 128 + signal.SIGPIPE
 
 
 def timeout_option(default_s: float) -> Callable[[Any], Any]:
@@ -44,7 +41,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        raise  # for ``quiet_if_unread``
+        raise  # for ``unread_output``
     except ShardscopeError as error:
         print_error(" ".join(str(error).split()))
         sys.exit(EXIT_FAILED)
@@ -55,18 +52,3 @@ def one_line_errors() -> Iterator[None]:
     except (TypeError, ValueError) as error:
         print_error(" ".join(str(error).split()))
         sys.exit(EXIT_USAGE)
-
-
-@contextlib.contextmanager
-def quiet_if_unread() -> Iterator[None]:
-    """Ends a command without a word when nobody reads its output any more, as behind ``| head``."""
-    try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()  # what is left of it; the interpreter's own try would print a trace
-    except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(nowhere, stream.fileno())
-        sys.exit(EXIT_UNREAD)

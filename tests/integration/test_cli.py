@@ -112,6 +112,36 @@ def test_a_command_whose_output_nobody_reads_ends_without_a_word(
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
+@pytest.mark.parametrize("program", [("ps_server",), ("ps_cluster", "ps"), ("ps_cluster", "ls")])
+def test_help_that_nobody_reads_ends_without_a_word(unread: int, program: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *program, "--help"],
+        stdout=unread,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize(("code", "seen"), [(0, 128 + signal.SIGPIPE), (3, 3)])
+def test_a_failure_stays_one_though_nobody_reads_the_output(unread: int, code: int, seen: int) -> None:
+    program = (
+        "import sys; from ps_protocol.unread_output import quiet_if_unread\n"
+        f"with quiet_if_unread(): sys.stdout.write('x'); sys.exit({code})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        stdout=unread,
+        stderr=subprocess.PIPE,
+        timeout=TIMEOUT_S,
+        check=False,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+    )
+    assert (done.returncode, done.stderr) == (seen, b"")
+
+
 def test_an_error_that_nobody_reads_ends_without_a_word(unread: int, tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "ps_cluster", "checkpoint", "verify", str(tmp_path / "none")],
