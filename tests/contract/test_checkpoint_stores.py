@@ -1,4 +1,4 @@
-"""What every store of checkpoints must do: a folder, an object store in memory, one like S3, one like Google's."""
+"""What every store of checkpoints must do: a folder, an object store in memory, those of S3, Google and Azure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ps_protocol.checkpoints.store import (
     read_manifest,
 )
 from ps_protocol.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
-from tests.google_store import GoogleStore
+from tests.cloud_stores import AzureCloud, GoogleCloud
 from tests.s3_process import S3Process
 
 TASKS = ("ps:0", "ps:1")
@@ -62,16 +62,23 @@ def s3() -> Iterator[S3Process]:
 
 
 @pytest.fixture
-def google(tmp_path: Path) -> Iterator[GoogleStore]:
-    with GoogleStore(tmp_path / "account.json") as google:
+def google(tmp_path: Path) -> Iterator[GoogleCloud]:
+    with GoogleCloud(tmp_path / "account.json") as google:
         yield google
 
 
-@pytest.fixture(params=["folder", "file-url", "memory", "s3", "s3-root", "s3-unconditional", "gs"])
+@pytest.fixture
+def azure() -> Iterator[AzureCloud]:
+    with AzureCloud() as azure:
+        yield azure
+
+
+@pytest.fixture(params=["folder", "file-url", "memory", "s3", "s3-root", "s3-unconditional", "gs", "az"])
 def place(
     request: pytest.FixtureRequest,
     s3: S3Process,
-    google: GoogleStore,
+    google: GoogleCloud,
+    azure: AzureCloud,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Place:
@@ -87,10 +94,11 @@ def place(
     if kind == "memory":
         memory = MemoryStore()
         return _objects(memory, "run", lambda: ObjectStore(Bucket("memory://run", memory), "run"))
-    for name, value in {**s3.environment, **google.environment}.items():
+    for name, value in {**s3.environment, **google.environment, **azure.environment}.items():
         monkeypatch.setenv(name, value)
-    if kind == "gs":
-        return _objects(google.remote("models"), "run", lambda: locations.open_store("gs://models/run"))
+    if kind in ("gs", "az"):
+        remote = (google if kind == "gs" else azure).remote("models")
+        return _objects(remote, "run", lambda: locations.open_store(f"{kind}://models/run"))
     if kind == "s3-unconditional":
         monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
     bucket, prefix = s3.new_bucket(), "" if kind == "s3-root" else "models/run 7"
