@@ -148,9 +148,15 @@ class Bucket:
 
     def delete(self, keys: list[str]) -> None:
         """Deletes objects; those that are not there are not missed."""
-        if keys:
+        if not keys:
+            return
+        try:
             with self.errors():
                 obstore.delete(self._remote, keys)
+        except FileNotFoundError:  # to some stores that is an error, at which they stop
+            for key in keys:
+                with contextlib.suppress(FileNotFoundError), self.errors():
+                    obstore.delete(self._remote, key)
 
     def upload(self, key: str, piece_bytes: int) -> Upload:
         """Begins to upload an object in pieces of a size."""

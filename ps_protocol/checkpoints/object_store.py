@@ -133,7 +133,11 @@ class ObjectStore(CheckpointStore):
         # Names that no store refuses, nor a proxy on the way.
         attributes = {"save": save.hex, "savedat": f"{saved_at_s:.6f}"}
         if not self._bucket.create(self._manifest(name), encode_manifest(manifest), attributes):
-            return self._published(name, save)
+            try:
+                return self._published(name, save)
+            except AlreadyExistsError:
+                self._drop(name, save)
+                raise
         self._delete_in(self._pending(name, save))
         return manifest.size_bytes
 

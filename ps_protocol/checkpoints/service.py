@@ -41,7 +41,7 @@ class CheckpointPath:
     """Where a checkpoint is, or will be.
 
     Attributes:
-        store: The folder that holds checkpoints; empty if the ps tasks do not reach it.
+        store: The folder or URL that holds checkpoints; empty if the ps tasks do not reach it.
         name: Of the checkpoint in it; all of the path if the store is empty, for messages.
     """
 

@@ -1,10 +1,11 @@
-"""What every store of checkpoints must do: a folder, an object store in memory, and one of an S3 server."""
+"""What every store of checkpoints must do: a folder, an object store in memory, those of S3, Google and Azure."""
 
 from __future__ import annotations
 
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from ps_protocol.checkpoints.store import (
     read_manifest,
 )
 from ps_protocol.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
+from tests.cloud_stores import AzureCloud, GoogleCloud
 from tests.s3_process import S3Process
 
 TASKS = ("ps:0", "ps:1")
@@ -60,23 +62,44 @@ def s3() -> Iterator[S3Process]:
         yield s3
 
 
-@pytest.fixture(params=["folder", "file-url", "memory", "s3", "s3-root", "s3-unconditional"])
-def place(request: pytest.FixtureRequest, s3: S3Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+@pytest.fixture
+def google(tmp_path: Path) -> Iterator[GoogleCloud]:
+    with GoogleCloud(tmp_path / "account.json") as google:
+        yield google
+
+
+@pytest.fixture
+def azure() -> Iterator[AzureCloud]:
+    with AzureCloud() as azure:
+        yield azure
+
+
+@pytest.fixture(params=["folder", "file-url", "memory", "s3", "s3-root", "s3-unconditional", "gs", "az"])
+def place(
+    request: pytest.FixtureRequest,
+    s3: S3Process,
+    google: GoogleCloud,
+    azure: AzureCloud,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Place:
     kind: str = request.param
     if kind in ("folder", "file-url"):
-        url = f"file://{tmp_path}/run%207" if kind == "file-url" else str(tmp_path / "run 7")
+        root = tmp_path / "run 7"
+        url = f"file://{tmp_path}/run%207" if kind == "file-url" else str(root)
         return Place(
             lambda: locations.open_store(url),
-            lambda: sorted(
-                [str(path.relative_to(tmp_path / "run 7")) for path in tmp_path.rglob("*") if path.is_file()]
-            ),
-            lambda name: (tmp_path / "run 7" / name).unlink(),
+            lambda: sorted([str(each.relative_to(root)) for each in root.rglob("*") if each.is_file()]),
+            lambda name: (root / name).unlink(),
         )
     if kind == "memory":
         memory = MemoryStore()
         return _objects(memory, "run", lambda: ObjectStore(Bucket("memory://run", memory), "run"))
-    for name, value in s3.environment.items():
+    for name, value in {**s3.environment, **google.environment, **azure.environment}.items():
         monkeypatch.setenv(name, value)
+    if kind in ("gs", "az"):
+        remote = (google if kind == "gs" else azure).remote("models")
+        return _objects(remote, "run", lambda: locations.open_store(f"{kind}://models/run"))
     if kind == "s3-unconditional":
         monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
     bucket, prefix = s3.new_bucket(), "" if kind == "s3-root" else "models/run 7"
@@ -243,6 +266,17 @@ def test_what_is_given_up_leaves_nothing(place: Place) -> None:
     with pytest.raises(FailedPreconditionError):
         store.publish("x", save, TASKS, 1.0, None, {})
     assert place.open().names() == []
+
+
+def test_several_tasks_give_up_at_once(place: Place) -> None:
+    one, save = begun(place)
+    other = place.open()
+    other.begin("x", save, "ps:2")
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda store: store.discard("x", save), [one, other]))
+    assert place.open().names() == []
+    one.discard("x", save)
+    assert place.everything() == []
 
 
 def test_a_part_is_begun_again(place: Place) -> None:

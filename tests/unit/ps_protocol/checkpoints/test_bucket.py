@@ -10,9 +10,10 @@ from obstore.exceptions import GenericError
 from obstore.store import MemoryStore
 
 from ps_protocol.checkpoints.bucket import Bucket, connect
+from ps_protocol.checkpoints.manifest import SavedPart
 from ps_protocol.checkpoints.object_store import UPLOAD_BYTES, ObjectStore
-from ps_protocol.checkpoints.store import StoreError
-from ps_protocol.errors import FailedPreconditionError
+from ps_protocol.checkpoints.store import StoreError, check_part, read_manifest
+from ps_protocol.errors import AlreadyExistsError, FailedPreconditionError
 from tests.s3_process import environment_of
 
 PIECE_BYTES = 1024
@@ -128,6 +129,23 @@ def test_a_publication_after_another_outcome_is_refused(bucket: Bucket) -> None:
     bucket.put(f"run/.x.{save.hex}.tmp/outcome", b"given up")
     with pytest.raises(FailedPreconditionError, match="was given up meanwhile"):
         store.publish("x", save, ["ps:0"], 1.0, None, {})
+
+
+def test_of_two_that_publish_at_the_same_moment_one_is_refused(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, saves = ObjectStore(bucket, "run"), [uuid4(), uuid4()]
+    monkeypatch.setattr(store, "exists", lambda _: False)  # as both see it
+    for save in saves:
+        store.begin("x", save, "ps:0")
+        with store.part_writer("x", save, "part", 4) as writer:
+            crc = writer.write(b"part")
+        store.note_part("x", save, SavedPart("part", "ps:0", 4, 4, crc, 0, ()))
+    store.publish("x", saves[0], ["ps:0"], 1.0, None)
+    with pytest.raises(AlreadyExistsError, match="made meanwhile"):
+        store.publish("x", saves[1], ["ps:0"], 1.0, None)
+    assert len(bucket.list_in("run")) == 2  # nothing of the second one
+    manifest = read_manifest(store, "x")
+    assert manifest.save == saves[0]
+    check_part(store, "x", manifest.parts[0]).close()
 
 
 def test_a_task_that_gives_up_while_another_publishes_removes_nothing(bucket: Bucket) -> None:
