@@ -139,9 +139,9 @@ def test_of_two_that_publish_at_the_same_moment_one_is_refused(bucket: Bucket, m
         with store.part_writer("x", save, "part", 4) as writer:
             crc = writer.write(b"part")
         store.note_part("x", save, SavedPart("part", "ps:0", 4, 4, crc, 0, ()))
-    store.publish("x", saves[0], ["ps:0"], 1.0, None)
+    store.publish("x", saves[0], ["ps:0"], 1.0, None, {})
     with pytest.raises(AlreadyExistsError, match="made meanwhile"):
-        store.publish("x", saves[1], ["ps:0"], 1.0, None)
+        store.publish("x", saves[1], ["ps:0"], 1.0, None, {})
     assert len(bucket.list_in("run")) == 2  # nothing of the second one
     manifest = read_manifest(store, "x")
     assert manifest.save == saves[0]
