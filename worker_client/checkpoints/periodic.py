@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -145,7 +146,7 @@ def number_of(step: Step) -> int:
     """The number that a step stands for now; TypeError if it is none."""
     if hasattr(step, "read_value"):
         return int(step.read_value())
-    return int(step().__index__()) if callable(step) else int(step.__index__())
+    return operator.index(step() if callable(step) else step)
 
 
 def step_in(saver: Saver) -> int | None:
