@@ -257,6 +257,15 @@ def test_it_ends_with_its_connection(
     assert not saves._thread.is_alive()
 
 
+def test_a_closed_connection_saves_nothing(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    client.close()
+    with pytest.raises(FailedPreconditionError, match="is closed; connect again"):
+        client.save(tmp_path, every=OFTEN_S)
+    with pytest.raises(FailedPreconditionError, match="is closed"):
+        client.save(tmp_path, wait=False)
+
+
 def test_a_last_save_that_fails_is_raised_or_said(
     tmp_path: Path, cluster: SmallCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
