@@ -105,6 +105,25 @@ def test_a_failure_is_told_and_the_next_turn_tries_again(caplog: pytest.LogCaptu
     assert "ZeroDivisionError: a metric" in caplog.text
 
 
+def test_failures_alike_are_told_now_and_then() -> None:
+    outcomes: list[Exception | None] = [FailedPreconditionError("full", task="ps:1")] * 4
+    outcomes += [FailedPreconditionError("full", task="ps:0"), None, FailedPreconditionError("full", task="ps:0")]
+
+    def take(_: Wanted) -> None:
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+
+    clock, told = Clock(), list[float]()
+    saves = PeriodicSaves(
+        take, lambda: None, "/f", every_s=1.0, on_failure=lambda _: told.append(clock.now_s), clock=clock
+    )
+    for now_s in (1.0, 2.0, 31.0, 32.0, 33.0, 34.0, 35.0):
+        clock.now_s = now_s
+        assert saves.turn()
+    assert told == [1.0, 31.0, 33.0, 35.0]
+
+
 # -- of what ----------------------------------------------------------------------------------
 
 
