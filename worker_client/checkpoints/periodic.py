@@ -272,6 +272,7 @@ class PeriodicSaves(
             self._pace.begun(self._clock(), step)
             self._save()
         except Exception as error:  # noqa: BLE001 - the thread goes on, and it is told
+            self._pace.begun(self._clock(), step)  # also if it is the step that cannot be read
             if self._wanted.is_wanted:
                 self._tell(error)
         return True

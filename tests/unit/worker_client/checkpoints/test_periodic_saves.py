@@ -105,6 +105,20 @@ def test_a_failure_is_told_and_the_next_turn_tries_again(caplog: pytest.LogCaptu
     assert "ZeroDivisionError: a metric" in caplog.text
 
 
+def test_a_step_that_cannot_be_read_is_no_reason_to_hurry() -> None:
+    def read_step() -> int:
+        raise FailedPreconditionError("away", task="ps:0")
+
+    clock, told = Clock(), list[Exception]()
+    saves = PeriodicSaves(
+        lambda _: None, read_step, "/f", every_s=60.0, every_steps=5, on_failure=told.append, clock=clock
+    )
+    clock.now_s = 100.0
+    assert saves.turn()
+    assert len(told) == 1
+    assert saves._pace.wait_s(clock.now_s) > 0.0
+
+
 def test_failures_alike_are_told_now_and_then() -> None:
     outcomes: list[Exception | None] = [FailedPreconditionError("full", task="ps:1")] * 4
     outcomes += [FailedPreconditionError("full", task="ps:0"), None, FailedPreconditionError("full", task="ps:0")]
