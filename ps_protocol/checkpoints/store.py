@@ -8,6 +8,7 @@ in an object store the manifest, written last.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -39,8 +40,12 @@ from ps_protocol.files import synced_files
 from ps_protocol.files.synced_files import SyncedWriter, sync_directory
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=@,-]{0,199}", re.ASCII)
+_PENDING: Final = re.compile(r"\..+\.(?:[0-9a-f]{32}|removed)\.tmp", re.ASCII)
 _PIN_FILE: Final = "pinned"
 _URL: Final = re.compile(r"[a-z][a-z0-9+]+://", re.ASCII)
+
+ABANDONED_S: Final = 3600.0
+"""A save that has written nothing for so long is under way no more; its ps tasks drop it after a minute."""
 
 
 class PartWriter(Protocol):
@@ -187,7 +192,14 @@ class FolderStore:
         sync_directory(folder)
         folder.rename(final)
         sync_directory(self._root)
+        self._remove_abandoned((final / MANIFEST_FILE).stat().st_mtime)
         return manifest.size_bytes
+
+    def _remove_abandoned(self, now_s: float) -> None:
+        """Removes what saves that were killed have left: nothing was written there for long, by the store's clock."""
+        for path in self._root.glob(".*.tmp"):
+            if _PENDING.fullmatch(path.name) and now_s - _newest_s(path) > ABANDONED_S:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _parts(self, folder: Path, tasks: Sequence[str]) -> list[SavedPart]:
         parts = {part.task: part for part in map(_read_part, folder.glob("*.safetensors.json"))}
@@ -385,6 +397,14 @@ def checksum(data: bytes) -> int:
 
 def _no_checkpoint(name: str, root: Path) -> NotFoundError:
     return NotFoundError(f"there is no checkpoint {name} in {root}: it has no {MANIFEST_FILE}")
+
+
+def _newest_s(folder: Path) -> float:
+    """When something was last written to a folder or a file in it; never, if it is being removed."""
+    try:
+        return max([path.stat().st_mtime for path in (folder, *folder.iterdir())])
+    except OSError:
+        return math.inf
 
 
 def _size(path: Path) -> int:

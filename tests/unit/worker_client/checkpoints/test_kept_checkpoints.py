@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 import pytest
 
 import worker_client as ss
 from ps_protocol.checkpoints.manifest import MANIFEST_FILE, decode_manifest
-from ps_protocol.checkpoints.store import FolderStore
+from ps_protocol.checkpoints.store import ABANDONED_S, FolderStore
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ps_protocol.files.spec_json import encode_checked
 from tests.unit.worker_client.checkpoints.small_clusters import Model, SmallCluster, flip
@@ -136,3 +138,21 @@ def test_what_makes_no_sense_is_refused(
     with pytest.raises((InvalidArgumentError, ValueError), match=message):
         client.save(tmp_path, **given)
     assert list(tmp_path.iterdir()) == []
+
+
+@THROUGH
+def test_what_killed_saves_have_left_is_removed_when_it_is_old(
+    tmp_path: Path, cluster: SmallCluster, through: Through
+) -> None:
+    client = cluster.client()
+    Model(client)
+    old, recent = f".old.{uuid4().hex}.tmp", f".recent.{uuid4().hex}.tmp"
+    for name in (old, recent, ".x.removed.tmp", ".mine.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part").touch()
+        long_ago_s = (tmp_path / name).stat().st_mtime - 2 * ABANDONED_S
+        os.utime(tmp_path / name, (long_ago_s, long_ago_s))
+        if name != recent:
+            os.utime(tmp_path / name / "part", (long_ago_s, long_ago_s))
+    client.save(tmp_path, name="a", through=through)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([recent, ".mine.tmp", "a"])
