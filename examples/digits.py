@@ -7,6 +7,9 @@ workers. The ps tasks make the optimizer's step, beside the parameters. It ends
 when all workers together have made the steps, however many of them are its own.
 
     shardscope up --ps 2 --workers 3 -- python examples/digits.py
+
+With --checkpoint DIR it goes on from its last step when it was interrupted,
+since the cluster counts the steps.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Final, Literal
 from ps_protocol.errors import InvalidArgumentError
 
 _HOUR_S: Final = 3600.0
+_MOST: Final = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,7 @@ class Retention:
         max_age_hours: Removes what is older, whatever keeps it otherwise.
 
     Raises:
-        InvalidArgumentError: A number is below 0 or not finite, or only one of ``best`` and ``metric`` is given.
+        InvalidArgumentError: A number is below 0 or much too large, or only one of ``best`` and ``metric`` is given.
     """
 
     last: int = 0
@@ -47,8 +48,10 @@ class Retention:
                 raise InvalidArgumentError(
                     f"{name} of a retention is {number!r}; it should be a {'' if 'hours' in name else 'whole '}number"
                 )
-            if not 0 <= number < math.inf:
-                raise InvalidArgumentError(f"{name} of a retention is {number}; it should be 0 (not used) or more")
+            if not 0 <= number <= _MOST:
+                raise InvalidArgumentError(
+                    f"{name} of a retention is {number}; it should be 0 (not used) or more, up to {_MOST}"
+                )
         if bool(self.best) != bool(self.metric):
             raise InvalidArgumentError(
                 f"a retention has best={self.best} and metric={self.metric!r}; give both, as best=3, metric='accuracy'"

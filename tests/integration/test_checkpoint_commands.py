@@ -24,7 +24,8 @@ def test_a_checkpoint_is_saved_shown_verified_and_restored(tmp_path: Path) -> No
         spec = f"ps={','.join(cluster.cluster_spec.ps_addresses())}"
         with ss.connect(cluster.cluster_spec) as client:
             values = [ss.get_variable(f"v{index}", [3], initializer=ss.ones_initializer()) for index in range(2)]
-            done = shardscope("save", str(folder), "--step", "7", "--keep", "2", "--cluster", spec)
+            options = ("--step", "7", "--keep", "2", "--metric", "loss=0.5")
+            done = shardscope("save", str(folder), *options, "--cluster", spec)
             assert done.returncode == 0, done.stderr
             assert done.stdout.startswith(f"saved {folder / 'step-000000007'}: ")
             client.assign_add_all([(each, np.ones(3, np.float32)) for each in values])
@@ -38,6 +39,7 @@ def test_a_checkpoint_is_saved_shown_verified_and_restored(tmp_path: Path) -> No
         done = shardscope("checkpoint", "ls", str(folder))
         assert "step-000000007" in done.stdout
         assert "2 variables" in done.stdout
+        assert done.stdout.endswith("  loss 0.5\n")
         assert shardscope("checkpoint", "show", str(folder)).stdout.splitlines() == [
             "v0  float32 [3]  ps:0",
             "v1  float32 [3]  ps:1",
@@ -45,7 +47,7 @@ def test_a_checkpoint_is_saved_shown_verified_and_restored(tmp_path: Path) -> No
         assert "is whole: 2 variables" in shardscope("checkpoint", "verify", str(folder)).stdout
         done = shardscope("checkpoint", "pin", str(folder))
         assert done.stdout == f"{folder / 'step-000000007'} is pinned, and stays\n"
-        assert shardscope("checkpoint", "ls", str(folder)).stdout.endswith(" B in 2 parts  pinned\n")
+        assert shardscope("checkpoint", "ls", str(folder)).stdout.endswith(" B in 2 parts  loss 0.5  pinned\n")
         done = shardscope("checkpoint", "unpin", str(folder / "step-000000007"))
         assert "is no longer pinned" in done.stdout
         assert "pinned" not in shardscope("checkpoint", "ls", str(folder)).stdout
@@ -71,3 +73,6 @@ def test_a_checkpoint_is_saved_shown_verified_and_restored(tmp_path: Path) -> No
     assert [path.name for path in folder.iterdir()] == ["step-000000007"]
     assert shardscope("checkpoint", "clean", str(folder), "--older-than", "0").returncode == 2
     assert shardscope("save", str(folder), "--keep", "0").returncode == 2
+    done = shardscope("save", str(folder), "--metric", "high", "--cluster", "127.0.0.1:1")
+    assert done.returncode == 2
+    assert "it should be a name and a number, as accuracy=0.9" in " ".join(done.stderr.split())

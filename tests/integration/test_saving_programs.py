@@ -15,6 +15,7 @@ import worker_client as ss
 from ps_cluster import LocalCluster
 from ps_protocol.cluster_spec import TfConfig
 from ps_protocol.task_id import TaskId
+from tests.conftest import Eventually
 
 pytestmark = pytest.mark.integration
 
@@ -90,3 +91,26 @@ def test_after_an_error_nothing_more_is_saved(cluster: LocalCluster, tmp_path: P
     assert done.returncode == (-signal.SIGINT if how == "interrupted" else 1)
     assert done.stderr.splitlines()[-1] == error
     assert ss.checkpoint.list(tmp_path) == []
+
+
+def test_periodic_saves_go_on_when_a_ps_that_was_killed_is_back(
+    tmp_path: Path, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        LocalCluster(num_ps=2, durability="journal") as cluster,
+        ss.connect(cluster.cluster_spec, observer=True, operation_timeout_s=2, ps_grace_s=2) as impatient,
+        ss.connect(cluster.cluster_spec),
+    ):
+        counters = [ss.get_variable(f"v{index}", [], initializer=ss.zeros_initializer()) for index in range(2)]
+        with impatient.save(tmp_path, every=0.05, step=lambda: int(counters[0].read_value())) as saves:
+            eventually(lambda: saves.last is not None, message="it saves")
+            cluster.kill_ps(1)
+            counters[0].assign_add(1.0)
+            eventually(lambda: "no checkpoint was saved in" in caplog.text, message="it is said")
+            cluster.restart_ps(1)
+            for each in counters:
+                each.assign_add(1.0)
+            eventually(lambda: saves.last is not None and saves.last.step == 2, message="it saves again")
+    assert "ps:1" in caplog.text
+    for entry in ss.checkpoint.list(tmp_path):
+        ss.checkpoint.verify(entry.path)

@@ -21,7 +21,7 @@ from worker_client.checkpoints.background import BackgroundSaves, Wanted
 from worker_client.checkpoints.calls import Tasks
 from worker_client.checkpoints.periodic import Look, Metrics, PeriodicSaves, SavesOfChanges, Step, number_of
 from worker_client.checkpoints.report import RestoreReport, SavedCheckpoint, ShowProgress
-from worker_client.connection.ending import Ending
+from worker_client.connection.ending import Ending, closed_connection
 from worker_client.connection.handle import PsHandle
 from worker_client.connection.retry import Deadline
 from worker_client.connection.settings import Settings
@@ -180,7 +180,10 @@ class CheckpointMethods:
         return self._interruptible(save_on) if wait else self._interruptible(save_in_background)
 
     def _save_every(self, changes: SavesOfChanges, every_s: float, every_steps: int) -> PeriodicSaves:
-        self._handles[0].check_not_copy()
+        first = self._handles[0]
+        first.check_not_copy()
+        if first.state == "closed":
+            raise closed_connection(str(first.task))
         saver = ConnectionSaver(self)
         saves = PeriodicSaves(
             lambda wanted: changes.take(saver, wanted),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +29,8 @@ GLOBAL_STEP: Final = "global_step"
 _LOOK_AT_STEP_S: Final = 1.0
 _LONGEST_WAIT_S: Final = 3600.0
 _GIVE_UP_S: Final = 5.0
+_QUIET_S: Final = 30.0
+"""For how long failures alike are not told again, where saves follow each other faster than that."""
 
 Step: TypeAlias = SupportsIndex | Callable[[], SupportsIndex]
 """A training step: a number, a variable that counts, or a function that returns it."""
@@ -145,7 +148,7 @@ def number_of(step: Step) -> int:
     """The number that a step stands for now; TypeError if it is none."""
     if hasattr(step, "read_value"):
         return int(step.read_value())
-    return int(step().__index__()) if callable(step) else int(step.__index__())
+    return operator.index(step() if callable(step) else step)
 
 
 def step_in(saver: Saver) -> int | None:
@@ -245,6 +248,8 @@ class PeriodicSaves(
         self._on_failure = on_failure or self._log
         self._clock = clock
         self._pace = Pace(every_s, every_steps, clock())
+        self._told: tuple[type[Exception], str] | None = None
+        self._told_s = 0.0
         self._wanted = Wanted()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -267,12 +272,21 @@ class PeriodicSaves(
             self._pace.begun(self._clock(), step)
             self._save()
         except Exception as error:  # noqa: BLE001 - the thread goes on, and it is told
+            self._pace.begun(self._clock(), step)  # also if it is the step that cannot be read
             if self._wanted.is_wanted:
-                self._on_failure(error)
+                self._tell(error)
         return True
+
+    def _tell(self, error: Exception) -> None:
+        """Tells of a failure, unless one like it was told just before."""
+        told, now_s = (type(error), getattr(error, "task", "")), self._clock()
+        if told != self._told or now_s - self._told_s >= _QUIET_S:
+            self._told, self._told_s = told, now_s
+            self._on_failure(error)
 
     def _save(self) -> None:
         saved = self._take(self._wanted)
+        self._told = None
         if saved is not None:
             self.last = saved
             if self._on_saved is not None:

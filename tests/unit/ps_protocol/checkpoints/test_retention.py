@@ -66,6 +66,7 @@ def test_the_newest_and_those_that_are_pinned_stay() -> None:
     ("rules", "message"),
     [
         ({"last": -1}, "last of a retention is -1"),
+        ({"last": 10**12}, "up to 1000000000"),
         ({"last": 1.5}, "whole number"),
         ({"last": True}, "whole number"),
         ({"every_hours": float("inf")}, "every_hours of a retention is inf"),

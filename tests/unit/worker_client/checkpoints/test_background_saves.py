@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import worker_client as ss
 from ps_protocol.errors import AlreadyExistsError, CancelledError, FailedPreconditionError
 from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
 from tests.conftest import Eventually
+from tests.forked import in_child
 from tests.unit.worker_client.checkpoints.small_clusters import Model, SmallCluster, assert_equal
 from worker_client.client import Client
 from worker_client.connection.ending import Ending
@@ -155,6 +158,44 @@ def test_a_connection_that_ends_in_haste_gives_it_up(
     eventually(lambda: names(tmp_path) == [], message="nothing is left")
     assert f"{tmp_path}/x is given up" in caplog.text
     assert caplog.text.count("given up") == 1
+
+
+def test_an_interrupt_before_the_call_returns_leaves_nothing(
+    tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    model = Model(client)
+    service, told, calls = client._handles[0].service.checkpoints, threading.Event(), itertools.count()
+    hold = service.hold
+
+    def interrupt_first(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == 0:
+            signal.raise_signal(signal.SIGINT)  # Python runs the handler on the main thread
+        assert told.wait(TIMEOUT_S)
+        return hold(*args, **kwargs)
+
+    monkeypatch.setattr(service, "hold", interrupt_first, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        client.save(tmp_path, name="x", wait=False)
+    told.set()
+    eventually(lambda: names(tmp_path) == [], message="what was begun is dropped")
+    monkeypatch.undo()
+    model.train(0, 1)  # nothing is held back
+    client.save(tmp_path, name="y", wait=False).result(TIMEOUT_S)
+    assert names(tmp_path) == ["y"]
+
+
+def test_in_a_forked_child_it_has_failed(tmp_path: Path, client: Client, gate: Gate) -> None:
+    Model(client)
+    future = client.save(tmp_path, name="x", wait=False)
+    assert gate.waiting.wait(TIMEOUT_S)
+
+    def told() -> str:
+        return str(future.exception(0))
+
+    assert "belongs to the process that opened it" in in_child(told)
+    assert not future.done()
+    gate.open()
+    assert future.result(TIMEOUT_S).path == str(tmp_path / "x")
 
 
 def test_a_bar_is_for_terminals_alone(tmp_path: Path, client: Client, capfd: pytest.CaptureFixture[str]) -> None:

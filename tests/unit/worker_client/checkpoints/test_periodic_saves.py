@@ -105,6 +105,39 @@ def test_a_failure_is_told_and_the_next_turn_tries_again(caplog: pytest.LogCaptu
     assert "ZeroDivisionError: a metric" in caplog.text
 
 
+def test_a_step_that_cannot_be_read_is_no_reason_to_hurry() -> None:
+    def read_step() -> int:
+        raise FailedPreconditionError("away", task="ps:0")
+
+    clock, told = Clock(), list[Exception]()
+    saves = PeriodicSaves(
+        lambda _: None, read_step, "/f", every_s=60.0, every_steps=5, on_failure=told.append, clock=clock
+    )
+    clock.now_s = 100.0
+    assert saves.turn()
+    assert len(told) == 1
+    assert saves._pace.wait_s(clock.now_s) > 0.0
+
+
+def test_failures_alike_are_told_now_and_then() -> None:
+    outcomes: list[Exception | None] = [FailedPreconditionError("full", task="ps:1")] * 4
+    outcomes += [FailedPreconditionError("full", task="ps:0"), None, FailedPreconditionError("full", task="ps:0")]
+
+    def take(_: Wanted) -> None:
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+
+    clock, told = Clock(), list[float]()
+    saves = PeriodicSaves(
+        take, lambda: None, "/f", every_s=1.0, on_failure=lambda _: told.append(clock.now_s), clock=clock
+    )
+    for now_s in (1.0, 2.0, 31.0, 32.0, 33.0, 34.0, 35.0):
+        clock.now_s = now_s
+        assert saves.turn()
+    assert told == [1.0, 31.0, 33.0, 35.0]
+
+
 # -- of what ----------------------------------------------------------------------------------
 
 
@@ -255,6 +288,15 @@ def test_it_ends_with_its_connection(
     assert names(tmp_path) == (["step-000000001"] if saves_once_more else [])
     assert saves._thread is not None
     assert not saves._thread.is_alive()
+
+
+def test_a_closed_connection_saves_nothing(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    client.close()
+    with pytest.raises(FailedPreconditionError, match="is closed; connect again"):
+        client.save(tmp_path, every=OFTEN_S)
+    with pytest.raises(FailedPreconditionError, match="is closed"):
+        client.save(tmp_path, wait=False)
 
 
 def test_a_last_save_that_fails_is_raised_or_said(
