@@ -96,6 +96,24 @@ class TensorSlice:
         return b"".join([_unsigned(0), text, b"\0\1", _unsigned(len(self.starts)), *numbers])
 
 
+def inside(
+    starts: Sequence[int], shape: Sequence[int], part_starts: Sequence[int], part_shape: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Returns where in a tensor what a part has of a block begins and ends; None if it has no element of it.
+
+    Args:
+        starts: Where the block begins.
+        shape: Of the block.
+        part_starts: Where the part begins.
+        part_shape: Of the part.
+    """
+    low = tuple([max(pair) for pair in zip(starts, part_starts, strict=True)])
+    ends = zip(starts, shape, part_starts, part_shape, strict=True)
+    high = tuple([min(start + size, part_start + part_size) for start, size, part_start, part_size in ends])
+    is_empty = [first >= last for first, last in zip(low, high, strict=True)]
+    return None if True in is_empty else (low, high)
+
+
 def cover_once(shape: Sequence[int], starts: Sequence[Sequence[int]], shapes: Sequence[Sequence[int]]) -> bool:
     """Whether parts have each element of a tensor exactly once.
 

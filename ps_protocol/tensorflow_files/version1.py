@@ -20,7 +20,7 @@ from ps_protocol.operations import Array
 from ps_protocol.tensorflow_files import checkpoint_pb2
 from ps_protocol.tensorflow_files.dtypes import FileDType, of_number
 from ps_protocol.tensorflow_files.files import CheckpointFile
-from ps_protocol.tensorflow_files.slices import TensorSlice, cover_once
+from ps_protocol.tensorflow_files.slices import TensorSlice
 from ps_protocol.tensorflow_files.table import Table
 from ps_protocol.tensorflow_files.tensors import Part, StoredTensor
 
@@ -116,12 +116,7 @@ class Version1:
                 what = f"is not inside its shape {list(listed.shape)}"
                 raise where.file.damaged(0, f"the slice of {name!r} at {list(place.starts)} {what}")
             parts.append(Part(place.starts, shape, _StoredMessage(where, place, name, dtype, shape)))
-        if not cover_once(listed.shape, [part.starts for part in parts], [part.shape for part in parts]):
-            missing = ", ".join([f"{file.path}" for file in self._files])
-            raise DataLossError(
-                f"the slices of {name!r} do not have each of its elements once; read: {missing}", variable=name
-            )
-        return StoredTensor(name, dtype, listed.shape, parts)
+        return StoredTensor(name, dtype, listed.shape, parts, ", ".join([f"{file.path}" for file in self._files]))
 
     def _list(self, where: _File) -> None:
         value = where.table.get(_META_KEY)
