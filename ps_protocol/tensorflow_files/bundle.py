@@ -29,7 +29,6 @@ from ps_protocol.tensorflow_files.tensors import Part, StoredTensor
 
 HEADER_KEY: Final = b""
 FORMAT_VERSION: Final = 1
-_MOST_DIMENSIONS: Final = 64
 
 
 def index_path(prefix: Path) -> Path:
@@ -87,7 +86,6 @@ class Bundle:
 
         Raises:
             DataLossError: What the index says of it is damaged.
-            UnimplementedError: It has more dimensions than NumPy's arrays.
         """
         key = name.encode(errors="surrogateescape")
         if key == HEADER_KEY or key.startswith(FIRST_OF_SLICE_KEYS):
@@ -152,10 +150,6 @@ class Bundle:
         shape = tuple([dimension.size for dimension in entry.shape.dim])
         if entry.shape.unknown_rank or any(size < 0 for size in shape):
             raise self._damaged(name, f"it has no shape, or {list(shape)}")
-        if len(shape) > _MOST_DIMENSIONS:
-            raise UnimplementedError(
-                f"{name!r} has {len(shape)} dimensions; NumPy has at most {_MOST_DIMENSIONS}", variable=name
-            )
         return shape
 
     def _checked_header(self) -> int:

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from ps_protocol.errors import InvalidValueError
+from ps_protocol.operations import Array
 from ps_protocol.tensorflow_files import checkpoint_pb2
 
 FIRST_OF_SLICE_KEYS: Final = b"\0"
@@ -97,21 +98,21 @@ class TensorSlice:
 
 
 def inside(
-    starts: Sequence[int], shape: Sequence[int], part_starts: Sequence[int], part_shape: Sequence[int]
-) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Returns where in a tensor what a part has of a block begins and ends; None if it has no element of it.
+    starts: Sequence[int], shape: Sequence[int], part_starts: Array, part_shapes: Array
+) -> tuple[Array, Array, Array]:
+    """Returns which parts have elements of a block: their numbers, and where what they have begins and ends.
 
     Args:
-        starts: Where the block begins.
+        starts: Where the block begins in the tensor.
         shape: Of the block.
-        part_starts: Where the part begins.
-        part_shape: Of the part.
+        part_starts: Where each part begins, int64 [parts, dimensions].
+        part_shapes: Of the parts, int64 [parts, dimensions].
     """
-    low = tuple([max(pair) for pair in zip(starts, part_starts, strict=True)])
-    ends = zip(starts, shape, part_starts, part_shape, strict=True)
-    high = tuple([min(start + size, part_start + part_size) for start, size, part_start, part_size in ends])
-    is_empty = [first >= last for first, last in zip(low, high, strict=True)]
-    return None if True in is_empty else (low, high)
+    begin, size = np.array(starts, np.int64), np.array(shape, np.int64)
+    low = np.maximum(part_starts, begin)
+    high = np.minimum(part_starts + part_shapes, begin + size)
+    numbers = np.flatnonzero(np.all(low < high, axis=1))
+    return numbers, low[numbers], high[numbers]
 
 
 def cover_once(shape: Sequence[int], starts: Sequence[Sequence[int]], shapes: Sequence[Sequence[int]]) -> bool:

@@ -90,7 +90,9 @@ class StoredTensor:
         self._is_readable = dtype.is_readable
         self._where = where
         self.parts = tuple(parts)
-        self.is_whole = cover_once(shape, [part.starts for part in parts], [part.shape for part in parts])
+        starts, shapes = [part.starts for part in parts], [part.shape for part in parts]
+        self.is_whole = cover_once(shape, starts, shapes)
+        self._places = tuple([np.array(each, np.int64).reshape(len(parts), len(shape)) for each in (starts, shapes)])
 
     @property
     def ndim(self) -> int:
@@ -231,25 +233,20 @@ class StoredTensor:
         if not self._is_readable:
             what = f"the elements of {self.name!r} are of {self.dtype_name}, which only TensorFlow can read"
             raise UnimplementedError(what, variable=self.name)
-        ranges = [inside(starts, shape, part.starts, part.shape) for part in self.parts]
+        numbers, low, high = inside(starts, shape, *self._places)
         if not self.is_whole:
-            self._check_has(starts, shape, [each for each in ranges if each is not None])
-        wanted = [(part, each) for part, each in zip(self.parts, ranges, strict=True) if each is not None]
-        for part, _ in wanted:
+            self._check_has(starts, shape, low, high)
+        parts = [self.parts[number] for number in numbers]
+        for part in parts:
             part.values.check_size()
-        target = _fresh_array(shape, self.dtype) if out is None else out
-        for part, (low, high) in wanted:
-            self._read_part(part, target, starts, low, high)
+        target = self._fresh_array(shape) if out is None else out
+        for part, first, last in zip(parts, low.tolist(), high.tolist(), strict=True):
+            self._read_part(part, target, starts, tuple(first), tuple(last))
         return target
 
-    def _check_has(
-        self,
-        starts: tuple[int, ...],
-        shape: tuple[int, ...],
-        ranges: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
-    ) -> None:
-        shapes = [tuple(np.subtract(high, low).tolist()) for low, high in ranges]
-        if cover_once(shape, [tuple(np.subtract(low, starts).tolist()) for low, _ in ranges], shapes):
+    def _check_has(self, starts: tuple[int, ...], shape: tuple[int, ...], low: Array, high: Array) -> None:
+        shapes = (high - low).tolist()
+        if cover_once(shape, (low - np.array(starts, np.int64)).tolist(), shapes):
             return
         there = ", ".join([f"{list(part.shape)} at {list(part.starts)}" for part in self.parts[:_MOST_NAMED]])
         there += ", ..." if len(self.parts) > _MOST_NAMED else ""
@@ -259,6 +256,13 @@ class StoredTensor:
                 f"{what} do not have all that is read, {list(shape)} at {list(starts)}", variable=self.name
             )
         raise DataLossError(f"{what} overlap in what is read, {list(shape)} at {list(starts)}", variable=self.name)
+
+    def _fresh_array(self, shape: tuple[int, ...]) -> Array:
+        try:
+            return _fresh_array(shape, self.dtype)
+        except ValueError as error:  # of more dimensions than NumPy knows, or huge ones of which one is 0
+            what = f"{self.name!r} has the shape {list(self.shape)}, which NumPy's arrays cannot have"
+            raise UnimplementedError(what, variable=self.name) from error
 
     def _read_part(
         self, part: Part, target: Array, starts: tuple[int, ...], low: tuple[int, ...], high: tuple[int, ...]

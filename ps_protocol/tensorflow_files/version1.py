@@ -150,9 +150,15 @@ class _StoredMessage:
         self._name = name
         self._dtype = dtype
         self._shape = shape
+        self._key = place.key(name.encode(errors="surrogateescape"))
 
     def check_size(self) -> None:
-        """The table knows how large it is, and is checked as it is read."""
+        """Refuses more elements than can be in the file, each of which has a byte at least."""
+        count, most = math.prod(self._shape), self._where.table.most_bytes(self._key)
+        if count > most:
+            raise self._where.file.damaged(
+                0, f"{self._name!r} has {count} elements in what can have {most} bytes at most"
+            )
 
     def verify(self) -> None:
         self._elements()
@@ -163,7 +169,7 @@ class _StoredMessage:
 
     def _elements(self) -> Array:
         file = self._where.file
-        value = self._where.table.get(self._place.key(self._name.encode(errors="surrogateescape")))
+        value = self._where.table.get(self._key)
         if value is None:
             raise file.damaged(0, f"the slice of {self._name!r} at {list(self._place.starts)} is listed, but missing")
         try:

@@ -175,9 +175,9 @@ def _check_is_there(
     """Raises InvalidArgumentError unless a tensor of which not all parts were saved has those of a variable."""
     offset = (0,) * len(spec.shape) if each.place is None else each.place.offset
     shape = spec.shape if each.place is None else each.variable.spec.shape
-    common = [found for found in [inside(offset, shape, *part) for part in parts] if found is not None]
-    starts = [np.subtract(low, offset).tolist() for low, _ in common]
-    if not cover_once(shape, starts, [np.subtract(high, low).tolist() for low, high in common]):
+    begins, sizes = [np.array(each, np.int64).reshape(len(parts), len(offset)) for each in zip(*parts, strict=True)]
+    _, low, high = inside(offset, shape, begins, sizes)
+    if not cover_once(shape, (low - np.array(offset, np.int64)).tolist(), (high - low).tolist()):
         there = ", ".join([f"{list(size)} at {list(start)}" for start, size in parts[:_MOST_NAMED]])
         raise InvalidArgumentError(
             f"{path} has of {each.key} {list(spec.shape)} only parts, {there}; variable {each.variable.spec.name} "
