@@ -6,6 +6,7 @@ import math
 import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -90,9 +91,7 @@ class StoredTensor:
         self._is_readable = dtype.is_readable
         self._where = where
         self.parts = tuple(parts)
-        starts, shapes = [part.starts for part in parts], [part.shape for part in parts]
-        self.is_whole = cover_once(shape, starts, shapes)
-        self._places = tuple([np.array(each, np.int64).reshape(len(parts), len(shape)) for each in (starts, shapes)])
+        self.is_whole = cover_once(shape, [part.starts for part in parts], [part.shape for part in parts])
 
     @property
     def ndim(self) -> int:
@@ -233,16 +232,32 @@ class StoredTensor:
         if not self._is_readable:
             what = f"the elements of {self.name!r} are of {self.dtype_name}, which only TensorFlow can read"
             raise UnimplementedError(what, variable=self.name)
+        wanted = self._wanted(starts, shape)
+        for part, _, _ in wanted:
+            part.values.check_size()
+        target = self._fresh_array(shape) if out is None else out
+        for part, low, high in wanted:
+            self._read_part(part, target, starts, low, high)
+        return target
+
+    def _wanted(
+        self, starts: tuple[int, ...], shape: tuple[int, ...]
+    ) -> list[tuple[Part, tuple[int, ...], tuple[int, ...]]]:
+        """Returns the parts that have elements of a block, with where in the tensor these begin and end."""
+        if self.is_whole and len(self.parts) == 1:  # as most tensors
+            end = tuple([start + size for start, size in zip(starts, shape, strict=True)])
+            return [] if 0 in shape else [(self.parts[0], starts, end)]
         numbers, low, high = inside(starts, shape, *self._places)
         if not self.is_whole:
             self._check_has(starts, shape, low, high)
-        parts = [self.parts[number] for number in numbers]
-        for part in parts:
-            part.values.check_size()
-        target = self._fresh_array(shape) if out is None else out
-        for part, first, last in zip(parts, low.tolist(), high.tolist(), strict=True):
-            self._read_part(part, target, starts, tuple(first), tuple(last))
-        return target
+        found = zip(numbers, low.tolist(), high.tolist(), strict=True)
+        return [(self.parts[number], tuple(first), tuple(last)) for number, first, last in found]
+
+    @cached_property
+    def _places(self) -> tuple[Array, Array]:
+        starts, shapes = [part.starts for part in self.parts], [part.shape for part in self.parts]
+        size = len(self.parts), len(self.shape)
+        return np.array(starts, np.int64).reshape(size), np.array(shapes, np.int64).reshape(size)
 
     def _check_has(self, starts: tuple[int, ...], shape: tuple[int, ...], low: Array, high: Array) -> None:
         shapes = (high - low).tolist()
