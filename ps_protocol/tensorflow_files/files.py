@@ -38,7 +38,7 @@ def local_path(path: str | os.PathLike[str]) -> str:
         return text
     if scheme[1] != "file":
         raise UnimplementedError(
-            f"{text} is not on this machine, where TensorFlow's checkpoints have to be; copy it here, or mount it"
+            f"{text} is not on this machine, and only its files are read and written; copy it here, or mount it"
         )
     return text[scheme.end() :]
 
