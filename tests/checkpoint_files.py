@@ -13,7 +13,7 @@ import numpy as np
 ARCHIVE = Path(__file__).parent / "conformance" / "reference" / "traces" / "checkpoints.tar.xz"
 CASES = (
     *("adam", "sharded", "version_1", "version_1_sharded", "dtypes", "sliced", "many_names", "tensor_lists"),
-    *("objects", "saved_model", "version_1_dtypes"),
+    *("objects", "saved_model", "version_1_dtypes", "objects_in_shards"),
 )
 
 

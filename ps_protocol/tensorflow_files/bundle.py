@@ -22,14 +22,13 @@ from ps_protocol.tensorflow_files import checkpoint_pb2
 from ps_protocol.tensorflow_files.checksums import unmasked
 from ps_protocol.tensorflow_files.dtypes import FileDType, of_number
 from ps_protocol.tensorflow_files.files import CheckpointFile
-from ps_protocol.tensorflow_files.slices import FIRST_OF_SLICE_KEYS, TensorSlice, cover_once
+from ps_protocol.tensorflow_files.slices import FIRST_OF_SLICE_KEYS, TensorSlice
 from ps_protocol.tensorflow_files.strings import decode_strings
 from ps_protocol.tensorflow_files.table import Table
 from ps_protocol.tensorflow_files.tensors import Part, StoredTensor
 
 HEADER_KEY: Final = b""
 FORMAT_VERSION: Final = 1
-_MOST_DIMENSIONS: Final = 64
 
 
 def index_path(prefix: Path) -> Path:
@@ -87,7 +86,6 @@ class Bundle:
 
         Raises:
             DataLossError: What the index says of it is damaged.
-            UnimplementedError: It has more dimensions than NumPy's arrays.
         """
         key = name.encode(errors="surrogateescape")
         if key == HEADER_KEY or key.startswith(FIRST_OF_SLICE_KEYS):
@@ -96,12 +94,11 @@ class Bundle:
         if entry is None:
             return None
         dtype, shape = of_number(entry.dtype), self._shape(entry, name)
-        if not entry.slices:
-            return StoredTensor(name, dtype, shape, [self._part(entry, name, dtype, (0,) * len(shape), shape)])
-        parts = [self._slice(TensorSlice.of(each), key, name, dtype, shape) for each in entry.slices]
-        if not cover_once(shape, [part.starts for part in parts], [part.shape for part in parts]):
-            raise self._damaged(name, "its slices do not have each of its elements once")
-        return StoredTensor(name, dtype, shape, parts)
+        if entry.slices:
+            parts = [self._slice(TensorSlice.of(each), key, name, dtype, shape) for each in entry.slices]
+        else:
+            parts = [self._part(entry, name, dtype, (0,) * len(shape), shape)]
+        return StoredTensor(name, dtype, shape, parts, f"{self._index.path}")
 
     def _slice(self, place: TensorSlice, key: bytes, name: str, dtype: FileDType, shape: tuple[int, ...]) -> Part:
         part_shape = place.shape_in(shape)
@@ -153,10 +150,6 @@ class Bundle:
         shape = tuple([dimension.size for dimension in entry.shape.dim])
         if entry.shape.unknown_rank or any(size < 0 for size in shape):
             raise self._damaged(name, f"it has no shape, or {list(shape)}")
-        if len(shape) > _MOST_DIMENSIONS:
-            raise UnimplementedError(
-                f"{name!r} has {len(shape)} dimensions; NumPy has at most {_MOST_DIMENSIONS}", variable=name
-            )
         return shape
 
     def _checked_header(self) -> int:

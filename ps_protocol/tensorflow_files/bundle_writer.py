@@ -31,6 +31,7 @@ from ps_protocol.tensorflow_files import checkpoint_pb2
 from ps_protocol.tensorflow_files.bundle import FORMAT_VERSION, HEADER_KEY, index_path, shard_path
 from ps_protocol.tensorflow_files.checksums import extended, masked
 from ps_protocol.tensorflow_files.dtypes import BY_NAME, FileDType, of_array
+from ps_protocol.tensorflow_files.files import local_path
 from ps_protocol.tensorflow_files.new_files import NewFile, explained, new_file
 from ps_protocol.tensorflow_files.slices import FIRST_OF_SLICE_KEYS, TensorSlice, cover_once
 from ps_protocol.tensorflow_files.strings import as_strings, encode_strings
@@ -71,6 +72,7 @@ class ShardWriter:
         InvalidValueError: There is no such shard.
         NotFoundError: The directory cannot be made.
         PermissionDeniedError: This user may not write there.
+        UnimplementedError: The prefix is the URL of another file system.
         ResourceExhaustedError: The disk is full. Raised by all methods.
         UnknownError: The file cannot be written. Raised by all methods.
     """
@@ -78,7 +80,7 @@ class ShardWriter:
     def __init__(self, prefix: str | os.PathLike[str], shard: int = 0, num_shards: int = 1):
         if not 0 <= shard < num_shards <= _MOST_SHARDS:
             raise InvalidValueError(f"there is no shard {shard} of {num_shards}; a checkpoint has 1 to {_MOST_SHARDS}")
-        self._prefix = Path(prefix)
+        self._prefix = Path(local_path(prefix))
         self._shard, self._num_shards = shard, num_shards
         self._entries: dict[bytes, checkpoint_pb2.BundleEntry] = {}
         self._offset = 0
@@ -217,7 +219,7 @@ def write_index(prefix: str | os.PathLike[str], shards: Iterable[ShardEntries]) 
         ResourceExhaustedError: The disk is full.
         UnknownError: The index cannot be written.
     """
-    path, given = Path(prefix), list(shards)
+    path, given = Path(local_path(prefix)), list(shards)
     num_shards = given[0].num_shards if given else 1
     found = sorted([each.shard for each in given])
     if found != list(range(num_shards)) or any(each.num_shards != num_shards for each in given):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import Final, Self
@@ -64,11 +64,20 @@ class TensorFlowCheckpoint(Mapping[str, StoredTensor]):
     def full_names(self) -> Mapping[str, str]:
         """The key of each variable of a TensorFlow 2 checkpoint by its full name, as "dense/kernel"; else empty.
 
-        Where several variables have one full name, as those of two models made alike, it is that of none of them.
+        Where several variables have one full name, as those of two models made alike, it is that of none of them;
+        ``keys_of`` lists them.
 
         Raises:
             DataLossError: What the checkpoint says of its objects is damaged.
         """
+        return {name: keys[0] for name, keys in self._keys.items() if len(keys) == 1}
+
+    def keys_of(self, full_name: str) -> Sequence[str]:
+        """Returns the keys of all variables of a full name; raises as ``full_names``."""
+        return self._keys.get(full_name, ())
+
+    @cached_property
+    def _keys(self) -> Mapping[str, Sequence[str]]:
         stored = self._stored(OBJECT_GRAPH_KEY)
         if stored is None or stored.dtype_name != "string" or stored.shape:
             return {}
@@ -76,13 +85,12 @@ class TensorFlowCheckpoint(Mapping[str, StoredTensor]):
             graph = checkpoint_pb2.ObjectGraph.FromString(stored.read().item())
         except DecodeError as error:
             raise DataLossError(f"the object graph of {self.path} cannot be read") from error
-        found: dict[str, str] = {}
-        ambiguous = set()
+        found: dict[str, dict[str, None]] = {}
         for node in graph.nodes:
             for each in node.attributes:
-                if each.full_name and found.setdefault(each.full_name, each.checkpoint_key) != each.checkpoint_key:
-                    ambiguous.add(each.full_name)
-        return {name: key for name, key in found.items() if name not in ambiguous}
+                if each.full_name:
+                    found.setdefault(each.full_name, {})[each.checkpoint_key] = None
+        return {name: tuple(keys) for name, keys in found.items()}
 
     def close(self) -> None:
         """Closes the files; a second time does nothing. Nothing may be reading them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import weakref
 from pathlib import Path
 from typing import Any, Final
@@ -14,12 +15,32 @@ from ps_protocol.errors import (
     FailedPreconditionError,
     NotFoundError,
     PermissionDeniedError,
+    UnimplementedError,
     UnknownError,
 )
 from ps_protocol.tensorflow_files.checksums import extended
 
 PIECE_BYTES: Final = 1024**2
 """What is read and checksummed at a time, so that it is still in the processor's cache."""
+
+_SCHEME: Final = re.compile(r"([a-zA-Z][a-zA-Z0-9.+-]*)://")
+
+
+def local_path(path: str | os.PathLike[str]) -> str:
+    """Returns the path of a file of this machine, which may be given as "file:///path".
+
+    Raises:
+        UnimplementedError: It is the URL of something else, which must not become the name of a directory here.
+    """
+    text = os.fspath(path)
+    scheme = _SCHEME.match(text)
+    if scheme is None:
+        return text
+    if scheme[1] != "file":
+        raise UnimplementedError(
+            f"{text} is not on this machine, and only its files are read and written; copy it here, or mount it"
+        )
+    return text[scheme.end() :]
 
 
 class CheckpointFile:

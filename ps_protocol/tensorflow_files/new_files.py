@@ -97,7 +97,7 @@ def explained(path: Path) -> Iterator[None]:
 
 def write_error(path: Path, error: OSError) -> ShardscopeError:
     """Returns (does not raise) the error for a file that cannot be written."""
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
+    if isinstance(error, FileNotFoundError | NotADirectoryError | FileExistsError):
         return NotFoundError(f"{path} cannot be written: there is no directory {path.parent}")
     if isinstance(error, PermissionError):
         return PermissionDeniedError(f"{path} cannot be written: this user may not write to {path.parent}")

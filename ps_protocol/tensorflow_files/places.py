@@ -11,6 +11,7 @@ from typing import Final
 
 from ps_protocol.errors import NotFoundError
 from ps_protocol.tensorflow_files.bundle import index_path
+from ps_protocol.tensorflow_files.files import local_path
 from ps_protocol.tensorflow_files.state_file import STATE_FILE_NAME, read_state
 
 _INDEX: Final = ".index"
@@ -46,8 +47,9 @@ def find_checkpoint(path: str | os.PathLike[str]) -> FoundCheckpoint:
         NotFoundError: It is none of these; says what was looked for.
         DataLossError: The file "checkpoint" is no such file.
         InvalidValueError: It names no newest checkpoint.
+        UnimplementedError: It is the URL of another file system.
     """
-    text = os.fspath(path)
+    text = local_path(path)
     given = Path(text)
     if index_path(given).is_file():
         return FoundCheckpoint(given)

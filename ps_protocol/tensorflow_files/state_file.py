@@ -15,6 +15,7 @@ from google.protobuf import text_format
 
 from ps_protocol.errors import DataLossError, InvalidValueError, PermissionDeniedError, UnknownError
 from ps_protocol.tensorflow_files import checkpoint_pb2
+from ps_protocol.tensorflow_files.files import local_path
 from ps_protocol.tensorflow_files.new_files import explained, new_file
 
 STATE_FILE_NAME: Final = "checkpoint"
@@ -59,10 +60,11 @@ def read_state(directory: str | os.PathLike[str], name: str | None = None) -> Ch
         DataLossError: It is not such a file.
         InvalidValueError: It names no newest checkpoint.
         PermissionDeniedError: It may not be read.
+        UnimplementedError: The directory is the URL of another file system.
         UnknownError: It cannot be read.
     """
     folder = os.fspath(directory)
-    path = Path(folder, name or STATE_FILE_NAME)
+    path = Path(local_path(folder), name or STATE_FILE_NAME)
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -131,7 +133,7 @@ def write_state(directory: str | os.PathLike[str], state: CheckpointState, name:
         ResourceExhaustedError: The disk is full; the file before is still there, as after any error.
         UnknownError: It cannot be written.
     """
-    path = Path(os.fspath(directory), name or STATE_FILE_NAME)
+    path = Path(local_path(directory), name or STATE_FILE_NAME)
     if f"{path}" == state.model_checkpoint_path:
         raise RuntimeError(
             f"Save path '{path}' conflicts with path used for checkpoint state.  Please use a different save path."

@@ -28,6 +28,9 @@ PLAIN, SNAPPY = 0, 1
 _KEPT_BLOCK_BYTES: Final = 4 * 1024**2
 """The last block is kept unless it is larger: blocks of version 1 may hold a whole variable."""
 
+_MOST_OF_KEYS: Final = 64
+"""Of 16 entries one has its whole key, so that keys are at most some 16 times as large as their block."""
+
 _MOST_OF_SNAPPY: Final = 64
 """Snappy makes data at most some 21 times smaller; a block that claims more is damaged, and gets no memory."""
 
@@ -78,6 +81,16 @@ class Table:
             return None
         return self._data_block(number).find(key)
 
+    def most_bytes(self, key: bytes) -> int:
+        """Returns how large the value of a key can be at most, without reading it; raises as ``get`` does."""
+        number = bisect_left(self._last_keys, key)
+        if number == len(self._handles):
+            return 0
+        offset, size_bytes = self._handles[number]
+        self._check_handle(offset, size_bytes)
+        is_plain = self._file.read(offset + size_bytes, 1)[0] == PLAIN
+        return size_bytes if is_plain else size_bytes * _MOST_OF_SNAPPY
+
     def items(self) -> Iterator[tuple[bytes, memoryview]]:
         """All keys in order, with their values; raises DataLossError where a block is damaged."""
         before: bytes | None = None
@@ -99,12 +112,16 @@ class Table:
             self._kept = block
         return block
 
-    def _block(self, offset: int, size_bytes: int) -> _Block:
+    def _check_handle(self, offset: int, size_bytes: int) -> None:
         file = self._file
         if offset + size_bytes + TRAILER_BYTES + FOOTER_BYTES > file.size_bytes:
             raise file.damaged(
                 file.size_bytes - FOOTER_BYTES, f"a block of {size_bytes} bytes at {offset} is not in the file"
             )
+
+    def _block(self, offset: int, size_bytes: int) -> _Block:
+        self._check_handle(offset, size_bytes)
+        file = self._file
         data = file.read(offset, size_bytes + TRAILER_BYTES)
         stored = unmasked(int.from_bytes(data[-4:], "little"))
         if extended(0, np.frombuffer(data, np.uint8)[:-4]) != stored:
@@ -167,19 +184,27 @@ class _Block:
             middle = (low + high) // 2
             whole, _, _ = self._entry(self._restart(middle), b"")
             low, high = (low, middle) if whole > key else (middle, high)
-        position, found = self._restart(low) if self._count else self._end, b""
+        position, found, key_bytes = self._restart(low) if self._count else self._end, b"", 0
         while position < self._end:
             found, value, position = self._entry(position, found)
+            key_bytes = self._checked_sum(key_bytes + len(found))
             if found >= key:
                 return value if found == key else None
         return None
 
     def items(self) -> Iterator[tuple[bytes, memoryview]]:
         """All keys in order, with their values."""
-        position, key = 0, b""
+        position, key, key_bytes = 0, b"", 0
         while position < self._end:
             key, value, position = self._entry(position, key)
+            key_bytes = self._checked_sum(key_bytes + len(key))
             yield key, value
+
+    def _checked_sum(self, key_bytes: int) -> int:
+        """Refuses a block whose keys share so much that they would fill the memory."""
+        if key_bytes > _MOST_OF_KEYS * len(self._content):
+            raise self._file.damaged(self.offset, f"the block of {len(self._content)} bytes has keys without end")
+        return key_bytes
 
     def _entry(self, position: int, before: bytes) -> tuple[bytes, memoryview, int]:
         """Returns the key and the value of the entry at a position, and the position of the next one."""

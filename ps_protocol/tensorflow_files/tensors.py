@@ -6,20 +6,30 @@ import math
 import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Protocol
 
 import numpy as np
 
-from ps_protocol.errors import InvalidArgumentError, InvalidValueError, UnimplementedError
+from ps_protocol.errors import (
+    DataLossError,
+    InvalidArgumentError,
+    InvalidValueError,
+    NotFoundError,
+    UnimplementedError,
+)
 from ps_protocol.operations import Array
 from ps_protocol.out_arrays import misfit
 from ps_protocol.tensorflow_files.dtypes import FileDType
+from ps_protocol.tensorflow_files.slices import TensorSlice, cover_once, inside
 
 _LARGE_BYTES: Final = 4 * 1024**2
 """From this size on NumPy asks for huge pages."""
 
 _ROOM_BYTES: Final = 4 * 1024**2
-"""Most bytes that are read aside at a time, of parts whose rows are not whole rows of the tensor."""
+"""Most bytes that are read aside at a time, of parts whose rows are not whole rows of what is read."""
+
+_MOST_NAMED: Final = 5
 
 
 class Values(Protocol):
@@ -69,15 +79,19 @@ class StoredTensor:
         dtype: Of the arrays; of strings ``object``, with bytes as elements.
         dtype_name: TensorFlow's name of the dtype, as "float32", "string" or "qint8".
         parts: Where the parts begin and which shapes they have; one for a tensor that was saved as a whole.
+        is_whole: Whether the parts have each element once. A program that saved only some parts of a variable has left
+            out others; what is in those that are there can be read.
     """
 
-    def __init__(self, name: str, dtype: FileDType, shape: tuple[int, ...], parts: Sequence[Part]):
+    def __init__(self, name: str, dtype: FileDType, shape: tuple[int, ...], parts: Sequence[Part], where: str):
         self.name = name
         self.shape = shape
         self.dtype = dtype.dtype
         self.dtype_name = dtype.name
         self._is_readable = dtype.is_readable
+        self._where = where
         self.parts = tuple(parts)
+        self.is_whole = cover_once(shape, [part.starts for part in parts], [part.shape for part in parts])
 
     @property
     def ndim(self) -> int:
@@ -109,7 +123,7 @@ class StoredTensor:
             DataLossError: A file is damaged, or ends too early. Then what is in ``out`` is of no use.
             InvalidValueError: The tensor has no rows, or ``rows`` goes backwards.
             InvalidArgumentError: ``out`` does not fit.
-            NotFoundError: A file of the checkpoint is missing.
+            NotFoundError: A file of the checkpoint is missing, or a part of the tensor was not saved.
             UnimplementedError: It is a tensor of variants, or of something else that only TensorFlow can read.
         """
         start, stop, step = self._rows(rows)
@@ -118,16 +132,17 @@ class StoredTensor:
             return self._given_back(self.read(slice(start, stop))[::step], out)
         if out is not None:
             self._check_out(out, shape)
-        parts = [part for part in self.parts if self._has_some(part, start, stop)]
-        if not self._is_readable:
-            what = f"the elements of {self.name!r} are of {self.dtype_name}, which only TensorFlow can read"
-            raise UnimplementedError(what, variable=self.name)
-        for part in parts:
-            part.values.check_size()
-        target = _fresh_array(shape, self.dtype) if out is None else out
-        for part in parts:
-            self._read_part(part, target, start, stop)
-        return target
+        return self._read((start, *[0] * (self.ndim - 1))[: self.ndim], shape, out)
+
+    def read_block(self, starts: Sequence[int], shape: Sequence[int]) -> Array:
+        """Reads a block of the tensor: of each dimension a range; raises as ``read`` does.
+
+        Args:
+            starts: Of each dimension, the first index.
+            shape: Of the block, which has to be inside the tensor.
+        """
+        TensorSlice.part(self.shape, starts, shape)
+        return self._read(tuple(starts), tuple(shape), None)
 
     def check_size(self) -> None:
         """Makes sure that its files are there and long enough, without reading them.
@@ -213,27 +228,82 @@ class StoredTensor:
             kind, text = wrong
             raise kind(f"{self.name}: `out` {text}", variable=self.name)
 
-    def _has_some(self, part: Part, start: int, stop: int) -> bool:
-        if not self.shape:
-            return True
-        return max(start, part.starts[0]) < min(stop, part.starts[0] + part.shape[0]) and math.prod(part.shape) > 0
+    def _read(self, starts: tuple[int, ...], shape: tuple[int, ...], out: Array | None) -> Array:
+        if not self._is_readable:
+            what = f"the elements of {self.name!r} are of {self.dtype_name}, which only TensorFlow can read"
+            raise UnimplementedError(what, variable=self.name)
+        wanted = self._wanted(starts, shape)
+        for part, _, _ in wanted:
+            part.values.check_size()
+        target = self._fresh_array(shape) if out is None else out
+        for part, low, high in wanted:
+            self._read_part(part, target, starts, low, high)
+        return target
 
-    def _read_part(self, part: Part, target: Array, start: int, stop: int) -> None:
+    def _wanted(
+        self, starts: tuple[int, ...], shape: tuple[int, ...]
+    ) -> list[tuple[Part, tuple[int, ...], tuple[int, ...]]]:
+        """Returns the parts that have elements of a block, with where in the tensor these begin and end."""
+        if self.is_whole and len(self.parts) == 1:  # as most tensors
+            end = tuple([start + size for start, size in zip(starts, shape, strict=True)])
+            return [] if 0 in shape else [(self.parts[0], starts, end)]
+        numbers, low, high = inside(starts, shape, *self._places)
+        if not self.is_whole:
+            self._check_has(starts, shape, low, high)
+        found = zip(numbers, low.tolist(), high.tolist(), strict=True)
+        return [(self.parts[number], tuple(first), tuple(last)) for number, first, last in found]
+
+    @cached_property
+    def _places(self) -> tuple[Array, Array]:
+        starts, shapes = [part.starts for part in self.parts], [part.shape for part in self.parts]
+        size = len(self.parts), len(self.shape)
+        return np.array(starts, np.int64).reshape(size), np.array(shapes, np.int64).reshape(size)
+
+    def _check_has(self, starts: tuple[int, ...], shape: tuple[int, ...], low: Array, high: Array) -> None:
+        shapes = (high - low).tolist()
+        if cover_once(shape, (low - np.array(starts, np.int64)).tolist(), shapes):
+            return
+        there = ", ".join([f"{list(part.shape)} at {list(part.starts)}" for part in self.parts[:_MOST_NAMED]])
+        there += ", ..." if len(self.parts) > _MOST_NAMED else ""
+        what = f"{self._where} has of {self.name!r} {list(self.shape)} only parts: {there}. They"
+        if sum(map(math.prod, shapes)) < math.prod(shape):
+            raise NotFoundError(
+                f"{what} do not have all that is read, {list(shape)} at {list(starts)}", variable=self.name
+            )
+        raise DataLossError(f"{what} overlap in what is read, {list(shape)} at {list(starts)}", variable=self.name)
+
+    def _fresh_array(self, shape: tuple[int, ...]) -> Array:
+        try:
+            return _fresh_array(shape, self.dtype)
+        except ValueError as error:  # of more dimensions than NumPy knows, or huge ones of which one is 0
+            what = f"{self.name!r} has the shape {list(self.shape)}, which NumPy's arrays cannot have"
+            raise UnimplementedError(what, variable=self.name) from error
+
+    def _read_part(
+        self, part: Part, target: Array, starts: tuple[int, ...], low: tuple[int, ...], high: tuple[int, ...]
+    ) -> None:
+        """Reads what a part has of a block that begins at ``starts``: the elements from ``low`` to ``high``."""
         if not self.shape:
             _fill(part.values, target, 0)
             return
-        first, last = max(start, part.starts[0]), min(stop, part.starts[0] + part.shape[0])
-        if part.shape[1:] == self.shape[1:]:
-            _fill(part.values, target[first - start : last - start], first - part.starts[0])
+        first, last = low[0] - starts[0], high[0] - starts[0]
+        if part.shape[1:] == target.shape[1:] and part.starts[1:] == starts[1:]:
+            _fill(part.values, target[first:last], low[0] - part.starts[0])
             return
-        columns = [slice(begin, begin + size) for begin, size in zip(part.starts[1:], part.shape[1:], strict=True)]
+        columns = _ranges(starts, low, high)[1:]
+        own_columns = _ranges(part.starts, low, high)[1:]
         row_bytes = math.prod(part.shape[1:]) * self.dtype.itemsize
         step = max(1, _ROOM_BYTES // row_bytes)
         for row in range(first, last, step):
             count = min(step, last - row)
             room = np.empty((count, *part.shape[1:]), self.dtype)
-            part.values.read_into(room, row - part.starts[0])
-            target[(slice(row - start, row - start + count), *columns)] = room
+            part.values.read_into(room, starts[0] + row - part.starts[0])
+            target[(slice(row, row + count), *columns)] = room[(slice(None), *own_columns)]
+
+
+def _ranges(starts: tuple[int, ...], low: tuple[int, ...], high: tuple[int, ...]) -> list[slice]:
+    """Returns which elements of a block that begins at ``starts`` are those from ``low`` to ``high``."""
+    return [slice(first - start, last - start) for start, first, last in zip(starts, low, high, strict=True)]
 
 
 def _fresh_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -20,7 +20,7 @@ from ps_protocol.operations import Array
 from ps_protocol.tensorflow_files import checkpoint_pb2
 from ps_protocol.tensorflow_files.dtypes import FileDType, of_number
 from ps_protocol.tensorflow_files.files import CheckpointFile
-from ps_protocol.tensorflow_files.slices import TensorSlice, cover_once
+from ps_protocol.tensorflow_files.slices import TensorSlice
 from ps_protocol.tensorflow_files.table import Table
 from ps_protocol.tensorflow_files.tensors import Part, StoredTensor
 
@@ -116,12 +116,7 @@ class Version1:
                 what = f"is not inside its shape {list(listed.shape)}"
                 raise where.file.damaged(0, f"the slice of {name!r} at {list(place.starts)} {what}")
             parts.append(Part(place.starts, shape, _StoredMessage(where, place, name, dtype, shape)))
-        if not cover_once(listed.shape, [part.starts for part in parts], [part.shape for part in parts]):
-            missing = ", ".join([f"{file.path}" for file in self._files])
-            raise DataLossError(
-                f"the slices of {name!r} do not have each of its elements once; read: {missing}", variable=name
-            )
-        return StoredTensor(name, dtype, listed.shape, parts)
+        return StoredTensor(name, dtype, listed.shape, parts, ", ".join([f"{file.path}" for file in self._files]))
 
     def _list(self, where: _File) -> None:
         value = where.table.get(_META_KEY)
@@ -155,9 +150,15 @@ class _StoredMessage:
         self._name = name
         self._dtype = dtype
         self._shape = shape
+        self._key = place.key(name.encode(errors="surrogateescape"))
 
     def check_size(self) -> None:
-        """The table knows how large it is, and is checked as it is read."""
+        """Refuses more elements than can be in the file, each of which has a byte at least."""
+        count, most = math.prod(self._shape), self._where.table.most_bytes(self._key)
+        if count > most:
+            raise self._where.file.damaged(
+                0, f"{self._name!r} has {count} elements in what can have {most} bytes at most"
+            )
 
     def verify(self) -> None:
         self._elements()
@@ -168,7 +169,7 @@ class _StoredMessage:
 
     def _elements(self) -> Array:
         file = self._where.file
-        value = self._where.table.get(self._place.key(self._name.encode(errors="surrogateescape")))
+        value = self._where.table.get(self._key)
         if value is None:
             raise file.damaged(0, f"the slice of {self._name!r} at {list(self._place.starts)} is listed, but missing")
         try:

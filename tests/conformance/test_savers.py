@@ -69,6 +69,19 @@ def test_variables_of_tensorflow_2_are_restored_by_their_full_names(of_model: bo
     np.testing.assert_array_equal(found, stored)
 
 
+def test_variables_with_one_full_name_are_restored_by_their_keys(tmp_path: Path) -> None:
+    path = extracted("objects_in_shards", tmp_path).path
+    with tf.Graph().as_default(), tf.Session() as session:
+        same, big = tf.get_variable("same", [3, 50], tf.int32), tf.get_variable("big", [40, 7])
+        with pytest.raises(
+            tf.errors.NotFoundError, match=r"same is the full name of 2 variables in .* keys same/0/.*, s"
+        ):
+            tf.train.Saver().restore(session, path)
+        tf.train.Saver({"same/0/.ATTRIBUTES/VARIABLE_VALUE": same, "big": big}).restore(session, path)
+        assert session.run(same).ravel().tolist() == list(range(150))
+        assert session.run(big).ravel().tolist() == list(range(280))
+
+
 @pytest.mark.parametrize("case", ["adam", "version_1", "sharded"])
 def test_what_tensorflow_has_saved_is_restored(case: str, tmp_path: Path) -> None:
     recorded = extracted(case, tmp_path)

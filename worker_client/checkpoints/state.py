@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ps_protocol.errors import InvalidValueError, ShardscopeError
+from ps_protocol.tensorflow_files.files import local_path
 from ps_protocol.tensorflow_files.state_file import CheckpointState, new_state, read_state, write_state
 
 _LOG: Final = logging.getLogger("tensorflow")  # that of `tf.logging`
@@ -66,7 +67,7 @@ def checkpoint_exists(checkpoint_prefix: str) -> bool:
     Args:
         checkpoint_prefix: What ``Saver.save`` returned; may be a pattern.
     """
-    return bool(_matching(f"{checkpoint_prefix}.index") or _matching(checkpoint_prefix))
+    return bool(_files_of(checkpoint_prefix))
 
 
 def get_checkpoint_mtimes(checkpoint_prefixes: Iterable[str]) -> list[float]:
@@ -75,7 +76,7 @@ def get_checkpoint_mtimes(checkpoint_prefixes: Iterable[str]) -> list[float]:
     Args:
         checkpoint_prefixes: As for ``checkpoint_exists``.
     """
-    found = [_matching(f"{prefix}.index") or _matching(prefix) for prefix in checkpoint_prefixes]
+    found = [_files_of(prefix) for prefix in checkpoint_prefixes]
     return [Path(paths[0]).stat().st_mtime for paths in found if paths]
 
 
@@ -151,14 +152,22 @@ def remove_checkpoint(
         checkpoint_format_version: 2, or 1.
         meta_graph_suffix: How the name of the file with the graph ends.
     """
-    patterns = [f"{_OF_SHARDED.sub('', checkpoint_prefix)}.{meta_graph_suffix}"]
-    if checkpoint_format_version == _VERSION_2:
-        patterns += [f"{checkpoint_prefix}.index", f"{checkpoint_prefix}{_SHARDS}"]
-    else:
-        patterns.append(checkpoint_prefix)
+    path = local_path(checkpoint_prefix)
+    sharded = _OF_SHARDED.search(path)
+    base = glob.escape(path if sharded is None else path[: sharded.start()])  # "run[1]" must not stand for "run1"
+    whole = base if sharded is None else f"{base}{sharded[0]}"
+    patterns = [f"{base}.{glob.escape(meta_graph_suffix)}"]
+    patterns += [f"{whole}.index", f"{whole}{_SHARDS}"] if checkpoint_format_version == _VERSION_2 else [whole]
     for pattern in patterns:
-        for path in _matching(pattern):
-            Path(path).unlink(missing_ok=True)
+        for each in _matching(pattern):
+            Path(each).unlink(missing_ok=True)
+
+
+def _files_of(prefix: str) -> list[str]:
+    """Returns the index of a checkpoint, or its files if it is of version 1; those that match, if it is a pattern."""
+    path = local_path(prefix)
+    plain = [each for each in (f"{path}.index", path) if os.path.lexists(each)]  # though it may be called "run[1]"
+    return plain or _matching(f"{path}.index") or _matching(path)
 
 
 def _matching(pattern: str) -> list[str]:

@@ -90,7 +90,7 @@ class CheckpointReader:
             f"[{','.join(map(str, tensor.shape))}]\n"
             for name, tensor in self._checkpoint.items()
         ]
-        return "".join(lines).encode()
+        return "".join(lines).encode(errors="surrogateescape")
 
 
 def NewCheckpointReader(filepattern: str | bytes | os.PathLike[str]) -> CheckpointReader:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
 from ps_protocol.forks import new_lock
+from ps_protocol.tensorflow_files.files import local_path
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.summaries.graphs import graph_message
 from worker_client.summaries.protos import library, message_type
@@ -37,6 +38,7 @@ class FileWriter:
     Raises:
         ImportError: tensorboardX is not installed.
         NotImplementedError: A session is given.
+        UnimplementedError: The directory is the URL of another file system.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class FileWriter:
                 "and give its value to add_summary"
             )
         self._logdir = os.fspath(logdir)
+        self._folder = Path(local_path(logdir))
         self._flush_s = flush_secs
         self._suffix = filename_suffix or ""
         self._lock = new_lock()  # guards: _events, _flushed_s, _seen_tags, _run_tags; writes to the file under it
@@ -158,10 +161,10 @@ class FileWriter:
         self.close()
 
     def _open(self) -> None:
-        Path(self._logdir).mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
         # Two files that are opened within one second must not have one name.
         suffix = f".{os.getpid()}.{next(_numbers)}{self._suffix}"
-        self._events = library("event_file_writer").EventsWriter(str(Path(self._logdir) / "events"), suffix)
+        self._events = library("event_file_writer").EventsWriter(str(self._folder / "events"), suffix)
         self._events.flush()
         self._finalizer = weakref.finalize(self, self._events.close)
 

@@ -65,6 +65,18 @@ def graph_model(folder: Path, version: int, sharded: bool = False, name: str = "
             return saver.save(session, str(folder / name), global_step=step, write_meta_graph=False)
 
 
+def some_parts(folder: Path, version: int) -> str:
+    """Saves one part of a variable in three, and another variable."""
+    with tf.Graph().as_default():
+        with tf1.variable_scope("net", partitioner=tf1.fixed_size_partitioner(3)):
+            _, part, _ = tf1.get_variable("v", [7, 2], initializer=part_of(ramp(7, 2)))
+        alone = tf1.get_variable("w", initializer=[5.0, 6.0])
+        saver = tf1.train.Saver([part, alone], write_version=version)
+        with tf1.Session() as session:
+            session.run(tf1.global_variables_initializer())
+            return saver.save(session, str(folder / "model.ckpt"), write_meta_graph=False)
+
+
 def save(folder: Path, tensors: dict[str, object], slices: dict[str, str] | None = None) -> str:
     """Saves tensors by the operation that savers run."""
     prefix = str(folder / "tensors")
@@ -188,6 +200,17 @@ def objects(folder: Path) -> str:
     return manager.save()
 
 
+def objects_in_shards(folder: Path) -> str:
+    """Saves objects so that no file is large: variables in parts, in many files. Two variables have one name."""
+    policy = tf.train.experimental.MaxShardSizePolicy(max_shard_size=300)
+    options = tf.train.CheckpointOptions(experimental_sharding_callback=policy)
+    same = [tf.Variable(ramp(3, 50, dtype="int32"), name="same"), tf.Variable([b"a", b"b"], name="same")]
+    checkpoint = tf.train.Checkpoint(
+        big=tf.Variable(ramp(40, 7), name="big"), same=same, deep={"cube": tf.Variable(ramp(5, 6, 3), name="cube")}
+    )
+    return checkpoint.write(str(folder / "objects"), options)
+
+
 def saved_model(folder: Path) -> str:
     """A SavedModel, of which only the variables are kept."""
     tf.saved_model.save(Layer("layer"), str(folder / "model"))
@@ -229,6 +252,9 @@ def main(path: str) -> None:
         "sliced": sliced,
         "many_names": lambda folder: save(folder, many_names()),
         "tensor_lists": lambda folder: save(folder, tensor_lists()),
+        "some_parts": lambda folder: some_parts(folder, v2),
+        "version_1_some_parts": lambda folder: some_parts(folder, v1),
+        "objects_in_shards": objects_in_shards,
         "objects": objects,
         "saved_model": saved_model,
     }

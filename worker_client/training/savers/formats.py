@@ -6,7 +6,6 @@ asked for, and no more than that.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
@@ -14,14 +13,13 @@ from typing import Any, Final, NamedTuple, Protocol, Self
 
 import numpy as np
 
+from ps_protocol.errors import NotFoundError
 from ps_protocol.operations import Array, PartitionSlice
 from ps_protocol.tensorflow_files.bundle_writer import ShardWriter, write_index
 from ps_protocol.tensorflow_files.checkpoint import open_tensorflow
-from ps_protocol.tensorflow_files.tensors import StoredTensor
 from worker_client.checkpoints.state import checkpoint_exists, get_checkpoint_mtimes, remove_checkpoint
 
-_READ_BYTES: Final = 16 * 1024**2
-"""What is read at a time of a tensor of which only some columns are wanted."""
+_MOST_NAMED: Final = 5
 
 
 class StoredSpec(NamedTuple):
@@ -30,10 +28,12 @@ class StoredSpec(NamedTuple):
     Attributes:
         dtype: Of its elements; ``object`` of text.
         shape: Of the whole.
+        parts: Where those parts begin that there are, and their shapes; None if the whole is there.
     """
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    parts: Sequence[tuple[Sequence[int], Sequence[int]]] | None = None
 
 
 class OpenCheckpoint(Protocol):
@@ -156,21 +156,24 @@ class _OpenTensorFlow:
 
     def find(self, key: str) -> StoredSpec | None:
         if key not in self._files:
+            several = self._files.keys_of(key)
+            if several:
+                keys = ", ".join(several[:_MOST_NAMED])
+                raise NotFoundError(
+                    f"{key} is the full name of {len(several)} variables in {self._files.path}, with the keys {keys}; "
+                    f"give the saver a mapping from the key that is meant to the variable"
+                )
             return None
         stored = self._files[key]
-        return StoredSpec(stored.dtype, stored.shape)
+        parts = None if stored.is_whole else [(part.starts, part.shape) for part in stored.parts]
+        return StoredSpec(stored.dtype, stored.shape, parts)
 
     def verify(self, key: str) -> None:
         self._files[key].verify()
 
     def read(self, key: str, place: PartitionSlice | None, shape: Sequence[int]) -> Array:
         stored = self._files[key]
-        if place is None or not shape:
-            return stored.read()
-        start, stop = place.offset[0], place.offset[0] + shape[0]
-        if tuple(shape[1:]) == stored.shape[1:]:
-            return stored.read(slice(start, stop))
-        return _read_columns(stored, place.offset, shape)
+        return stored.read() if place is None else stored.read_block(place.offset, shape)
 
     def __enter__(self) -> Self:
         return self
@@ -179,18 +182,6 @@ class _OpenTensorFlow:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._files.close()
-
-
-def _read_columns(stored: StoredTensor, offset: Sequence[int], shape: Sequence[int]) -> Array:
-    """Reads a block that does not have whole rows, few rows at a time."""
-    columns = [slice(start, start + size) for start, size in zip(offset[1:], shape[1:], strict=True)]
-    found = np.empty(tuple(shape), stored.dtype)
-    step = max(1, _READ_BYTES // max(1, math.prod(stored.shape[1:]) * stored.dtype.itemsize))
-    for row in range(0, shape[0], step):
-        count = min(step, shape[0] - row)
-        rows = stored.read(slice(offset[0] + row, offset[0] + row + count))
-        found[row : row + count] = rows[(slice(None), *columns)]
-    return found
 
 
 class _NewTensorFlow:

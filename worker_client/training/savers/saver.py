@@ -14,6 +14,7 @@ import numpy as np
 from ps_protocol.checkpoints.urls import is_url
 from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError, UnimplementedError
 from ps_protocol.interrupts import raise_interrupt
+from ps_protocol.tensorflow_files.files import local_path
 from ps_protocol.tensorflow_files.state_file import STATE_FILE_NAME
 from worker_client.checkpoints.state import update_checkpoint_state
 from worker_client.graph.default_graph import get_default_graph
@@ -229,7 +230,8 @@ class Saver(SaysWhatIsLeftOut):
 
         Raises:
             RuntimeError: ``build()`` was not called.
-            ValueError: ``latest_filename`` has a directory, or is the name of the checkpoint.
+            ValueError: ``latest_filename`` has a directory, or is the name of the checkpoint; or the directory of
+                ``save_path`` cannot be made.
             TypeError: ``sess`` is no session.
             FailedPreconditionError: A variable has no value.
             ShardscopeError: A ps task did not answer, or a file could not be written. What was there before still is.
@@ -244,7 +246,7 @@ class Saver(SaysWhatIsLeftOut):
         if is_url(path):
             raise UnimplementedError(f"TensorFlow's files are written to folders, not to {path}; `ss.save` takes URLs")
         if global_step is not None:
-            step = global_step if isinstance(global_step, int | np.integer) else step_of(sess, global_step)
+            step = int(global_step) if isinstance(global_step, int | np.integer) else step_of(sess, global_step)
             path = f"{path}-{step:08d}" if self._pad_step_number else f"{path}-{step}"
         elif Path(path).name == state_name and not self._options.sharded:
             raise ValueError(f"'latest_filename' collides with 'save_path': '{state_name}' and '{path}'")
@@ -252,8 +254,7 @@ class Saver(SaysWhatIsLeftOut):
             raise TypeError(f"'sess' must be a Session; {sess!r}")
         if self._is_empty:
             return None
-        written: bytes = sess.run(self.saver_def.save_tensor_name, {self.saver_def.filename_tensor_name: path})
-        path = os.fsdecode(written)
+        path = self._written(sess, path)
         if write_state:
             self._kept.add(path)
             self._write_state(os.path.dirname(os.fsdecode(save_path)), path, state_name)  # noqa: PTH120 - "" stays that
@@ -292,6 +293,16 @@ class Saver(SaysWhatIsLeftOut):
         except InvalidArgumentError as error:
             raise_interrupt(error)
             raise _restore_failed(error, "a mismatch between the current graph and the graph") from error
+
+    def _written(self, sess: Session, path: str) -> str:
+        try:
+            written: bytes = sess.run(self.saver_def.save_tensor_name, {self.saver_def.filename_tensor_name: path})
+        except NotFoundError as error:
+            raise_interrupt(error)
+            if Path(local_path(path)).parent.is_dir():
+                raise
+            raise ValueError(f"Parent directory of {path} doesn't exist, can't save.") from error
+        return os.fsdecode(written)
 
     def _write_state(self, directory: str, path: str, state_name: str) -> None:
         newest, *paths = [

@@ -9,11 +9,11 @@ import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, NotFoundError
 from ps_protocol.operations import Array, PsOperation, Read, Replace, Update, UpdateRule
-from ps_protocol.tensorflow_files.slices import cover_once
+from ps_protocol.tensorflow_files.slices import cover_once, inside
 from worker_client.connection.fanout import Routed, succeeded
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.computation import VariableHome
-from worker_client.training.savers.formats import CheckpointFormat, OpenCheckpoint
+from worker_client.training.savers.formats import CheckpointFormat, OpenCheckpoint, StoredSpec
 from worker_client.training.savers.saved_variables import SavedVariable
 from worker_client.values.dtypes import DType
 from worker_client.values.out_arrays import tensor_of
@@ -133,6 +133,8 @@ def check_fits(checkpoint: OpenCheckpoint, saved: Sequence[SavedVariable], path:
                 variable=each.variable.spec.name,
             )
         _check_shape(each, spec.shape, path, reshape=reshape)
+        if spec.parts is not None:
+            _check_is_there(each, spec, spec.parts, path)
 
 
 def _check_all_parts(saved: Sequence[SavedVariable]) -> None:
@@ -165,6 +167,23 @@ def _check_shape(each: SavedVariable, stored_shape: tuple[int, ...], path: str, 
         f"{list(stored_shape)}",
         variable=each.variable.spec.name,
     )
+
+
+def _check_is_there(
+    each: SavedVariable, spec: StoredSpec, parts: Sequence[tuple[Sequence[int], Sequence[int]]], path: str
+) -> None:
+    """Raises InvalidArgumentError unless a tensor of which not all parts were saved has those of a variable."""
+    offset = (0,) * len(spec.shape) if each.place is None else each.place.offset
+    shape = spec.shape if each.place is None else each.variable.spec.shape
+    begins, sizes = [np.array(each, np.int64).reshape(len(parts), len(offset)) for each in zip(*parts, strict=True)]
+    _, low, high = inside(offset, shape, begins, sizes)
+    if not cover_once(shape, (low - np.array(offset, np.int64)).tolist(), (high - low).tolist()):
+        there = ", ".join([f"{list(size)} at {list(start)}" for start, size in parts[:_MOST_NAMED]])
+        raise InvalidArgumentError(
+            f"{path} has of {each.key} {list(spec.shape)} only parts, {there}; variable {each.variable.spec.name} "
+            f"needs {list(shape)} at {list(offset)}. Restore what is there, or another checkpoint",
+            variable=each.variable.spec.name,
+        )
 
 
 def _read(checkpoint: OpenCheckpoint, each: SavedVariable, *, reshape: bool) -> Array:

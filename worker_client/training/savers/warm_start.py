@@ -94,6 +94,8 @@ def warm_start(
             f"You provided the following variables in var_name_to_prev_var_name that were not used: {sorted(unused)}.  "
             f"Perhaps you misspelled them?  Here is the list of viable variable names: {sorted(grouped)}"
         )
+    if not vars_to_warm_start:
+        grouped.clear()
     init_from_checkpoint(ckpt_to_initialize_from, [(names.get(name, name), each) for name, each in grouped.items()])
     _LOG.info("Warm-started %d variables.", len(grouped))
 
@@ -101,13 +103,11 @@ def warm_start(
 def _grouped(chosen: str | list[Any] | None) -> dict[str, Any]:
     """Returns the variables to be warm-started by their names, those that are cut as lists of their parts."""
     graph = get_default_graph()
-    if chosen is None:
-        return {}
-    if isinstance(chosen, str):
+    if chosen is None or isinstance(chosen, str):
         variables = graph.get_collection(GraphKeys.TRAINABLE_VARIABLES, chosen)
     elif not isinstance(chosen, list):
         what = f"`vars_to_warm_start must be a `list` or `str`.  Given type is {type(chosen)}"
-        raise ValueError(what)  # noqa: TRY004 - as TensorFlow
+        raise ValueError(what)
     elif all(isinstance(each, str) for each in chosen):
         variables = [each for scope in chosen for each in graph.get_collection(GraphKeys.GLOBAL_VARIABLES, scope)]
     elif all(isinstance(each, DeferredVariable | PartitionedVariable) for each in chosen):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.conformance.reference.tutorials import loops, models, more_models, papers, checkpoints, checkpoint_loops  # noqa: F401 - which add their programs
+from tests.conformance.reference.tutorials import loops, models, more_models, papers, checkpoints, checkpoint_loops, more_checkpoints, more_checkpoint_loops  # noqa: F401 - which add their programs
 from tests.conformance.reference.tutorials.values import PROGRAMS
 
 NOT_COMPARED = {"cond_context", "global_step_read_op_cache", "ready_for_local_init_op", "ready_op", "savers", "update_ops"}

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as npst
 
 from ps_protocol import errors
 from ps_protocol.tensorflow_files import checkpoint_pb2, files
-from ps_protocol.tensorflow_files.bundle import index_path, shard_path
+from ps_protocol.tensorflow_files.bundle import HEADER_KEY, index_path, shard_path
 from ps_protocol.tensorflow_files.bundle_writer import ShardWriter, new_checkpoint, write_index
 from ps_protocol.tensorflow_files.checkpoint import open_tensorflow
 from ps_protocol.tensorflow_files.dtypes import BY_NAME
@@ -117,6 +117,86 @@ def test_rows_of_a_tensor_in_parts_are_put_together(
         aside = np.zeros((4, 10), np.int32)[:, ::2]
         assert tensor.read(slice(5, 9), out=aside) is aside
         assert np.array_equal(aside, whole[5:9])
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_any_block_of_a_tensor_in_parts_is_read(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    shape = (6, 5, 3)
+    cuts = [data.draw(st.lists(st.integers(1, size - 1), unique=True, max_size=2).map(sorted)) for size in shape]
+    whole = np.arange(90, dtype=np.int16).reshape(shape)
+    starts = [data.draw(st.integers(0, size)) for size in shape]
+    sizes = [data.draw(st.integers(0, size - start)) for size, start in zip(shape, starts, strict=True)]
+    prefix = in_parts(tmp_path_factory.mktemp("c") / "m", whole, cuts)
+    with open_tensorflow(prefix) as checkpoint, pytest.MonkeyPatch.context() as patched:
+        patched.setattr("ps_protocol.tensorflow_files.tensors._ROOM_BYTES", 20)  # few rows at a time
+        found = checkpoint["whole"].read_block(starts, sizes)
+        wanted = whole[tuple([slice(start, start + size) for start, size in zip(starts, sizes, strict=True)])]
+        assert np.array_equal(found, wanted)
+        assert found.shape == wanted.shape
+
+
+def test_a_block_outside_of_a_tensor_is_refused(tmp_path: Path) -> None:
+    with open_tensorflow(written(tmp_path / "m", rows=np.zeros((3, 2)), one=1.5)) as checkpoint:
+        for starts, shape in (([2, 0], [2, 2]), ([0], [1]), ([-1, 0], [1, 1])):
+            with pytest.raises(errors.InvalidValueError, match="is not in a tensor of shape"):
+                checkpoint["rows"].read_block(starts, shape)
+        assert checkpoint["one"].read_block([], []).item() == 1.5
+
+
+def test_parts_that_were_saved_alone_are_listed_and_read(tmp_path: Path) -> None:
+    """A saver of TensorFlow's may be given some parts of a variable only, and writes them."""
+    prefix = some_parts(tmp_path / "m", {(3, 0): np.ones((2, 2)), (5, 0): np.full((2, 2), 2.0)}, (7, 2))
+    with open_tensorflow(prefix) as checkpoint:
+        tensor = checkpoint["whole"]
+        assert {name: each.shape for name, each in checkpoint.items()} == {"whole": (7, 2)}
+        assert not tensor.is_whole
+        assert tensor[4:6].tolist() == [[1, 1], [2, 2]]
+        assert tensor.read_block([3, 1], [4, 1]).ravel().tolist() == [1, 1, 2, 2]
+        tensor.verify()
+        for read in (tensor.read, lambda: tensor[0], lambda: tensor.read_block([2, 0], [2, 2])):
+            with pytest.raises(errors.NotFoundError, match=r"m\.index has of 'whole' \[7, 2\] only parts: \[2, 2\] at"):
+                read()
+
+
+def test_rows_of_many_parts_are_found_at_once(tmp_path: Path) -> None:
+    """In time that does not grow with a call of Python for each part: some ten calls for a read of one row."""
+    whole = np.arange(3000, dtype=np.int32).reshape(1000, 3)
+    with open_tensorflow(in_parts(tmp_path / "m", whole, [[*range(1, 1000)], []])) as checkpoint:
+        tensor, calls = checkpoint["whole"], 0
+
+        def counted(frame: Any, event: str, argument: Any) -> None:
+            nonlocal calls
+            calls += event == "call"
+
+        sys.setprofile(counted)
+        try:
+            row = tensor[500]
+        finally:
+            sys.setprofile(None)
+    assert row.tolist() == [1500, 1501, 1502]
+    assert calls < 200
+
+
+def test_parts_that_overlap_are_read_where_they_do_not(tmp_path: Path) -> None:
+    prefix = some_parts(tmp_path / "m", {(0, 0): np.ones((4, 2)), (3, 0): np.full((4, 2), 2.0)}, (7, 2))
+    with open_tensorflow(prefix) as checkpoint:
+        assert checkpoint["whole"][:3].tolist() == [[1, 1]] * 3
+        with pytest.raises(errors.DataLossError, match=r"They overlap in what is read, \[7, 2\] at \[0, 0\]"):
+            checkpoint["whole"].read()
+
+
+def some_parts(
+    prefix: Path, parts: dict[tuple[int, ...], np.ndarray[Any, Any]], shape: tuple[int, ...], name: str = "whole"
+) -> Path:
+    """Writes parts of a tensor that do not make it up, which this writer refuses and TensorFlow's does not."""
+    with ShardWriter(prefix) as writer:
+        for starts, value in parts.items():
+            writer.add_slice(name, shape, starts, value)
+    items = [(HEADER_KEY, checkpoint_pb2.BundleHeader(num_shards=1).SerializeToString())]
+    with index_path(prefix).open("wb") as file:
+        write_table(file, [*items, *sorted(writer.finish().entries)])
+    return prefix
 
 
 def test_wide_parts_are_read_some_rows_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,11 +399,18 @@ def test_more_than_the_file_has_gets_no_memory(tmp_path: Path) -> None:
 def test_many_dimensions_and_dtypes_that_are_not_known_are_refused_by_name(tmp_path: Path) -> None:
     entries = {
         "deep": entry(1, *[1] * 65, size=4),
+        "wide": entry(1, 0, 2**62, size=0),
         "new": entry(99, 1, size=4),
     }
-    with open_tensorflow(index_of(tmp_path / "m", HEADER, **entries)) as checkpoint:
-        with pytest.raises(errors.UnimplementedError, match="'deep' has 65 dimensions; NumPy has at most 64"):
-            checkpoint["deep"]
+    prefix = index_of(tmp_path / "m", HEADER, **entries)
+    shard_path(prefix, 0, 1).write_bytes(bytes(100))
+    with open_tensorflow(prefix) as checkpoint:
+        assert {name: len(each.shape) for name, each in checkpoint.items()} == {"deep": 65, "wide": 2, "new": 1}
+        for name in ("deep", "wide"):
+            with pytest.raises(
+                errors.UnimplementedError, match=f"'{name}' has the shape .*, which NumPy's arrays cannot"
+            ):
+                checkpoint[name].read()
         assert checkpoint["new"].dtype_name == "dtype 99"
         with pytest.raises(errors.UnimplementedError, match="the elements of 'new' are of dtype 99"):
             checkpoint["new"].read()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ps_protocol.errors import DataLossError, InvalidValueError, NotFoundError
+from ps_protocol.errors import DataLossError, InvalidValueError, NotFoundError, UnimplementedError
 from ps_protocol.tensorflow_files.bundle import index_path
 from ps_protocol.tensorflow_files.bundle_writer import new_checkpoint
 from ps_protocol.tensorflow_files.checkpoint import open_tensorflow
@@ -86,6 +86,22 @@ def test_a_directory_may_be_moved(prefix: Path, tmp_path: Path) -> None:
     index_path(moved / prefix.name).unlink()
     with pytest.raises(NotFoundError, match=r"the newest checkpoint is .*, but it is neither there nor in"):
         open_tensorflow(moved)
+
+
+def test_files_may_be_given_by_their_url_and_others_are_refused(prefix: Path) -> None:
+    for given in (f"file://{prefix}", f"file://{prefix.parent}"):
+        with open_tensorflow(given) as checkpoint:
+            assert list(checkpoint) == ["w"]
+    with pytest.raises(UnimplementedError, match=r"gs://bucket/m is not on this machine.*copy it here"):
+        open_tensorflow("gs://bucket/m")
+    with (
+        pytest.raises(UnimplementedError, match="s3://bucket/m is not on this machine"),
+        new_checkpoint("s3://bucket/m"),
+    ):
+        pass
+    with pytest.raises(UnimplementedError, match="is not on this machine"):
+        write_state("hdfs://bucket", new_state("hdfs://bucket", "m"))
+    assert not Path("s3:").exists()
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:

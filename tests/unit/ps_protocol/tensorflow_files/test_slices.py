@@ -75,7 +75,31 @@ def test_parts_of_the_right_size_in_the_wrong_place_do_not_cover() -> None:
     assert cover_once([], [[]], [[]])
 
 
-def test_many_parts_are_compared_in_bounded_memory() -> None:
-    starts = [[row, column] for row in range(60) for column in range(60)]
-    assert cover_once([60, 60], starts, [[1, 1]] * 3600)
-    assert not cover_once([60, 60], [*starts[1:], [59, 59]], [[1, 1]] * 3600)
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(st.data())
+def test_any_parts_are_found_to_cover_as_when_each_element_is_counted(data: st.DataObject) -> None:
+    shape = data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
+    corners = st.tuples(*[st.integers(0, size - 1) for size in shape])
+    boxes = data.draw(
+        st.lists(st.tuples(corners, corners).map(lambda pair: np.sort(pair, axis=0)), min_size=1, max_size=5)
+    )
+    counts = np.zeros(shape, int)
+    for low, last in boxes:
+        counts[tuple([slice(first, end + 1) for first, end in zip(low, last, strict=True)])] += 1
+    starts = [low.tolist() for low, _ in boxes]
+    assert cover_once(shape, starts, [(last - low + 1).tolist() for low, last in boxes]) == bool(np.all(counts == 1))
+
+
+def test_many_parts_are_compared_in_time_that_grows_as_they_do() -> None:
+    """Each with each other they would be four billion pairs, which takes longer than a test may."""
+    starts = [[row, column] for row in range(250) for column in range(250)]
+    assert cover_once([250, 250], starts, [[1, 1]] * len(starts))
+    assert not cover_once([250, 250], [*starts[1:], [249, 249]], [[1, 1]] * len(starts))
+
+
+def test_parts_with_too_many_corners_are_refused() -> None:
+    """Each halves what is left along another axis, as no program does."""
+    for axes, is_covered in ((8, True), (30, False)):
+        starts = [[1] * axis + [0] * (axes - axis) for axis in range(axes + 1)]
+        shapes = [[1] * min(axis + 1, axes) + [2] * (axes - axis - 1) for axis in range(axes + 1)]
+        assert cover_once([2] * axes, starts, shapes) == is_covered

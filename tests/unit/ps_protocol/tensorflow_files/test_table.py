@@ -118,6 +118,24 @@ def test_what_is_wrong_behind_a_right_checksum_is_found(kind: int, content: byte
         list(table.items())
 
 
+def test_keys_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
+    """Of 4,000 keys each is the one before and a letter: some 8 MB in 20 kB."""
+    entries = b"".join([encode_varint(number) + b"\1\0a" for number in range(4000)])
+    (tmp_path / "t").write_bytes(table_of([(0, entries + bytes(4) + (1).to_bytes(4, "little"))], [b"b"]))
+    for use in (lambda table: list(table.items()), lambda table: table.get(b"a" * 4000)):
+        with pytest.raises(DataLossError, match=r"t is damaged at byte 0: the block of \d+ bytes has keys without end"):
+            use(opened(tmp_path / "t"))
+
+
+def test_it_is_known_how_large_a_value_can_be(tmp_path: Path) -> None:
+    table = opened(written(tmp_path / "t", [(b"a", b"v" * 500), (b"c", b"v" * 9000)], block_bytes=500))
+    assert 500 <= table.most_bytes(b"a") < 600
+    assert 9000 <= table.most_bytes(b"b") == table.most_bytes(b"c") < 9100
+    assert table.most_bytes(b"d") == 0
+    (tmp_path / "t").write_bytes(table_of([(SNAPPY, bytes(cramjam.snappy.compress_raw(ONE)))], [b"k"]))
+    assert opened(tmp_path / "t").most_bytes(b"k") > len(ONE)
+
+
 def test_keys_that_are_not_where_the_index_says_are_found(tmp_path: Path) -> None:
     for blocks, last_keys in (([(0, ONE)], [b"a"]), ([(0, ONE), (0, ONE)], [b"k", b"m"])):
         (tmp_path / "t").write_bytes(table_of(blocks, last_keys))

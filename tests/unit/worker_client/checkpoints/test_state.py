@@ -106,6 +106,37 @@ def test_checkpoints_are_found_counted_and_removed() -> None:
     assert tf.train.latest_checkpoint("d") is None
 
 
+def test_names_that_could_be_patterns_are_names(folder: Path) -> None:
+    for name in ("run[1]/m", "run1/m", "run1/*", "run1/m-1"):
+        write_tensorflow(name, {"a": 1.0})
+    for name in ("run[1]/m", "run1/*"):
+        assert tf.train.checkpoint_exists(name)
+        assert tf.train.get_checkpoint_mtimes([name]) == [Path(f"{name}.index").stat().st_mtime]
+    tf.train.update_checkpoint_state("run[1]", "run[1]/m")
+    assert tf.train.latest_checkpoint("run[1]") == "run[1]/m"
+    for _ in range(2):  # also when it is gone already
+        tf.train.remove_checkpoint("run[1]/m")
+        tf.train.remove_checkpoint("run1/*")
+    assert [tf.train.checkpoint_exists(each) for each in ("run1/m", "run1/m-1", "run[1]/m")] == [True, True, True]
+    assert not Path("run[1]/m.index").exists()
+    for name in ("old-00000-of-00002", "old-00001-of-00002", "old.meta", "older.meta"):
+        Path(name).write_text("")
+    tf.train.remove_checkpoint("old-?????-of-00002", tf.train.SaverDef.V1)
+    assert sorted(each.name for each in folder.glob("old*")) == ["older.meta"]
+
+
+def test_a_directory_may_be_given_by_its_url(folder: Path) -> None:
+    url = f"file://{folder}"
+    write_tensorflow(f"{url}/m", {"a": 1.0})
+    tf.train.update_checkpoint_state(url, f"{url}/m")
+    assert Path("checkpoint").read_text().startswith('model_checkpoint_path: "m"')
+    assert tf.train.latest_checkpoint(url) == f"{url}/m"
+    assert tf.train.checkpoint_exists(f"{url}/m")
+    assert tf.train.load_variable(url, "a") == 1.0
+    tf.train.remove_checkpoint(f"{url}/m")
+    assert [each.name for each in folder.iterdir()] == ["checkpoint"]
+
+
 def test_a_state_is_made_as_it_would_be_written() -> None:
     state = tf.train.generate_checkpoint_state_proto("d", "d/b", ["d/a"])
     assert (state.model_checkpoint_path, state.all_model_checkpoint_paths) == ("b", ["a", "b"])

@@ -199,6 +199,14 @@ def test_an_event_file_holds_what_was_written_in_order(graph: tf.Graph, tmp_path
     assert log.session_log.status == tf.SessionLog.START
 
 
+def test_a_directory_may_be_given_by_its_url(tmp_path: Path) -> None:
+    with tf.summary.FileWriter(f"file://{tmp_path}") as writer:
+        assert writer.get_logdir() == f"file://{tmp_path}"
+    assert [each.name.partition(".tfevents")[0] for each in tmp_path.iterdir()] == ["events.out"]
+    with pytest.raises(tf.errors.UnimplementedError, match="gs://bucket/logs is not on this machine"):
+        tf.summary.FileWriter("gs://bucket/logs")
+
+
 def test_a_writer_that_is_reopened_goes_on_in_another_file(tmp_path: Path) -> None:
     writer = tf.summary.FileWriter(tmp_path)
     writer.close()

@@ -18,6 +18,7 @@ import worker_client.compat.v1 as tf
 from ps_protocol.errors import NotFoundError, UnimplementedError
 from ps_protocol.operations import Read, Update
 from ps_protocol.tensorflow_files import bundle_writer
+from tests.checkpoint_files import extracted
 from tests.unit.worker_client.clusters import InProcessCluster
 from tests.unit.worker_client.naming_fakes import eager_graph
 from worker_client.connection.fanout import Fanout, Routed
@@ -224,6 +225,48 @@ def test_some_parts_alone_are_restored_but_not_saved_unless_under_a_name_of_thei
         assert session.run([first, second])[1].tolist() == [3.0, 4.0]
         alone = tf.train.Saver({"tail": second}).save(session, tmp_path / "alone")
     assert values_in(alone or "") == {"tail": [3.0, 4.0]}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_parts_that_tensorflow_has_saved_alone_are_restored(version: int, tmp_path: Path) -> None:
+    recorded = extracted("some_parts" if version == 2 else "version_1_some_parts", tmp_path)
+    with tf.variable_scope("net", partitioner=tf.fixed_size_partitioner(3)):
+        first, second, _ = variable = tf.get_variable("v", [7, 2], initializer=tf.zeros_initializer())
+    alone = tf.get_variable("w", [2])
+    savers = [tf.train.Saver([second, alone]), tf.train.Saver([first]), tf.train.Saver({"net/v": variable})]
+    assert dict(tf.train.list_variables(recorded.path)) == {"net/v": [7, 2], "w": [2]}
+    with tf.Session() as session:
+        savers[0].restore(session, recorded.path)
+        assert session.run(second).tolist() == [[6, 7], [8, 9]]
+        for saver in savers[1:]:
+            with pytest.raises(
+                tf.errors.InvalidArgumentError,
+                match=r"only parts, \[2, 2\] at \[3, 0\]; variable net/v/part_0 needs \[3, 2\] at \[0, 0\]",
+            ):
+                saver.restore(session, recorded.path)
+    with pytest.raises(NotFoundError, match=r"'net/v' \[7, 2\] only parts"):
+        tf.train.load_variable(recorded.path, "net/v")
+
+
+def test_a_place_that_is_no_directory_is_refused_as_by_tensorflow(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    variable = tf.get_variable("v", initializer=[1.0])
+    with tf.Session() as session:
+        session.run(variable.initializer)
+        with pytest.raises(ValueError, match=r"Parent directory of .*/file/m doesn't exist, can't save"):
+            tf.train.Saver().save(session, tmp_path / "file" / "m")
+
+
+def test_a_url_of_a_file_is_its_path_and_a_truth_value_a_number(tmp_path: Path) -> None:
+    variable = tf.get_variable("v", initializer=[1.0])
+    saver = tf.train.Saver()
+    with tf.Session() as session:
+        session.run(variable.initializer)
+        assert saver.save(session, f"file://{tmp_path}/m", global_step=True) == f"file://{tmp_path}/m-1"
+        saver.restore(session, tf.train.latest_checkpoint(f"file://{tmp_path}"))
+        assert values_in(str(tmp_path / "m-1")) == {"v": [1.0]}
+        with pytest.raises(tf.errors.UnimplementedError, match="gs://bucket/m is not on this machine"):
+            saver.save(session, "gs://bucket/m")
 
 
 def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:

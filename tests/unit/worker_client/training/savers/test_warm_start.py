@@ -92,6 +92,17 @@ def test_vocabularies_are_refused(path: str) -> None:
         tf.train.warm_start(path, var_name_to_vocab_info={"a": object()})
 
 
+@pytest.mark.parametrize("chosen", ["", None, []])
+def test_nothing_is_chosen(path: str, chosen: Any) -> None:
+    variable = zeros("a", [4])
+    tf.train.warm_start(path, chosen)
+    with tf.Session() as session:
+        session.run(variable.initializer)
+        assert not session.run(variable).any()
+    if chosen is None:
+        tf.train.warm_start(path, None, var_name_to_prev_var_name={"a": "a"})
+
+
 def test_names_that_are_not_used_are_told_with_those_that_could_be(path: str) -> None:
     zeros("a", [4])
     with pytest.raises(ValueError, match=r"not used: \['typo'\].*\['a'\]"):
