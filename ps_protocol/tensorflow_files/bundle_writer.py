@@ -27,11 +27,12 @@ from ps_protocol.errors import (
     ShapeMismatchError,
 )
 from ps_protocol.operations import Array
+from ps_protocol.tensor_files.crc32c import extended
+from ps_protocol.tensor_files.new_files import NewFile, explained, new_file
 from ps_protocol.tensorflow_files import checkpoint_pb2
 from ps_protocol.tensorflow_files.bundle import FORMAT_VERSION, HEADER_KEY, index_path, shard_path
-from ps_protocol.tensorflow_files.checksums import extended, masked
+from ps_protocol.tensorflow_files.checksums import masked
 from ps_protocol.tensorflow_files.dtypes import BY_NAME, FileDType, of_array
-from ps_protocol.tensorflow_files.new_files import NewFile, explained, new_file
 from ps_protocol.tensorflow_files.slices import FIRST_OF_SLICE_KEYS, TensorSlice, cover_once
 from ps_protocol.tensorflow_files.strings import as_strings, encode_strings
 from ps_protocol.tensorflow_files.table_writer import write_table

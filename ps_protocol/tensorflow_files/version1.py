@@ -17,12 +17,12 @@ from google.protobuf.message import DecodeError
 
 from ps_protocol.errors import DataLossError, UnimplementedError
 from ps_protocol.operations import Array
+from ps_protocol.tensor_files.checkpoint_file import CheckpointFile
+from ps_protocol.tensor_files.stored_tensor import Part, StoredTensor
 from ps_protocol.tensorflow_files import checkpoint_pb2
 from ps_protocol.tensorflow_files.dtypes import FileDType, of_number
-from ps_protocol.tensorflow_files.files import CheckpointFile
 from ps_protocol.tensorflow_files.slices import TensorSlice, cover_once
 from ps_protocol.tensorflow_files.table import Table
-from ps_protocol.tensorflow_files.tensors import Part, StoredTensor
 
 _META_KEY: Final = b""
 _FORMAT_VERSION: Final = 1
@@ -121,7 +121,7 @@ class Version1:
             raise DataLossError(
                 f"the slices of {name!r} do not have each of its elements once; read: {missing}", variable=name
             )
-        return StoredTensor(name, dtype, listed.shape, parts)
+        return dtype.tensor(name, listed.shape, parts)
 
     def _list(self, where: _File) -> None:
         value = where.table.get(_META_KEY)

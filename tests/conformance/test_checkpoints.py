@@ -18,11 +18,11 @@ import pytest
 import shardscope as ss
 import worker_client.compat.v1 as tf
 from ps_protocol.errors import UnimplementedError
+from ps_protocol.tensor_files.checkpoint_file import CheckpointFile
 from ps_protocol.tensorflow_files import checkpoint_pb2
 from ps_protocol.tensorflow_files.bundle import HEADER_KEY, index_path, shard_path
 from ps_protocol.tensorflow_files.bundle_writer import ShardWriter, new_checkpoint, write_index
 from ps_protocol.tensorflow_files.dtypes import BY_NAME
-from ps_protocol.tensorflow_files.files import CheckpointFile
 from ps_protocol.tensorflow_files.slices import TensorSlice
 from ps_protocol.tensorflow_files.table import Table
 from tests.checkpoint_files import ARCHIVE, CASES, Recorded, extracted, is_as_recorded

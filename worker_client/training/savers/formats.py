@@ -15,9 +15,9 @@ from typing import Any, Final, NamedTuple, Protocol, Self
 import numpy as np
 
 from ps_protocol.operations import Array, PartitionSlice
+from ps_protocol.tensor_files.stored_tensor import StoredTensor
 from ps_protocol.tensorflow_files.bundle_writer import ShardWriter, write_index
 from ps_protocol.tensorflow_files.checkpoint import open_tensorflow
-from ps_protocol.tensorflow_files.tensors import StoredTensor
 from worker_client.checkpoints.state import checkpoint_exists, get_checkpoint_mtimes, remove_checkpoint
 
 _READ_BYTES: Final = 16 * 1024**2
