@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ps_cluster.cli.checkpoint_forms import diff, export, import_
 from ps_cluster.cli.common import one_line_errors
 from ps_cluster.inspection.printable_text import printable
 from ps_cluster.terminal.progress_bar import progress_bar
@@ -18,6 +19,10 @@ _PATH = click.Path(path_type=Path)
 @click.group()
 def command() -> None:
     """Looks at checkpoints where they lie; no cluster is needed."""
+
+
+for _command in (diff, export, import_):
+    command.add_command(_command)
 
 
 @command.command()

@@ -70,8 +70,9 @@ class NpzCheckpoint(StoredTensors):
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = os.fspath(path)
-        self._lock = threading.Lock()  # guards: _tensors; all reads of the archive, since it has one position
+        self._lock = threading.Lock()  # guards: _tensors, _streams; all reads of the archive, since it has one position
         self._tensors: dict[str, StoredTensor] = {}
+        self._streams: list[_Stream] = []
         try:
             self._archive = zipfile.ZipFile(path)
         except FileNotFoundError as error:
@@ -105,7 +106,10 @@ class NpzCheckpoint(StoredTensors):
         return len(self._entries)
 
     def close(self) -> None:
-        self._archive.close()
+        with self._lock:
+            for stream in self._streams:
+                stream.close()
+            self._archive.close()
 
     def _tensor(self, name: str, entry: zipfile.ZipInfo) -> StoredTensor:
         """Reads what stands before an array, with the lock held."""
@@ -116,6 +120,7 @@ class NpzCheckpoint(StoredTensors):
         if entry.file_size > _MOST_COMPRESSION * entry.compress_size:
             raise DataLossError(f"{where} is damaged: {entry.compress_size} bytes cannot be {entry.file_size}")
         stream = _Stream(self._archive, entry, where, self._lock)
+        self._streams.append(stream)
         shape, in_columns, dtype = stream.header()
         begin = stream.position
         if dtype.kind not in _KINDS or len(shape) > MAX_DIMENSIONS:
@@ -173,8 +178,15 @@ class _Stream:
             if offset + done == self.size_bytes:
                 file.read(1)  # which compares the checksum
 
+    def close(self) -> None:
+        """Gives its place in the archive up, with the lock held."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def _opened(self, offset: int) -> IO[bytes]:
         if self._file is None or self._file.tell() > offset:
+            self.close()
             self._file = self._archive.open(self._entry)
         while self._file.tell() < offset:
             if not self._file.read(min(_PIECE_BYTES, offset - self._file.tell())):
@@ -189,10 +201,10 @@ class _Stream:
         try:
             yield
         except OSError as error:
-            self._file = None
+            self.close()
             raise UnknownError(f"{self.where} cannot be read: {error.strerror}") from error
         except _DAMAGED as error:
-            self._file = None
+            self.close()
             raise DataLossError(f"{self.where} is damaged: {error}") from error
 
 

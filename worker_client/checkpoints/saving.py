@@ -14,7 +14,7 @@ from worker_client.checkpoints.calls import Tasks
 from worker_client.checkpoints.report import SavedCheckpoint, ShowProgress
 
 
-def _default_name(step: int | None) -> str:
+def default_name(step: int | None) -> str:
     """Name of a checkpoint that was given none: of the step, or else of the moment."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}" if step is None else f"step-{step:09}"
 
@@ -37,7 +37,7 @@ def save(
         FailedPreconditionError: A task cannot write, or the tasks do not share the folder; or this client cannot write.
         AbortedError: Another save is under way, or updates could not be held back long enough.
     """
-    path = CheckpointPath(folder, check_name(name or _default_name(step)))
+    path = CheckpointPath(folder, check_name(name or default_name(step)))
     session = uuid4()
     try:
         if through_client:

@@ -10,8 +10,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from ps_protocol.checkpoints.store import open_store
 from ps_protocol.errors import InvalidValueError, ShardscopeError
 from ps_protocol.tensorflow_files.state_file import CheckpointState, new_state, read_state, write_state
+from worker_client.checkpoints.contents import absolute
+from worker_client.checkpoints.opening import is_shardscope
 
 _LOG: Final = logging.getLogger("tensorflow")  # that of `tf.logging`
 
@@ -61,7 +64,7 @@ def latest_checkpoint(checkpoint_dir: str | os.PathLike[str], latest_filename: s
 
 
 def checkpoint_exists(checkpoint_prefix: str) -> bool:
-    """Whether there is a checkpoint of version 2 or 1.
+    """Whether there is a checkpoint of version 2 or 1, or one of Shardscope's.
 
     Args:
         checkpoint_prefix: What ``Saver.save`` returned; may be a pattern.
@@ -151,6 +154,9 @@ def remove_checkpoint(
         checkpoint_format_version: 2, or 1.
         meta_graph_suffix: How the name of the file with the graph ends.
     """
+    if is_shardscope(checkpoint_prefix):
+        path = absolute(checkpoint_prefix)
+        open_store(os.path.dirname(path)).remove(os.path.basename(path))  # noqa: PTH119, PTH120 - as it was given
     patterns = [f"{_OF_SHARDED.sub('', checkpoint_prefix)}.{meta_graph_suffix}"]
     if checkpoint_format_version == _VERSION_2:
         patterns += [f"{checkpoint_prefix}.index", f"{checkpoint_prefix}{_SHARDS}"]

@@ -55,7 +55,8 @@ class Saver(SaysWhatIsLeftOut):
         pad_step_number: Whether steps in the names of files have eight digits.
         save_relative_paths: Whether the file "checkpoint" holds paths that stay true when its directory is moved.
         filename: Where its operations save if they are run without a path.
-        write_format: In which form it saves and restores; "tensorflow" for TensorFlow's own files.
+        write_format: In which form it saves: "tensorflow" for TensorFlow's own files; "shardscope" for that of
+            ``ss.save``, which ``ss.restore`` takes too. Either is restored, whichever is written.
 
     Raises:
         TypeError: ``var_list`` holds something else than variables.
