@@ -39,4 +39,4 @@ def tensor_of(name: str, array: Array, parts: int = 1) -> StoredTensor:
     made = [Part((first, *[0] * (array.ndim - 1)), piece.shape, InMemory(piece)) for first, piece in pieces]
     whole = Part((0,) * array.ndim, array.shape, InMemory(array))
     kind = "string" if array.dtype == object else ""
-    return StoredTensor(name, array.dtype, array.shape, made if parts > 1 else [whole], dtype_name=kind)
+    return StoredTensor(name, array.dtype, array.shape, made if len(made) > 1 else [whole], dtype_name=kind)

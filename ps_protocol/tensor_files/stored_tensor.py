@@ -184,9 +184,7 @@ class StoredTensor:
     @property
     def rows_of_a_piece(self) -> int:
         """How many rows ``pieces`` reads at a time: what some MiB have, but at least one. Text comes whole."""
-        if not self.shape or self.dtype.hasobject:
-            return max([1, *self.shape[:1]])
-        return max(1, _PIECE_BYTES // max(1, math.prod(self.shape[1:]) * self.dtype.itemsize))
+        return _rows_of_a_piece(self.shape, self.dtype)
 
     def pieces(self, rows: int | None = None) -> Iterator[Array]:
         """Reads all of it, some rows at a time: arrays whose bytes, in C order, follow each other.
@@ -204,14 +202,17 @@ class StoredTensor:
         for start in range(0, len(self), step):
             yield self.read(slice(start, start + step))
 
-    def read_part(self, part: Part) -> Array:
-        """Reads one of its parts; raises as ``read`` does."""
+    def pieces_of(self, part: Part) -> Iterator[Array]:
+        """Reads one of its parts as ``pieces`` reads all of it."""
         self._check_readable()
         part.values.check_size()
-        target = _fresh_array(part.shape, self.dtype)
-        if target.size:
-            part.values.read_into(target, 0)
-        return target
+        step = _rows_of_a_piece(part.shape, self.dtype)
+        rows = part.shape[0] if part.shape else 1
+        for start in range(0, rows, step):
+            target = _fresh_array((min(step, rows - start), *part.shape[1:]) if part.shape else (), self.dtype)
+            if target.size:
+                part.values.read_into(target, start)
+            yield target
 
     def read_box(self, starts: Sequence[int], shape: Sequence[int]) -> Array:
         """Reads a box of it, few rows at a time if that does not have whole rows.
@@ -398,6 +399,12 @@ class StoredTensors(Mapping[str, StoredTensor]):
 
     def __repr__(self) -> str:
         return f"<{self.form} checkpoint {self.path}>"
+
+
+def _rows_of_a_piece(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    if not shape or dtype.hasobject:
+        return max([1, *shape[:1]])
+    return max(1, _PIECE_BYTES // max(1, math.prod(shape[1:]) * dtype.itemsize))
 
 
 def _fresh_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

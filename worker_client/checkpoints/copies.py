@@ -6,7 +6,6 @@ values is in memory than some MiB of one, or the rows of one that are larger, or
 
 from __future__ import annotations
 
-import math
 import operator
 import os
 import re
@@ -68,12 +67,7 @@ def _write_tensorflow(target: _Target, tensors: _Tensors) -> Path:
     check_free([index_path(target.path)], overwrite=target.overwrite)
     with new_checkpoint(target.path) as writer:
         for name, tensor in tensors.items():
-            kind = tensor.dtype_name if tensor.dtype_name.startswith(("qint", "quint")) else None
-            if not tensor.size:
-                writer.add(name, tensor.read(), kind)
-            for part in tensor.parts:
-                if math.prod(part.shape):
-                    writer.add_slice(name, tensor.shape, part.starts, tensor.read_part(part), kind)
+            writer.add_stored(name, tensor)
             target.done(tensor.nbytes)
     return target.path
 
@@ -162,6 +156,8 @@ def export_checkpoint(
         ShardscopeError: A file cannot be written.
     """
     write = WRITERS[check_form(format, WRITERS)]
+    if "://" in os.fspath(target):
+        raise InvalidArgumentError(f"checkpoints are exported to a path here; {os.fspath(target)} is a URL")
     shard_bytes = None if shard_size is None else _size_bytes(shard_size)
     if shard_bytes is not None and write not in (_write_safetensors, _write_pytorch):
         raise InvalidArgumentError(f"shard_size is for safetensors and pytorch; {format} is written without a limit")
