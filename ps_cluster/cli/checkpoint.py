@@ -11,7 +11,9 @@ from ps_cluster.cli.checkpoint_forms import diff, export, import_
 from ps_cluster.cli.common import one_line_errors
 from ps_cluster.inspection.printable_text import printable
 from ps_cluster.terminal.progress_bar import progress_bar
+from worker_client.checkpoints.contents import ShardscopeCheckpoint
 from worker_client.checkpoints.inspection import list_checkpoints, show_checkpoint, verify_checkpoint
+from worker_client.checkpoints.opening import open_checkpoint
 
 _PATH = click.Path(path_type=Path)
 
@@ -47,9 +49,14 @@ def ls(path: Path) -> None:
 @command.command()
 @click.argument("path", metavar="CHECKPOINT", type=_PATH)
 def show(path: Path) -> None:
-    """Lists the variables of a checkpoint, or of the newest of a folder."""
+    """Lists the variables of a checkpoint, or of the newest of a folder; or the tensors of one of another form."""
     with one_line_errors():
-        for each in show_checkpoint(path):
+        with open_checkpoint(path) as checkpoint:
+            if not isinstance(checkpoint, ShardscopeCheckpoint):
+                for name, tensor in checkpoint.items():
+                    click.echo(printable(f"{name}  {tensor.dtype_name} {list(tensor.shape)}"))
+                return
+        for each in show_checkpoint(checkpoint.path):
             click.echo(printable(f"{each}{'' if each.initialized else '  without a value'}"))
 
 

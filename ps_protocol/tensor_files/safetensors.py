@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,8 @@ from ps_protocol.tensor_files.stored_tensor import Part, StoredTensor, StoredTen
 
 SUFFIX: Final = ".safetensors"
 INDEX_SUFFIX: Final = ".safetensors.index.json"
+
+_OF_SEVERAL: Final = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 
 _SIZE_BYTES: Final = 8
 _MOST_HEADER_BYTES: Final = 100_000_000
@@ -243,7 +246,7 @@ def find_safetensors(folder: Path) -> Path | None:
     """Returns what to open of a folder: its only index, or else its only file of the form; None if it has none.
 
     Raises:
-        NotFoundError: It has several of which neither is "model"; says which.
+        NotFoundError: It has several of which none is "model"; says which. Or it has one of several, and no index.
     """
     for pattern, usual in ((f"*{INDEX_SUFFIX}", f"model{INDEX_SUFFIX}"), (f"*{SUFFIX}", f"model{SUFFIX}")):
         found = sorted([each for each in folder.glob(pattern) if not each.name.startswith(".")])
@@ -251,6 +254,8 @@ def find_safetensors(folder: Path) -> Path | None:
         if len(chosen) > 1:
             names = ", ".join([each.name for each in found[:5]])
             raise NotFoundError(f"{folder} has {len(found)} files of the form: {names}; give the path of one of them")
+        if chosen and _OF_SEVERAL.search(chosen[0].name):
+            raise NotFoundError(f"{chosen[0]} is one of several files, and there is no *{INDEX_SUFFIX} beside it")
         if chosen:
             return chosen[0]
     return None

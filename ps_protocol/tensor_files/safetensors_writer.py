@@ -70,9 +70,11 @@ def write_safetensors(
             written.append(new)
         index.unlink(missing_ok=True)  # it does not describe what comes now
         for new in written:
+            if len(shards) > 1:
+                discards.callback(new.path.unlink, missing_ok=True)
             new.finish()
-            discards.callback(new.path.unlink, missing_ok=True)
         if len(shards) > 1:
+            discards.callback(index.unlink, missing_ok=True)
             _write_index(index, shards, paths)
             paths.append(index)
         discards.pop_all()

@@ -66,6 +66,18 @@ def test_a_checkpoint_goes_out_and_comes_back(run: Path, tmp_path: Path) -> None
     assert shardscope("diff", run, tmp_path / "back").exit_code == 0
 
 
+def test_the_tensors_of_any_form_are_shown(run: Path, tmp_path: Path) -> None:
+    ours = shardscope("show", run)
+    lines = ["layer/b  float64 [3]  ps:0", "layer/w  float64 [2, 3]  ps:0", "step  int64 []  ps:0"]
+    assert ours.stdout.splitlines() == lines
+    assert shardscope("export", run, tmp_path / "m", "--format", "tensorflow").exit_code == 0
+    theirs = shardscope("show", tmp_path / "m")
+    assert theirs.stdout.splitlines() == ["layer/b  float64 [3]", "layer/w  float64 [2, 3]", "step  int64 []"]
+    missing = shardscope("show", tmp_path / "none")
+    assert missing.exit_code == 1
+    assert "there is no checkpoint" in missing.stderr
+
+
 def test_slots_are_left_out_in_few_words(tmp_path: Path) -> None:
     arrays = {f"v{number}{slot}": np.zeros(1) for number in range(4) for slot in ("", "/Adam/m", "/Adam/v")}
     ss.checkpoint.write_tensorflow(tmp_path / "m", arrays)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from ps_protocol.errors import (
     FailedPreconditionError,
     InvalidValueError,
     NotFoundError,
+    PermissionDeniedError,
     ResourceExhaustedError,
     UnimplementedError,
     UnknownError,
@@ -338,6 +340,33 @@ def test_several_files_in_a_folder_are_an_error_that_names_them(tmp_path: Path) 
         find_safetensors(tmp_path)
     save_file({"m": np.zeros(1)}, tmp_path / "model.safetensors")
     assert find_safetensors(tmp_path) == tmp_path / "model.safetensors"
+
+
+def test_one_of_several_files_is_no_checkpoint(tmp_path: Path) -> None:
+    paths = write_safetensors(
+        tmp_path / "m.safetensors", in_memory({each: np.zeros(4) for each in "ab"}), shard_bytes=32
+    )
+    paths[-1].unlink()
+    paths[0].unlink()
+    with pytest.raises(NotFoundError, match=r"m-00002-of-00002\.safetensors is one of several files, and there is no"):
+        find_safetensors(tmp_path)
+
+
+def test_a_file_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.safetensors"
+    write_safetensors(path, in_memory({"a": np.zeros(4)}))
+    failed: list[Path] = []
+
+    def replace(self: Path, target: Path) -> None:
+        failed.append(target)
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(PermissionDeniedError, match="this user may not write to"):
+        write_safetensors(path, in_memory({"a": np.ones(4)}), overwrite=True)
+    assert failed == [path]
+    assert [each.name for each in tmp_path.iterdir()] == ["m.safetensors"]
+    assert load_file(path)["a"].tolist() == [0, 0, 0, 0]
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
