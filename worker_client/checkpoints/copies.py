@@ -88,13 +88,7 @@ def _write_safetensors(target: _Target, tensors: _Tensors, metadata: Mapping[str
 
 
 def _write_pytorch(target: _Target, tensors: _Tensors) -> Path:
-    by_name: dict[str, StoredTensor] = {}
-    for name, tensor in tensors.items():
-        key = name.replace("/", ".")
-        if key in by_name:
-            raise InvalidValueError(f"two tensors would be called {key!r} in a state_dict; give them other names")
-        by_name[key] = tensor
-    return _write_safetensors(target, by_name, {"format": "pt"})
+    return _write_safetensors(target, tensors, {"format": "pt"})
 
 
 def _write_npz(target: _Target, tensors: _Tensors) -> Path:
@@ -173,6 +167,8 @@ def export_checkpoint(
             else:
                 tensors[name] = tensor
         wanted = _chosen(tensors, names, left_out)
+        if format == "pytorch":
+            wanted = _respelled(wanted, "/", ".")
         _check_all(wanted)
         path = write(_Target(Path(target), shard_bytes, overwrite, _counted(wanted, show_progress)), wanted)
     return CopiedCheckpoint(os.fspath(path), format, tuple(wanted), _size_of(wanted), left_out)
@@ -222,15 +218,15 @@ def import_checkpoint(
     if (number or 0) < 0:
         raise InvalidArgumentError(f"step is {step}; it cannot be less than 0")
     store, own_name = open_store(absolute(folder)), check_name(name or default_name(number))
-    with open_checkpoint(source, form=format) as checkpoint:
+    with open_checkpoint(source, format=format) as checkpoint:
         if isinstance(checkpoint, ShardscopeCheckpoint):
             raise InvalidArgumentError(
                 f"{os.fspath(source)} is a checkpoint of Shardscope's already: restore it, with names= for other names"
             )
         tensors = variables_of(checkpoint)
-        left_out = {each: _SLOT_OF_OTHERS for each in tensors if _owner(each, tensors)}
         if format == "pytorch" and names is None:
-            names = {each.replace(".", "/"): each for each in tensors}
+            tensors = _respelled(tensors, ".", "/")
+        left_out = {each: _SLOT_OF_OTHERS for each in tensors if _owner(each, tensors)}
         wanted = _chosen({each: tensor for each, tensor in tensors.items() if each not in left_out}, names, left_out)
         _check_all(wanted)
         for each in wanted:
@@ -239,6 +235,17 @@ def import_checkpoint(
         with store_errors("this process"):
             write_checkpoint(store, own_name, wanted, step=number, done=done)
     return CopiedCheckpoint(f"{store.path}/{own_name}", "shardscope", tuple(wanted), _size_of(wanted), left_out)
+
+
+def _respelled(tensors: dict[str, StoredTensor], sign: str, other: str) -> dict[str, StoredTensor]:
+    """Returns tensors with another sign between the parts of their names."""
+    found: dict[str, StoredTensor] = {}
+    for name, tensor in tensors.items():
+        key = name.replace(sign, other)
+        if key in found:
+            raise InvalidValueError(f"two tensors would be called {key!r}; say in names= what they are to be called")
+        found[key] = tensor
+    return found
 
 
 def _chosen(

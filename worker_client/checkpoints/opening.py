@@ -53,7 +53,7 @@ FORMS: Final[Mapping[str, Callable[[_Path], StoredTensors]]] = {
 """What opens a checkpoint of each form."""
 
 
-def open_checkpoint(path: _Path, *, form: str | None = None) -> StoredTensors:
+def open_checkpoint(path: _Path, *, format: str | None = None) -> StoredTensors:  # noqa: A002 - as users say it
     """Opens a checkpoint of any form, without a cluster.
 
         with ss.checkpoint.open("/shared/run-7") as checkpoint:
@@ -67,7 +67,7 @@ def open_checkpoint(path: _Path, *, form: str | None = None) -> StoredTensors:
     Args:
         path: A checkpoint of Shardscope's, or a folder of them for the newest; what ``open_tensorflow`` takes; a
             safetensors file, an index of several, or a folder with either; an npz file.
-        form: "shardscope", "tensorflow", "safetensors", "pytorch" or "npz"; found out if not given. "pytorch" is
+        format: "shardscope", "tensorflow", "safetensors", "pytorch" or "npz"; found out if not given. "pytorch" is
             safetensors.
 
     Returns:
@@ -80,8 +80,8 @@ def open_checkpoint(path: _Path, *, form: str | None = None) -> StoredTensors:
         FailedPreconditionError: The manifest of a checkpoint of Shardscope's is damaged or newer.
         UnimplementedError: It has a form that only other programs can read.
     """
-    if form is not None:
-        return FORMS[check_form(form, FORMS)](path)
+    if format is not None:
+        return FORMS[check_form(format, FORMS)](path)
     place = Path(path)
     if "://" in os.fspath(path) or is_shardscope(place):
         return open_shardscope(path)

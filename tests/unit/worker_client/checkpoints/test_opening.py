@@ -69,12 +69,12 @@ def test_each_form_is_found_out(root: Path, path: str, form: str) -> None:
 
 def test_a_form_can_be_said(root: Path) -> None:
     (root / "one" / "weights.safetensors").rename(root / "weights")
-    with ss.checkpoint.open(root / "weights", form="safetensors") as checkpoint:
+    with ss.checkpoint.open(root / "weights", format="safetensors") as checkpoint:
         assert sorted(checkpoint) == sorted(ARRAYS)
     with pytest.raises(InvalidArgumentError, match=r"'tf' is no form .* shardscope, .*, npz"):
-        ss.checkpoint.open(root / "weights", form="tf")
+        ss.checkpoint.open(root / "weights", format="tf")
     with pytest.raises(NotFoundError, match=r"has no file \*\.safetensors, and no \*\.safetensors\.index\.json"):
-        ss.checkpoint.open(root / "tf", form="safetensors")
+        ss.checkpoint.open(root / "tf", format="safetensors")
 
 
 def test_other_files_of_tensorflow_are_found_out(tmp_path: Path) -> None:
