@@ -16,7 +16,6 @@ from typing import Any, Final, SupportsIndex, TypeAlias
 
 from ps_protocol.checkpoints.store import check_name, open_store, store_errors
 from ps_protocol.errors import InvalidArgumentError, InvalidValueError
-from ps_protocol.optimizer_rules import RULES
 from ps_protocol.tensor_files import safetensors
 from ps_protocol.tensor_files.new_files import check_free
 from ps_protocol.tensor_files.npz import write_npz
@@ -28,6 +27,7 @@ from worker_client.checkpoints.contents import ShardscopeCheckpoint, absolute
 from worker_client.checkpoints.name_patterns import selected
 from worker_client.checkpoints.new_checkpoint import write_checkpoint
 from worker_client.checkpoints.opening import check_form, open_checkpoint, variables_of
+from worker_client.checkpoints.other_slots import without_slots
 from worker_client.checkpoints.report import CopiedCheckpoint, ShowProgress
 from worker_client.checkpoints.saving import default_name
 from worker_client.graph.naming import check_variable_name
@@ -38,9 +38,6 @@ _Done: TypeAlias = Callable[[int], None]
 _NO_VALUE: Final = "it had no value when it was saved"
 _SLOT: Final = "a slot of an optimizer; say that slots are to be exported too"
 _SLOT_OF_OTHERS: Final = "by its name a slot of an optimizer, whose settings are not in such files: it begins anew"
-
-_SLOT_NAMES: Final = {"step", *[slot.name for rule in RULES.values() for slot in rule.all_slots]}
-_PART: Final = re.compile(r"/part_[0-9]+")
 
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)(i?)b?", re.IGNORECASE | re.ASCII)
 _POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -226,8 +223,9 @@ def import_checkpoint(
         tensors = variables_of(checkpoint)
         if format == "pytorch" and names is None:
             tensors = _respelled(tensors, ".", "/")
-        left_out = {each: _SLOT_OF_OTHERS for each in tensors if _owner(each, tensors)}
-        wanted = _chosen({each: tensor for each, tensor in tensors.items() if each not in left_out}, names, left_out)
+        plain, slots = without_slots(tensors)
+        left_out = dict.fromkeys(slots, _SLOT_OF_OTHERS)
+        wanted = _chosen(plain, names, left_out)
         _check_all(wanted)
         for each in wanted:
             _check_variable(each)
@@ -283,15 +281,6 @@ def _check_variable(name: str) -> None:
         raise InvalidArgumentError(
             f"{error}; say in names= what it is to be called, or which others are wanted", variable=name
         ) from error
-
-
-def _owner(name: str, tensors: _Tensors) -> str:
-    """Returns of which variable a tensor is a slot, by how those of ``ss.train`` are called; empty if of none."""
-    beside, _, slot = name.rpartition("/")
-    owner = beside.rpartition("/")[0]
-    if slot not in _SLOT_NAMES:
-        return ""
-    return next(iter([each for each in (owner, _PART.sub("", owner)) if each in tensors]), "")
 
 
 def _counted(tensors: _Tensors, show: ShowProgress | None) -> _Done:

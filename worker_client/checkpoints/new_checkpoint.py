@@ -53,7 +53,8 @@ def write_checkpoint(
     save = uuid4()
     try:
         store.begin(name, save, "client")
-        specs = [_spec(variable, tensor) for variable, tensor in tensors.items()]
+        variables = [saved_variable(variable, tensor) for variable, tensor in tensors.items()]
+        specs = [each.spec for each in variables]
         layout = values_layout(specs, {"save": str(save)})
         saved: dict[str, SavedVariable] = {}
         file = part_file(0, 1)
@@ -63,15 +64,14 @@ def write_checkpoint(
                 spec = specs[number]
                 blocks = _Blocks(writer.write)
                 for piece in tensors[spec.name].pieces():
-                    blocks.write(bytes_of(_as_stored(piece, spec)))
+                    blocks.write(bytes_of(as_stored(piece, spec)))
                     if done is not None:
                         done(piece.nbytes)
-                declared = replace(spec, dtype=STORED) if spec.dtype.kind == "S" and spec.dtype != STORED else None
-                saved[spec.name] = SavedVariable(
-                    spec, 0, True, layout.offsets[number], tuple(blocks.checksums), declared
+                saved[spec.name] = replace(
+                    variables[number], offset=layout.offsets[number], checksums=tuple(blocks.checksums)
                 )
-        variables = tuple([saved[variable] for variable in sorted(saved)])
-        part = SavedPart(file, _TASK, layout.size_bytes, len(layout.header), header_crc, 0, variables)
+        in_order = tuple([saved[variable] for variable in sorted(saved)])
+        part = SavedPart(file, _TASK, layout.size_bytes, len(layout.header), header_crc, 0, in_order)
         store.note_part(name, save, part)
         return store.publish(name, save, [_TASK], time.time(), step)
     except BaseException:
@@ -103,15 +103,23 @@ class _Blocks:
             content = content[len(some) :]
 
 
-def _spec(name: str, tensor: StoredTensor) -> VariableSpec:
-    """Returns what the variable will be like; of text the length of the longest, for which it is read."""
+def saved_variable(name: str, tensor: StoredTensor) -> SavedVariable:
+    """Returns what a tensor is as a variable, not yet in a file; of text it is read, for the length of the longest.
+
+    Raises:
+        DTypeMismatchError: No variable can have such elements.
+        ShardscopeError: Text cannot be read.
+    """
     dtype = stored(tensor.read()).dtype if tensor.dtype.hasobject else tensor.dtype
     try:
         dtype_name(dtype)
     except InvalidArgumentError as error:
         raise DTypeMismatchError(f"{name!r} cannot be a variable: {error.message}", variable=name) from error
-    return VariableSpec(name, dtype, tensor.shape)
+    spec = VariableSpec(name, dtype, tensor.shape)
+    has_longer_text = dtype.kind == "S" and dtype != STORED
+    return SavedVariable(spec, 0, True, declared=replace(spec, dtype=STORED) if has_longer_text else None)
 
 
-def _as_stored(piece: Array, spec: VariableSpec) -> Array:
+def as_stored(piece: Array, spec: VariableSpec) -> Array:
+    """Returns what a ps has for elements of a tensor: text in its form there."""
     return np.asarray(stored(piece), spec.dtype) if piece.dtype.hasobject else piece
