@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import worker_client.compat.v1 as tf
 from ps_protocol.checkpoints.store import FolderStore
 from ps_protocol.errors import DataLossError, InvalidArgumentError, NotFoundError, UnimplementedError
 from ps_protocol.tensor_files.safetensors_writer import write_safetensors
+from ps_protocol.tensor_files.stored_tensor import StoredTensors
 from tests.checkpoint_files import extracted
 from tests.tensor_files import in_memory
 from worker_client.checkpoints.new_checkpoint import write_checkpoint
@@ -90,6 +92,21 @@ def test_variables_of_objects_have_their_full_names(tmp_path: Path) -> None:
         assert {"first/kernel", "second/bias", "step"} < set(found)
         assert [name for name in found if "OBJECT_GRAPH" in name or "kernel/.ATTRIBUTES" in name] == []
         assert len(found) == len(checkpoint) - 1
+
+
+@pytest.mark.parametrize("path", ["run", "tf", "many", "a.npz"])
+def test_many_threads_read_at_once(root: Path, path: str) -> None:
+    def read(checkpoint: StoredTensors, seed: int) -> bool:
+        draw = np.random.default_rng(seed)
+        found = []
+        for _ in range(40):
+            name = str(draw.choice(list(ARRAYS)))
+            start = int(draw.integers(len(ARRAYS[name])))
+            found.append(np.array_equal(checkpoint[name][start:], ARRAYS[name][start:]))
+        return all(found)
+
+    with ss.checkpoint.open(root / path) as checkpoint, ThreadPoolExecutor(8) as threads:
+        assert all(list(threads.map(lambda seed: read(checkpoint, seed), range(8))))
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".bin"])
