@@ -1,8 +1,10 @@
-"""Checkpoints that TensorFlow has written, with what it reads from them."""
+"""Checkpoints that TensorFlow and PyTorch have written, with what they read from them."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 
 ARCHIVE = Path(__file__).parent / "conformance" / "reference" / "traces" / "checkpoints.tar.xz"
+TORCH_ARCHIVE = ARCHIVE.with_name("torch_files.tar.xz")
 CASES = (
     *("adam", "sharded", "version_1", "version_1_sharded", "dtypes", "sliced", "many_names", "tensor_lists"),
     *("objects", "saved_model", "version_1_dtypes", "objects_in_shards"),
@@ -24,7 +27,7 @@ class Recorded:
     Attributes:
         folder: Where its files are.
         path: What to open.
-        tensors: Of each name, what TensorFlow reads: "dtype", "shape" and, unless it cannot read it, "data".
+        tensors: Of each name, what is read there: "dtype", "shape" and, unless it cannot read it, "data".
     """
 
     folder: Path
@@ -32,9 +35,9 @@ class Recorded:
     tensors: dict[str, dict[str, Any]]
 
 
-def extracted(name: str, folder: Path) -> Recorded:
+def extracted(name: str, folder: Path, archive_path: Path = ARCHIVE) -> Recorded:
     """Puts the files of a case into a folder."""
-    with tarfile.open(ARCHIVE) as archive:
+    with tarfile.open(archive_path) as archive:
         members = [each for each in archive.getmembers() if each.name.startswith(f"{name}/")]
         archive.extractall(folder, members, filter="data")
     found = json.loads((folder / name / "expected.json").read_text(encoding="utf-8"))
@@ -48,3 +51,16 @@ def is_as_recorded(array: np.ndarray[Any, Any], data: Any) -> bool:
     if isinstance(data, dict):
         return bool(array.tobytes()[-16:].hex() == data["last"])
     return bool(array.tobytes().hex() == data)
+
+
+def answer_of(python: str, *arguments: str) -> dict[str, dict[str, Any]]:
+    """Returns what a script of another environment prints, as JSON."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    search = os.environ.get("TORCH_PYTHONPATH")
+    environment |= {} if search is None else {"PYTHONPATH": search}
+    done = subprocess.run(
+        [python, *arguments], capture_output=True, text=True, timeout=150, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return found

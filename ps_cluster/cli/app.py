@@ -21,7 +21,7 @@ COMMANDS: Final = {
     "get": "Shows the value of a variable.",
     "save": "Saves all variables in a checkpoint.",
     "restore": "Restores a checkpoint.",
-    "checkpoint": "Lists, shows, verifies and pins checkpoints.",
+    "checkpoint": "Lists, shows, verifies, pins, compares, exports and imports checkpoints.",
     "promote": "Makes another process the primary of a ps task.",
     "shutdown": "Ends the ps tasks in good order.",
     "health": "Asks a ps task whether it serves.",

@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 
 import click
 
+from ps_cluster.cli.checkpoint_forms import diff, export, import_
 from ps_cluster.cli.common import one_line_errors
 from ps_cluster.inspection.printable_text import printable
 from ps_cluster.inspection.task_table import format_size
 from ps_protocol.checkpoints.store import DEAD_S
 from ps_protocol.settings import POSITIVE_SECONDS
+from worker_client.checkpoints.contents import ShardscopeCheckpoint
 from worker_client.checkpoints.inspection import (
     clean_checkpoints,
     list_checkpoints,
@@ -19,11 +21,16 @@ from worker_client.checkpoints.inspection import (
     unpin_checkpoint,
     verify_checkpoint,
 )
+from worker_client.checkpoints.opening import open_checkpoint
 
 
 @click.group()
 def command() -> None:
     """Looks at checkpoints where they lie, and pins them; no cluster is needed."""
+
+
+for _command in (diff, export, import_):
+    command.add_command(_command)
 
 
 @command.command()
@@ -46,9 +53,14 @@ def ls(path: str) -> None:
 @command.command()
 @click.argument("path", metavar="CHECKPOINT")
 def show(path: str) -> None:
-    """Lists the variables of a checkpoint, or of the newest of a folder."""
+    """Lists the variables of a checkpoint, or of the newest of a folder; or the tensors of one of another form."""
     with one_line_errors():
-        for each in show_checkpoint(path):
+        with open_checkpoint(path) as checkpoint:
+            if not isinstance(checkpoint, ShardscopeCheckpoint):
+                for name, tensor in checkpoint.items():
+                    click.echo(printable(f"{name}  {tensor.dtype_name} {list(tensor.shape)}"))
+                return
+        for each in show_checkpoint(checkpoint.path):
             click.echo(printable(f"{each}{'' if each.initialized else '  without a value'}"))
 
 

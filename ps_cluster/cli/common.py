@@ -36,19 +36,19 @@ def print_error(message: str) -> None:
 
 
 @contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turns what a user can cause into a message and an exit code."""
+def one_line_errors(failed: int = EXIT_FAILED) -> Iterator[None]:
+    """Turns what a user can cause into a message and an exit code; ``failed`` if something failed."""
     try:
         yield
     except BrokenPipeError:
         raise  # for ``unread_output``
     except ShardscopeError as error:
         print_error(" ".join(str(error).split()))
-        sys.exit(EXIT_FAILED)
+        sys.exit(failed)
     except OSError as error:
         has_both = error.filename is not None and error.strerror
         print_error(f"{error.filename}: {error.strerror}" if has_both else " ".join(str(error).split()))
-        sys.exit(EXIT_FAILED)
+        sys.exit(failed)
     except (TypeError, ValueError) as error:
         print_error(" ".join(str(error).split()))
         sys.exit(EXIT_USAGE)

@@ -17,9 +17,10 @@ import numpy as np
 from ps_protocol.codec.tensor_codec import dtype_name
 from ps_protocol.operations import VariableSpec
 
-_ALIGNMENT: Final = 8
-_METADATA_KEY: Final = "__metadata__"
-_NAME_OF_DTYPE: Final = {
+METADATA_KEY: Final = "__metadata__"
+"""Under which a header has texts of its writer beside the tensors."""
+
+NAME_OF_DTYPE: Final = {
     "float64": "F64",
     "float32": "F32",
     "float16": "F16",
@@ -35,7 +36,14 @@ _NAME_OF_DTYPE: Final = {
     "uint16": "U16",
     "uint8": "U8",
     "bool": "BOOL",
+    "complex64": "C64",
+    "float8_e4m3fnuz": "F8_E4M3FNUZ",
+    "float8_e5m2fnuz": "F8_E5M2FNUZ",
+    "float8_e8m0fnu": "F8_E8M0",
 }
+"""The format's names of dtypes whose elements are whole bytes."""
+
+_ALIGNMENT: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +69,13 @@ def values_layout(specs: Sequence[VariableSpec], metadata: dict[str, str]) -> Va
     A dtype that the format does not have is put down as the bytes of its elements, uint8 of shape [size in bytes].
     """
     order = sorted(range(len(specs)), key=lambda index: (-_alignment(specs[index].dtype), specs[index].name))
-    entries: dict[str, Any] = {_METADATA_KEY: metadata}
+    entries: dict[str, Any] = {METADATA_KEY: metadata}
     starts = [0] * len(specs)
     end = 0
     for index in order:
         spec = specs[index]
         starts[index], end = end, end + spec.size_bytes
-        name = _NAME_OF_DTYPE.get(dtype_name(spec.dtype))
+        name = NAME_OF_DTYPE.get(dtype_name(spec.dtype))
         entries[tensor_key(spec.name)] = {
             "dtype": name or "U8",
             "shape": list(spec.shape) if name else [spec.size_bytes],
@@ -81,8 +89,8 @@ def values_layout(specs: Sequence[VariableSpec], metadata: dict[str, str]) -> Va
 
 def tensor_key(name: str) -> str:
     """Name of a variable's tensor in the file: its own, unless the format reserves that."""
-    return name + "_" if name.startswith(_METADATA_KEY) else name
+    return name + "_" if name.startswith(METADATA_KEY) else name
 
 
 def _alignment(dtype: np.dtype[Any]) -> int:
-    return dtype.itemsize if dtype_name(dtype) in _NAME_OF_DTYPE else 1
+    return dtype.itemsize if dtype_name(dtype) in NAME_OF_DTYPE else 1

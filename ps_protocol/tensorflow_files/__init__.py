@@ -1,1 +1,1 @@
-"""TensorFlow's checkpoint files, read and written without TensorFlow. Of the other rooms it imports only ``codec``."""
+"""TensorFlow's checkpoint files, read and written without TensorFlow. Imports only ``tensor_files`` and ``codec``."""

@@ -18,14 +18,14 @@ from google.protobuf.message import DecodeError
 
 from ps_protocol.errors import DataLossError, UnimplementedError
 from ps_protocol.operations import Array
+from ps_protocol.tensor_files.checkpoint_file import CheckpointFile
+from ps_protocol.tensor_files.stored_tensor import Part, StoredTensor
 from ps_protocol.tensorflow_files import checkpoint_pb2
 from ps_protocol.tensorflow_files.checksums import unmasked
 from ps_protocol.tensorflow_files.dtypes import FileDType, of_number
-from ps_protocol.tensorflow_files.files import CheckpointFile
 from ps_protocol.tensorflow_files.slices import FIRST_OF_SLICE_KEYS, TensorSlice
 from ps_protocol.tensorflow_files.strings import decode_strings
 from ps_protocol.tensorflow_files.table import Table
-from ps_protocol.tensorflow_files.tensors import Part, StoredTensor
 
 HEADER_KEY: Final = b""
 FORMAT_VERSION: Final = 1
@@ -98,7 +98,7 @@ class Bundle:
             parts = [self._slice(TensorSlice.of(each), key, name, dtype, shape) for each in entry.slices]
         else:
             parts = [self._part(entry, name, dtype, (0,) * len(shape), shape)]
-        return StoredTensor(name, dtype, shape, parts, f"{self._index.path}")
+        return dtype.tensor(name, shape, parts, f"{self._index.path}")
 
     def _slice(self, place: TensorSlice, key: bytes, name: str, dtype: FileDType, shape: tuple[int, ...]) -> Part:
         part_shape = place.shape_in(shape)

@@ -27,13 +27,16 @@ from ps_protocol.errors import (
     ShapeMismatchError,
 )
 from ps_protocol.operations import Array
+from ps_protocol.tensor_files.checkpoint_file import local_path
+from ps_protocol.tensor_files.covering import cover_once
+from ps_protocol.tensor_files.crc32c import extended
+from ps_protocol.tensor_files.new_files import NewFile, explained, new_file
+from ps_protocol.tensor_files.stored_tensor import StoredTensor
 from ps_protocol.tensorflow_files import checkpoint_pb2
 from ps_protocol.tensorflow_files.bundle import FORMAT_VERSION, HEADER_KEY, index_path, shard_path
-from ps_protocol.tensorflow_files.checksums import extended, masked
+from ps_protocol.tensorflow_files.checksums import masked
 from ps_protocol.tensorflow_files.dtypes import BY_NAME, FileDType, of_array
-from ps_protocol.tensorflow_files.files import local_path
-from ps_protocol.tensorflow_files.new_files import NewFile, explained, new_file
-from ps_protocol.tensorflow_files.slices import FIRST_OF_SLICE_KEYS, TensorSlice, cover_once
+from ps_protocol.tensorflow_files.slices import FIRST_OF_SLICE_KEYS, TensorSlice
 from ps_protocol.tensorflow_files.strings import as_strings, encode_strings
 from ps_protocol.tensorflow_files.table_writer import write_table
 
@@ -105,7 +108,7 @@ class ShardWriter:
         """
         key = _key(name)
         array = _array(value)
-        self._append(key, name, array, _file_dtype(array, name, dtype))
+        self._append(key, name, array.shape, _file_dtype(array.dtype, name, dtype), [array])
 
     def add_slice(
         self, name: str, full_shape: Sequence[int], starts: Sequence[int], value: Any, dtype: str | None = None
@@ -125,17 +128,48 @@ class ShardWriter:
             InvalidValueError: The part is not inside the tensor, or the name is none.
             ShapeMismatchError: Another part says another shape of the whole tensor.
         """
-        key = _key(name)
         array = _array(value)
-        kind = _file_dtype(array, name, dtype)
-        place = TensorSlice.part(full_shape, starts, array.shape)
-        if array.shape == tuple(full_shape):  # TensorFlow does not read a part that is all
-            self._append(key, name, array, kind)
+        self._add_part(name, full_shape, starts, array.shape, _file_dtype(array.dtype, name, dtype), [array])
+
+    def add_stored(self, name: str, tensor: StoredTensor) -> None:
+        """Appends a tensor of another checkpoint in the parts that it has there, some MiB at a time.
+
+        Args:
+            name: That it is to have.
+            tensor: What is read.
+
+        Raises:
+            AlreadyExistsError: There is one of that name.
+            DTypeMismatchError: Files cannot hold such elements.
+            InvalidValueError: The name is empty or begins with a zero byte.
+            DataLossError: What is read is damaged.
+        """
+        quantized = tensor.dtype_name if tensor.dtype_name.startswith(("qint", "quint")) else None
+        kind = _file_dtype(tensor.dtype, name, quantized)
+        parts = [part for part in tensor.parts if math.prod(part.shape)]
+        if not parts:
+            self._append(_key(name), name, tensor.shape, kind, [tensor.read()])
+        for part in parts:
+            self._add_part(name, tensor.shape, part.starts, part.shape, kind, tensor.pieces_of(part))
+
+    def _add_part(
+        self,
+        name: str,
+        full_shape: Sequence[int],
+        starts: Sequence[int],
+        shape: tuple[int, ...],
+        kind: FileDType,
+        pieces: Iterable[Array],
+    ) -> None:
+        key = _key(name)
+        place = TensorSlice.part(full_shape, starts, shape)
+        if shape == tuple(full_shape):  # TensorFlow does not read a part that is all
+            self._append(key, name, shape, kind, pieces)
             return
         whole = self._entries.get(key)
         fresh = checkpoint_pb2.BundleEntry(dtype=kind.number, shape=_shape_message(full_shape))
         _check_same_whole(name, whole, fresh)
-        self._append(place.key(key), f"{name} at {list(starts)}", array, kind)
+        self._append(place.key(key), f"{name} at {list(starts)}", shape, kind, pieces)
         self._entries.setdefault(key, fresh).slices.append(place.message())
 
     def finish(self) -> ShardEntries:
@@ -166,22 +200,24 @@ class ShardWriter:
         else:
             self.discard()
 
-    def _append(self, key: bytes, name: str, array: Array, dtype: FileDType) -> None:
+    def _append(self, key: bytes, name: str, shape: tuple[int, ...], dtype: FileDType, pieces: Iterable[Array]) -> None:
+        """Appends arrays whose elements follow each other; strings are one array."""
         if self._finished is not None:
             raise FailedPreconditionError(
                 f"{self._new.path} is finished; {name!r} has to be added before", variable=name
             )
         if key in self._entries:
             raise AlreadyExistsError(f"{name!r} already exists in {self._prefix}", variable=name)
-        shape = array.shape
+        crc = size_bytes = 0
         with explained(self._new.path):
-            if dtype.is_string:
-                data, crc = encode_strings(as_strings(array, name))
-                self._new.file.write(data)
-                size_bytes = len(data)
-            else:
-                crc = self._write_numbers(np.ascontiguousarray(array, dtype.dtype).reshape(-1).view(np.uint8))
-                size_bytes = math.prod(shape) * dtype.dtype.itemsize
+            for array in pieces:
+                if dtype.is_string:
+                    data, crc = encode_strings(as_strings(array, name))
+                    self._new.file.write(data)
+                    size_bytes += len(data)
+                else:
+                    crc = self._write_numbers(np.ascontiguousarray(array, dtype.dtype).reshape(-1).view(np.uint8), crc)
+                    size_bytes += math.prod(array.shape) * dtype.dtype.itemsize
         self._entries[key] = checkpoint_pb2.BundleEntry(
             dtype=dtype.number,
             shape=_shape_message(shape),
@@ -192,8 +228,7 @@ class ShardWriter:
         )
         self._offset += size_bytes
 
-    def _write_numbers(self, data: Array) -> int:
-        crc = 0
+    def _write_numbers(self, data: Array, crc: int) -> int:
         for start in range(0, len(data), _PIECE_BYTES):
             piece = data[start : start + _PIECE_BYTES]
             crc = extended(crc, piece)
@@ -291,15 +326,13 @@ def _array(value: Any) -> Array:
     return array
 
 
-def _file_dtype(array: Array, name: str, dtype: str | None) -> FileDType:
-    own = of_array(array.dtype, name)
+def _file_dtype(of: np.dtype[Any], name: str, dtype: str | None) -> FileDType:
+    own = of_array(of, name)
     if dtype is None:
         return own
     wanted = BY_NAME.get(dtype)
     if wanted is None or wanted.dtype != own.dtype:
-        raise DTypeMismatchError(
-            f"{name!r} is an array of {array.dtype}, which cannot be saved as {dtype}", variable=name
-        )
+        raise DTypeMismatchError(f"{name!r} is an array of {of}, which cannot be saved as {dtype}", variable=name)
     return wanted
 
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from ps_protocol.errors import DataLossError
+from ps_protocol.tensor_files.stored_tensor import StoredTensor, StoredTensors
 from ps_protocol.tensorflow_files import checkpoint_pb2
 from ps_protocol.tensorflow_files.bundle import Bundle
 from ps_protocol.tensorflow_files.places import find_checkpoint
-from ps_protocol.tensorflow_files.tensors import StoredTensor
 from ps_protocol.tensorflow_files.version1 import Version1
 
 OBJECT_GRAPH_KEY: Final = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
-class TensorFlowCheckpoint(Mapping[str, StoredTensor]):
+class TensorFlowCheckpoint(StoredTensors):
     """An open checkpoint. Safe from many threads until it is closed.
 
     The keys are those that ``tf.train.list_variables`` lists. A checkpoint of TensorFlow 2 calls a variable by the way
@@ -38,6 +37,8 @@ class TensorFlowCheckpoint(Mapping[str, StoredTensor]):
         DataLossError: See ``open_tensorflow``.
         UnimplementedError: See ``open_tensorflow``.
     """
+
+    form = "TensorFlow"
 
     def __init__(self, path: str | os.PathLike[str], verify: bool = True):
         found = find_checkpoint(path)
@@ -93,19 +94,7 @@ class TensorFlowCheckpoint(Mapping[str, StoredTensor]):
         return {name: tuple(keys) for name, keys in found.items()}
 
     def close(self) -> None:
-        """Closes the files; a second time does nothing. Nothing may be reading them."""
         self._files.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<TensorFlow checkpoint {self.path}>"
 
     @cached_property
     def _names(self) -> list[str]:

@@ -5,13 +5,15 @@ The numbers are those of ``types.proto``. A quantized type has the elements of t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import ml_dtypes
 import numpy as np
 
-from ps_protocol.errors import DTypeMismatchError
+from ps_protocol.errors import DTypeMismatchError, UnimplementedError
+from ps_protocol.tensor_files.stored_tensor import Part, StoredTensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,13 @@ class FileDType:
         """Whether the elements are bytes of any length."""
         return self.number == STRING
 
-    @property
-    def is_readable(self) -> bool:
-        """Whether such elements can be read here."""
-        return self.number in BY_NUMBER
+    def tensor(self, name: str, shape: tuple[int, ...], parts: Sequence[Part], where: str) -> StoredTensor:
+        """Returns a tensor of such elements; of variants and their like one that says that it cannot be read."""
+        problem = None
+        if self.number not in BY_NUMBER:
+            what = f"the elements of {name!r} are of {self.name}, which only TensorFlow can read"
+            problem = UnimplementedError(what, variable=name)
+        return StoredTensor(name, self.dtype, shape, parts, dtype_name=self.name, problem=problem, where=where)
 
 
 STRING: Final = 7

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from ps_protocol.errors import NotFoundError
+from ps_protocol.tensor_files.checkpoint_file import local_path
 from ps_protocol.tensorflow_files.bundle import index_path
-from ps_protocol.tensorflow_files.files import local_path
 from ps_protocol.tensorflow_files.state_file import STATE_FILE_NAME, read_state
 
 _INDEX: Final = ".index"

@@ -14,9 +14,9 @@ from typing import Final
 from google.protobuf import text_format
 
 from ps_protocol.errors import DataLossError, InvalidValueError, PermissionDeniedError, UnknownError
+from ps_protocol.tensor_files.checkpoint_file import local_path
+from ps_protocol.tensor_files.new_files import explained, new_file
 from ps_protocol.tensorflow_files import checkpoint_pb2
-from ps_protocol.tensorflow_files.files import local_path
-from ps_protocol.tensorflow_files.new_files import explained, new_file
 
 STATE_FILE_NAME: Final = "checkpoint"
 

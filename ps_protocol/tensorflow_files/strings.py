@@ -14,7 +14,8 @@ import numpy as np
 
 from ps_protocol.codec.fast.varints import decode_varint, encode_varint
 from ps_protocol.errors import DTypeMismatchError
-from ps_protocol.tensorflow_files.checksums import extended, masked, unmasked
+from ps_protocol.tensor_files.crc32c import extended
+from ps_protocol.tensorflow_files.checksums import masked, unmasked
 
 _CHECKSUM_BYTES: Final = 4
 _MOST_IN_FOUR_BYTES: Final = 2**32 - 1

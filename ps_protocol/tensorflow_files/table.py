@@ -17,8 +17,9 @@ import numpy as np
 
 from ps_protocol.codec.fast.varints import decode_varint
 from ps_protocol.errors import DataLossError
-from ps_protocol.tensorflow_files.checksums import extended, unmasked
-from ps_protocol.tensorflow_files.files import CheckpointFile
+from ps_protocol.tensor_files.checkpoint_file import CheckpointFile
+from ps_protocol.tensor_files.crc32c import extended
+from ps_protocol.tensorflow_files.checksums import unmasked
 
 FOOTER_BYTES: Final = 48
 MAGIC: Final = 0xDB4775248B80FB57.to_bytes(8, "little")

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import IO, Final
 
 from ps_protocol.codec.fast.varints import encode_varint
-from ps_protocol.tensorflow_files.checksums import extended, masked
+from ps_protocol.tensor_files.crc32c import extended
+from ps_protocol.tensorflow_files.checksums import masked
 from ps_protocol.tensorflow_files.table import FOOTER_BYTES, MAGIC, PLAIN
 
 _BLOCK_BYTES: Final = 256 * 1024

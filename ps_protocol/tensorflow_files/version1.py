@@ -17,12 +17,12 @@ from google.protobuf.message import DecodeError
 
 from ps_protocol.errors import DataLossError, UnimplementedError
 from ps_protocol.operations import Array
+from ps_protocol.tensor_files.checkpoint_file import CheckpointFile
+from ps_protocol.tensor_files.stored_tensor import Part, StoredTensor
 from ps_protocol.tensorflow_files import checkpoint_pb2
 from ps_protocol.tensorflow_files.dtypes import FileDType, of_number
-from ps_protocol.tensorflow_files.files import CheckpointFile
 from ps_protocol.tensorflow_files.slices import TensorSlice
 from ps_protocol.tensorflow_files.table import Table
-from ps_protocol.tensorflow_files.tensors import Part, StoredTensor
 
 _META_KEY: Final = b""
 _FORMAT_VERSION: Final = 1
@@ -116,7 +116,7 @@ class Version1:
                 what = f"is not inside its shape {list(listed.shape)}"
                 raise where.file.damaged(0, f"the slice of {name!r} at {list(place.starts)} {what}")
             parts.append(Part(place.starts, shape, _StoredMessage(where, place, name, dtype, shape)))
-        return StoredTensor(name, dtype, listed.shape, parts, ", ".join([f"{file.path}" for file in self._files]))
+        return dtype.tensor(name, listed.shape, parts, ", ".join([f"{file.path}" for file in self._files]))
 
     def _list(self, where: _File) -> None:
         value = where.table.get(_META_KEY)

@@ -6,9 +6,7 @@ Without, what is written is compared with what TensorFlow wrote of the same tens
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +16,15 @@ import pytest
 import shardscope as ss
 import worker_client.compat.v1 as tf
 from ps_protocol.errors import UnimplementedError
+from ps_protocol.tensor_files.checkpoint_file import CheckpointFile
 from ps_protocol.tensorflow_files import checkpoint_pb2
 from ps_protocol.tensorflow_files.bundle import HEADER_KEY, index_path, shard_path
 from ps_protocol.tensorflow_files.bundle_writer import ShardWriter, new_checkpoint, write_index
 from ps_protocol.tensorflow_files.dtypes import BY_NAME
-from ps_protocol.tensorflow_files.files import CheckpointFile
 from ps_protocol.tensorflow_files.slices import TensorSlice
 from ps_protocol.tensorflow_files.table import Table
-from tests.checkpoint_files import ARCHIVE, CASES, Recorded, extracted, is_as_recorded
+from tests.checkpoint_files import ARCHIVE, CASES, Recorded, answer_of, extracted, is_as_recorded
+from tests.unit.worker_client.checkpoints.small_clusters import Model, SmallCluster
 
 RECORDER = ARCHIVE.parents[1] / "record_checkpoints.py"
 TENSORFLOW = os.environ.get("TENSORFLOW_PYTHON")
@@ -181,13 +180,32 @@ def test_tensorflow_reads_what_is_written_here(tmp_path: Path) -> None:
             shards.append(writer.finish())
     write_index(prefix, shards)
     assert TENSORFLOW is not None
-    command = [TENSORFLOW, str(RECORDER), "--read", str(prefix)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = answer_of(TENSORFLOW, str(RECORDER), "--read", str(prefix))
     assert set(found) == {*tensors, "rows"}
     with ss.checkpoint.open_tensorflow(prefix) as checkpoint:
         for name, expected in found.items():
             assert (checkpoint[name].dtype_name, list(checkpoint[name].shape)) == (expected["dtype"], expected["shape"])
             assert is_as_recorded(checkpoint[name].read(), expected["data"]), name
+
+
+@pytest.mark.skipif(TENSORFLOW is None, reason="TENSORFLOW_PYTHON names no interpreter that has TensorFlow")
+@pytest.mark.integration
+@pytest.mark.parametrize("how", ["--read", "--restore"])
+def test_tensorflow_opens_an_exported_checkpoint_with_slots_and_parts(tmp_path: Path, how: str) -> None:
+    with SmallCluster(3) as cluster:
+        client = cluster.client()
+        model = Model(client, parts=3)
+        model.train(0, 4)
+        client.save(tmp_path, step=4)
+        values = dict(zip(("layer/whole", "layer/divided", "steps"), model.values(), strict=True))
+    prefix = tmp_path / "exported" / "model.ckpt-4"
+    made = ss.checkpoint.export(tmp_path, prefix, format="tensorflow")
+    assert TENSORFLOW is not None
+    found = answer_of(TENSORFLOW, str(RECORDER), how, str(prefix))
+    assert set(found) == set(made.names) > {"layer/divided/Adam/m", "layer/whole/Adam/step", *values}
+    with ss.checkpoint.open(tmp_path) as checkpoint:
+        for name, expected in found.items():
+            array = checkpoint[name].read()
+            assert (array.dtype, list(array.shape)) == (expected["dtype"], expected["shape"])
+            assert is_as_recorded(array, expected["data"]), name
+            assert name not in values or array.tobytes() == values[name].tobytes()

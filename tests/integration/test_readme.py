@@ -113,12 +113,13 @@ def test_operations_runs_by_itself(section: Section, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out.splitlines() == section.expected_output
 
 
-def test_tensorflow_checkpoints_runs_by_itself(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("page", ["checkpoints", "tensorflow-checkpoints"])
+def test_pages_about_checkpoints_run_by_themselves(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, page: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}  # one program
-    for section in sections_of("docs/tensorflow-checkpoints.md"):
+    for section in sections_of(f"docs/{page}.md"):
         section.run(names)
         assert capsys.readouterr().out.splitlines() == section.expected_output
 
@@ -134,7 +135,7 @@ def test_every_block_of_python_is_run(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     name = str(document.relative_to(ROOT))
     blocks = re.findall(r"^[ ]*(?:```|~~~)[ ]*(?:python|py|pycon)\b", text, re.MULTILINE | re.IGNORECASE)
-    pages = ("guide", "operations", "tensorflow-checkpoints", "tf1-names")
+    pages = ("checkpoints", "guide", "operations", "tensorflow-checkpoints", "tf1-names")
     run = _BLOCK.findall(text) if name in ("README.md", *[f"docs/{each}.md" for each in pages]) else []
     assert len(run) == len(blocks)
 

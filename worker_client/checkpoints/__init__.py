@@ -1,1 +1,1 @@
-"""Saves a whole cluster and restores it, and reads TensorFlow's files. Imports no variables, scopes or sessions."""
+"""Saves a whole cluster and restores it, and reads and writes other forms. Imports no variables, scopes or sessions."""

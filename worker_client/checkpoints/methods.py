@@ -224,7 +224,7 @@ class CheckpointMethods:
             partial: Whether variables of the cluster that the checkpoint does not have alike stay as they are, and
                 those that the cluster does not have are left out. Else either is an error.
             through: Who reads: "ps" for each ps task what it needs; "client" for this process, which sends it to them,
-                where the ps tasks do not reach the checkpoint.
+                where the ps tasks do not reach the checkpoint, or it is TensorFlow's, safetensors or npz.
             show_progress: Called by another thread now and then, with the bytes read and those of all; or True for a
                 bar on standard error, if that is a terminal.
 

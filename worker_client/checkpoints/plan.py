@@ -18,6 +18,7 @@ from ps_protocol.checkpoints.service import Source, Target
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import PartitionSlice, VariableSpec
 from ps_protocol.service_types import Placement
+from worker_client.checkpoints.name_patterns import selected
 from worker_client.checkpoints.report import Outcome, RestoredVariable, table
 
 ChoosePs: TypeAlias = Callable[[VariableSpec], int]
@@ -176,7 +177,7 @@ class _Planner:
         self.plan_made = RestorePlan([[] for _ in range(num_ps)])
 
     def plan(self, names: Mapping[str, str] | None) -> None:
-        wanted = {name: name for name in self._saved.plain} if names is None else self._selected(names)
+        wanted = {name: name for name in self._saved.plain} if names is None else selected(names, self._saved.plain)
         for name, saved_name in wanted.items():
             self._restore(name, self._saved.plain[saved_name])
         used = set(wanted.values())
@@ -188,22 +189,6 @@ class _Planner:
                 self._leave(whole)
                 for slot in self._there.slots.get(name, {}).values():
                     self._leave(slot)
-
-    def _selected(self, names: Mapping[str, str]) -> dict[str, str]:
-        wanted: dict[str, str] = {}
-        for target, source in names.items():
-            if target.count("*") > 1 or target.count("*") != source.count("*"):
-                raise InvalidArgumentError(
-                    f"the pattern {target!r}: {source!r} should have one * on both sides, or none on either"
-                )
-            fitting = [(name, _matched(source, name)) for name in self._saved.plain]
-            found = {target.replace("*", middle): name for name, middle in fitting if middle is not None}
-            if not found:
-                raise InvalidArgumentError(
-                    f"the checkpoint has no variable {source!r} for {target!r}; it has {_some(self._saved.plain)}"
-                )
-            wanted.update({name: saved for name, saved in found.items() if name not in wanted})
-        return wanted
 
     def _restore(self, name: str, saved: _Whole) -> None:
         """Restores one whole variable and its slots."""
@@ -389,17 +374,3 @@ def _suffix(spec: VariableSpec, owner: str) -> str:
         if name.startswith(f"{of}/") and (spec.slice is not None or of == spec.slot_of):
             return name.removeprefix(f"{of}/")
     return ""
-
-
-def _matched(pattern: str, name: str) -> str | None:
-    """What stands for "*" in a name, "" if the pattern has none; None if it does not fit."""
-    before, star, after = pattern.partition("*")
-    if not star:
-        return "" if name == pattern else None
-    fits = len(name) >= len(before) + len(after) and name.startswith(before) and name.endswith(after)
-    return name[len(before) : len(name) - len(after)] if fits else None
-
-
-def _some(names: Iterable[str]) -> str:
-    found = sorted(names)
-    return f"{', '.join(found[:5])}{' ...' if len(found) > 5 else ''}" if found else "none"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 ShowProgress: TypeAlias = Callable[[int, int], None]
@@ -26,6 +26,31 @@ class SavedCheckpoint:
     size_bytes: int
     held_s: float
     step: int | None = None
+
+    def __str__(self) -> str:
+        return self.path
+
+    def __fspath__(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedCheckpoint:
+    """A checkpoint that was written from another, in another form.
+
+    Attributes:
+        path: Where it is.
+        form: What the form is called.
+        names: Of its tensors.
+        size_bytes: Of these.
+        left_out: For each name of the other that it does not have, why.
+    """
+
+    path: str
+    form: str
+    names: tuple[str, ...]
+    size_bytes: int
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.path

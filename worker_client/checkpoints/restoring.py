@@ -7,10 +7,6 @@ import logging
 from collections.abc import Mapping
 from uuid import UUID, uuid4
 
-import numpy as np
-
-from ps_protocol.checkpoints.boxes import CheckedValue, fill
-from ps_protocol.checkpoints.locations import locate
 from ps_protocol.checkpoints.manifest import CheckpointManifest
 from ps_protocol.checkpoints.service import (
     MAX_PIECE_BYTES,
@@ -20,18 +16,13 @@ from ps_protocol.checkpoints.service import (
     CheckpointService,
     ManifestPiece,
 )
-from ps_protocol.checkpoints.store import (
-    CheckpointStore,
-    check_part,
-    checksum,
-    parse_manifest,
-    store_errors,
-)
+from ps_protocol.checkpoints.store import checksum, parse_manifest, store_errors
 from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
 from worker_client.checkpoints.calls import Tasks
 from worker_client.checkpoints.plan import ChoosePs, Held, RestorePlan, plan_restore
 from worker_client.checkpoints.report import RestoreReport, ShowProgress
+from worker_client.checkpoints.values_here import ValuesHere, open_values
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,37 +39,35 @@ def restore(
 ) -> RestoreReport:
     """Restores a checkpoint; arguments and errors are those of ``Client.restore``."""
     session = uuid4()
-    store: CheckpointStore | None = None
-    if through_client:
-        with store_errors("this client"):
-            store, name = locate(path)
-            where, data = CheckpointPath(store.path, name), store.manifest_bytes(name)
-    else:
-        where, data = _read_manifest(tasks, path)
-    manifest = parse_manifest(data, str(where))
-    held = _held(tasks)
-    num_ps = len(tasks.handles)
-    flat = [each for of_task in held for each in of_task]
-    plan = plan_restore(manifest, flat, num_ps, choose_ps, names=names, partial=partial)
-    try:
-        if store is None:
-            _stage(tasks, session, where, checksum(data), plan)
+    with contextlib.ExitStack() as opened:
+        values: ValuesHere | None = None
+        crc = 0
+        if through_client:
+            values = opened.enter_context(open_values(path))
+            where, manifest = values.where, values.manifest
         else:
-            _stage(tasks, session, CheckpointPath("", str(where)), 0, plan)
-            with store_errors("this client"):
-                _supply(tasks, session, store, where, manifest, plan)
-        tasks.work("to read a checkpoint", lambda service, t: service.fill(session, timeout_s=t), show)
-        tasks.each(
-            "to prepare a restore",
-            lambda index, service, t: service.prepare(
-                session, [each.spec.name for each in held[index]], SWITCH_HOLD_S, timeout_s=t
-            ),
-        )
-    except BaseException:
-        tasks.discard(session)
-        raise
-    _switch(tasks, session, where, plan)
-    return RestoreReport(str(where), manifest.step, tuple(plan.rows), _size_bytes(manifest, plan))
+            where, data = _read_manifest(tasks, path)
+            manifest, crc = parse_manifest(data, str(where)), checksum(data)
+        held = _held(tasks)
+        flat = [each for of_task in held for each in of_task]
+        plan = plan_restore(manifest, flat, len(tasks.handles), choose_ps, names=names, partial=partial)
+        try:
+            _stage(tasks, session, where if values is None else CheckpointPath("", str(where)), crc, plan)
+            if values is not None:
+                with store_errors("this client"):
+                    _supply(tasks, session, values, plan)
+            tasks.work("to read a checkpoint", lambda service, t: service.fill(session, timeout_s=t), show)
+            tasks.each(
+                "to prepare a restore",
+                lambda index, service, t: service.prepare(
+                    session, [each.spec.name for each in held[index]], SWITCH_HOLD_S, timeout_s=t
+                ),
+            )
+        except BaseException:
+            tasks.discard(session)
+            raise
+        _switch(tasks, session, where, plan)
+        return RestoreReport(str(where), manifest.step, tuple(plan.rows), _size_bytes(manifest, plan))
 
 
 def _read_manifest(tasks: Tasks, path: str) -> tuple[CheckpointPath, bytes]:
@@ -124,47 +113,29 @@ def _stage(tasks: Tasks, session: UUID, where: CheckpointPath, crc: int, plan: R
             )
 
 
-def _supply(
-    tasks: Tasks,
-    session: UUID,
-    store: CheckpointStore,
-    where: CheckpointPath,
-    manifest: CheckpointManifest,
-    plan: RestorePlan,
-) -> None:
+def _supply(tasks: Tasks, session: UUID, values: ValuesHere, plan: RestorePlan) -> None:
     """Reads what each task is to have and sends it; one variable for each task is in memory."""
-    with contextlib.ExitStack() as opened:
-        readers = []
-        for part in manifest.parts:
-            readers.append(check_part(store, where.name, part))
-            opened.callback(readers[-1].close)
 
-        def supply(ps_task: int) -> None:
-            for index, target in enumerate(plan.targets[ps_task]):
-                if not target.sources or not target.spec.size_bytes:
-                    continue
-                value = np.empty(target.spec.shape, target.spec.dtype)
-                for source in target.sources:
-                    part = manifest.parts[source.part]
-                    saved = part.variables[source.index]
-                    checked = CheckedValue(readers[source.part], saved, f"{where}/{part.file}")
-                    fill(value, target.spec, saved.spec, checked.read_into)
-                content = bytes_of(value)
-                for start in range(0, len(content), MAX_PIECE_BYTES):
-                    piece = bytes(content[start : start + MAX_PIECE_BYTES])
+    def supply(ps_task: int) -> None:
+        for index, target in enumerate(plan.targets[ps_task]):
+            if not target.sources or not target.spec.size_bytes:
+                continue
+            content = bytes_of(values.value(target))
+            for start in range(0, len(content), MAX_PIECE_BYTES):
+                piece = bytes(content[start : start + MAX_PIECE_BYTES])
 
-                    def send(
-                        service: CheckpointService,
-                        t: float,
-                        index: int = index,
-                        start: int = start,
-                        piece: bytes = piece,
-                    ) -> None:
-                        service.supply(session, index, start, piece, timeout_s=t)
+                def send(
+                    service: CheckpointService,
+                    t: float,
+                    index: int = index,
+                    start: int = start,
+                    piece: bytes = piece,
+                ) -> None:
+                    service.supply(session, index, start, piece, timeout_s=t)
 
-                    tasks.call(ps_task, "to take values", send)
+                tasks.call(ps_task, "to take values", send)
 
-        tasks.side_by_side(supply)
+    tasks.side_by_side(supply)
 
 
 def _switch(tasks: Tasks, session: UUID, where: CheckpointPath, plan: RestorePlan) -> None:

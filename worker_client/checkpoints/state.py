@@ -10,9 +10,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from ps_protocol.checkpoints.locations import open_store
+from ps_protocol.checkpoints.urls import absolute
 from ps_protocol.errors import InvalidValueError, ShardscopeError
-from ps_protocol.tensorflow_files.files import local_path
+from ps_protocol.tensor_files.checkpoint_file import local_path
 from ps_protocol.tensorflow_files.state_file import CheckpointState, new_state, read_state, write_state
+from worker_client.checkpoints.opening import is_shardscope
 
 _LOG: Final = logging.getLogger("tensorflow")  # that of `tf.logging`
 
@@ -62,7 +65,7 @@ def latest_checkpoint(checkpoint_dir: str | os.PathLike[str], latest_filename: s
 
 
 def checkpoint_exists(checkpoint_prefix: str) -> bool:
-    """Whether there is a checkpoint of version 2 or 1.
+    """Whether there is a checkpoint of version 2 or 1, or one of Shardscope's.
 
     Args:
         checkpoint_prefix: What ``Saver.save`` returned; may be a pattern.
@@ -152,6 +155,9 @@ def remove_checkpoint(
         checkpoint_format_version: 2, or 1.
         meta_graph_suffix: How the name of the file with the graph ends.
     """
+    if is_shardscope(checkpoint_prefix):
+        path = absolute(checkpoint_prefix)
+        open_store(os.path.dirname(path)).remove(os.path.basename(path))  # noqa: PTH119, PTH120 - as it was given
     path = local_path(checkpoint_prefix)
     sharded = _OF_SHARDED.search(path)
     base = glob.escape(path if sharded is None else path[: sharded.start()])  # "run[1]" must not stand for "run1"

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ps_protocol.errors import DataLossError, NotFoundError
+from ps_protocol.tensor_files.stored_tensor import StoredTensors
 from ps_protocol.tensorflow_files.bundle_writer import new_checkpoint
-from ps_protocol.tensorflow_files.checkpoint import TensorFlowCheckpoint, open_tensorflow
+from worker_client.checkpoints.opening import is_shardscope, open_saved
 from worker_client.checkpoints.state import latest_checkpoint
 from worker_client.values.dtypes import DType, string
 
@@ -44,7 +45,7 @@ def write_tensorflow(prefix: str | os.PathLike[str], tensors: Mapping[str, Any])
 class CheckpointReader:
     """What ``NewCheckpointReader`` returns. Safe from many threads. The files are closed when it is forgotten."""
 
-    def __init__(self, checkpoint: TensorFlowCheckpoint):
+    def __init__(self, checkpoint: StoredTensors):
         self._checkpoint = checkpoint
 
     def has_tensor(self, tensor_str: str | bytes) -> bool:
@@ -94,7 +95,7 @@ class CheckpointReader:
 
 
 def NewCheckpointReader(filepattern: str | bytes | os.PathLike[str]) -> CheckpointReader:
-    """Opens a checkpoint of TensorFlow's.
+    """Opens a checkpoint of a saver, in TensorFlow's form or in Shardscope's.
 
     Args:
         filepattern: Its prefix, as ``Saver.save`` returns it.
@@ -104,18 +105,18 @@ def NewCheckpointReader(filepattern: str | bytes | os.PathLike[str]) -> Checkpoi
         DataLossError: It is damaged, or something else.
     """
     path = _text(filepattern)
-    if Path(path).is_dir() and not Path(f"{path}.index").exists():
+    if Path(path).is_dir() and not Path(f"{path}.index").exists() and not is_shardscope(path):
         raise DataLossError(
             f"Unable to open table file {path}: it is a directory; give the prefix of a checkpoint in it"
         )
     try:
-        return CheckpointReader(open_tensorflow(path))
+        return CheckpointReader(open_saved(path))
     except NotFoundError as error:
         raise NotFoundError(f"Failed to find any matching files for {path}: {error}") from error
 
 
 def load_checkpoint(ckpt_dir_or_file: str | os.PathLike[str]) -> CheckpointReader:
-    """Opens a checkpoint of TensorFlow's.
+    """Opens a checkpoint of a saver, in TensorFlow's form or in Shardscope's.
 
     Args:
         ckpt_dir_or_file: Its prefix, or a directory, for the newest in it.
@@ -126,7 +127,7 @@ def load_checkpoint(ckpt_dir_or_file: str | os.PathLike[str]) -> CheckpointReade
         DataLossError: It is damaged, or something else.
     """
     path: str | None = os.fspath(ckpt_dir_or_file)
-    if Path(ckpt_dir_or_file).is_dir():
+    if Path(ckpt_dir_or_file).is_dir() and not is_shardscope(ckpt_dir_or_file):
         path = latest_checkpoint(ckpt_dir_or_file)
     if path is None:
         raise ValueError(f"Couldn't find 'checkpoint' file or checkpoints in given directory {ckpt_dir_or_file}")
@@ -134,7 +135,7 @@ def load_checkpoint(ckpt_dir_or_file: str | os.PathLike[str]) -> CheckpointReade
 
 
 def load_variable(ckpt_dir_or_file: str | os.PathLike[str], name: str) -> Any:
-    """Reads a variable from a checkpoint of TensorFlow's.
+    """Reads a variable from a checkpoint of a saver.
 
     Args:
         ckpt_dir_or_file: As for ``load_checkpoint``, which says what it raises.
@@ -147,7 +148,7 @@ def load_variable(ckpt_dir_or_file: str | os.PathLike[str], name: str) -> Any:
 
 
 def list_variables(ckpt_dir_or_file: str | os.PathLike[str]) -> list[tuple[str, list[int]]]:
-    """Returns the name and the shape of each variable in a checkpoint of TensorFlow's, in the order of names.
+    """Returns the name and the shape of each variable in a checkpoint of a saver, in the order of names.
 
     Args:
         ckpt_dir_or_file: As for ``load_checkpoint``, which says what it raises.

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
 from ps_protocol.forks import new_lock
-from ps_protocol.tensorflow_files.files import local_path
+from ps_protocol.tensor_files.checkpoint_file import local_path
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.summaries.graphs import graph_message
 from worker_client.summaries.protos import library, message_type

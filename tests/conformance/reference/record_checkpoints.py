@@ -2,6 +2,7 @@
 
     TF_USE_LEGACY_KERAS=1 python record_checkpoints.py traces/checkpoints.tar.xz
     python record_checkpoints.py --read PREFIX     # prints what TensorFlow reads from one
+    python record_checkpoints.py --restore PREFIX  # prints what a saver gives to variables, those of a matrix in parts
 
 In the archive each folder has the files of a checkpoint and ``expected.json``: the path to open, and of each name the
 dtype, the shape, and the elements as bytes (in hexadecimal), of strings each element.
@@ -239,6 +240,25 @@ def expected(prefix: str) -> dict[str, object]:
     return tensors
 
 
+def restored(prefix: str) -> dict[str, object]:
+    """What variables have that a saver has restored; matrices are in two parts."""
+    reader = tf1.train.load_checkpoint(prefix)
+    with tf.Graph().as_default():
+        variables = {}
+        for name, shape in sorted(reader.get_variable_to_shape_map().items()):
+            parts = tf1.fixed_size_partitioner(2) if len(shape) == 2 and shape[0] > 1 else None
+            dtype = reader.get_variable_to_dtype_map()[name]
+            variables[name] = tf1.get_variable(name, shape, dtype, tf1.zeros_initializer(), partitioner=parts)
+        saver = tf1.train.Saver(variables)
+        with tf1.Session() as session:
+            saver.restore(session, prefix)
+            found = session.run({name: tf.convert_to_tensor(each) for name, each in variables.items()})
+    return {
+        name: {"dtype": array.dtype.name, "shape": list(array.shape), "data": array.tobytes().hex()}
+        for name, array in found.items()
+    }
+
+
 def main(path: str) -> None:
     """Writes the archive."""
     v1, v2 = tf1.train.SaverDef.V1, tf1.train.SaverDef.V2
@@ -280,5 +300,7 @@ def main(path: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "--read":
         print(json.dumps(expected(sys.argv[2])))
+    elif sys.argv[1] == "--restore":
+        print(json.dumps(restored(sys.argv[2])))
     else:
         main(sys.argv[1])

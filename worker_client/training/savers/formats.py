@@ -6,18 +6,31 @@ asked for, and no more than that.
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Protocol, Self
+from typing import IO, Any, Final, NamedTuple, Protocol, Self
+from uuid import UUID
 
 import numpy as np
 
+from ps_protocol.checkpoints.folder_store import FolderStore
+from ps_protocol.checkpoints.store import check_name, store_errors
+from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.errors import NotFoundError
+from ps_protocol.files.synced_files import read_into
 from ps_protocol.operations import Array, PartitionSlice
+from ps_protocol.tensor_files.checkpoint_file import local_path
+from ps_protocol.tensor_files.stored_tensor import Part, StoredTensor, text_part
 from ps_protocol.tensorflow_files.bundle_writer import ShardWriter, write_index
-from ps_protocol.tensorflow_files.checkpoint import open_tensorflow
+from worker_client.checkpoints.new_checkpoint import write_checkpoint
+from worker_client.checkpoints.opening import open_saved
 from worker_client.checkpoints.state import checkpoint_exists, get_checkpoint_mtimes, remove_checkpoint
+from worker_client.values.text import is_text, stored, taken
 
 _MOST_NAMED: Final = 5
 
@@ -127,14 +140,11 @@ class CheckpointFormat(Protocol):
         ...
 
 
-class TensorFlowFormat:
-    """TensorFlow's own files, which TensorFlow 1 and 2 open: "path.index", "path.data-00000-of-00001" and so on."""
+class _SavedFormat:
+    """Reads and deletes checkpoints of each form, whichever is written."""
 
     def open(self, path: str) -> AbstractContextManager[OpenCheckpoint]:
-        return _OpenTensorFlow(path)
-
-    def create(self, path: str, num_shards: int) -> AbstractContextManager[NewCheckpoint]:
-        return _NewTensorFlow(path, num_shards)
+        return _OpenStored(path)
 
     def exists(self, path: str) -> bool:
         return checkpoint_exists(path)
@@ -146,13 +156,27 @@ class TensorFlowFormat:
         remove_checkpoint(path, meta_graph_suffix=meta_graph_suffix)
 
 
-FORMATS: Final[Mapping[str, CheckpointFormat]] = {"tensorflow": TensorFlowFormat()}
+class TensorFlowFormat(_SavedFormat):
+    """TensorFlow's own files, which TensorFlow 1 and 2 open: "path.index", "path.data-00000-of-00001" and so on."""
+
+    def create(self, path: str, num_shards: int) -> AbstractContextManager[NewCheckpoint]:
+        return _NewTensorFlow(path, num_shards)
+
+
+class ShardscopeFormat(_SavedFormat):
+    """The form of ``ss.save``, which ``ss.restore`` brings to any number of ps tasks: a folder, in one part."""
+
+    def create(self, path: str, num_shards: int) -> AbstractContextManager[NewCheckpoint]:  # noqa: ARG002 - one part
+        return _NewShardscope(path)
+
+
+FORMATS: Final[Mapping[str, CheckpointFormat]] = {"tensorflow": TensorFlowFormat(), "shardscope": ShardscopeFormat()}
 """All forms by their names, which are those that ``Saver(write_format=...)`` takes."""
 
 
-class _OpenTensorFlow:
+class _OpenStored:
     def __init__(self, path: str):
-        self._files = open_tensorflow(path)
+        self._files = open_saved(path)
 
     def find(self, key: str) -> StoredSpec | None:
         if key not in self._files:
@@ -164,16 +188,16 @@ class _OpenTensorFlow:
                     f"give the saver a mapping from the key that is meant to the variable"
                 )
             return None
-        stored = self._files[key]
-        parts = None if stored.is_whole else [(part.starts, part.shape) for part in stored.parts]
-        return StoredSpec(stored.dtype, stored.shape, parts)
+        found = self._files[key]
+        parts = None if found.is_whole else [(part.starts, part.shape) for part in found.parts]
+        return StoredSpec(found.dtype, found.shape, parts)
 
     def verify(self, key: str) -> None:
         self._files[key].verify()
 
     def read(self, key: str, place: PartitionSlice | None, shape: Sequence[int]) -> Array:
-        stored = self._files[key]
-        return stored.read() if place is None else stored.read_block(place.offset, shape)
+        found = self._files[key]
+        return found.read() if place is None else found.read_block(place.offset, shape)
 
     def __enter__(self) -> Self:
         return self
@@ -212,3 +236,98 @@ class _NewTensorFlow:
         with self._discards:  # which does nothing to what is finished
             if kind is None:
                 write_index(self._path, [each.finish() for each in self._shards])
+
+
+class _NewShardscope:
+    """Collects values in a file without a name, since a part begins with where each of them is."""
+
+    def __init__(self, path: str):
+        folder, name = os.path.split(os.path.abspath(local_path(path)))  # noqa: PTH100 - without following links
+        self._store = _ReplacingFolder(Path(folder))
+        self._name = check_name(name)
+        self._folder = Path(folder)
+        self._values: IO[bytes] | None = None
+        self._parts: dict[str, list[tuple[PartitionSlice | None, Part, np.dtype[Any]]]] = {}
+
+    def add(self, shard: int, key: str, place: PartitionSlice | None, value: Array) -> None:  # noqa: ARG002 - one part
+        assert self._values is not None
+        kept = np.ascontiguousarray(stored(value) if is_text(value.dtype) else value).reshape(value.shape)
+        with store_errors("this process"):
+            values = _Collected(self._values, self._values.tell(), kept.nbytes)
+            self._values.write(bytes_of(kept))
+        part = Part((0,) * kept.ndim if place is None else tuple(place.offset), kept.shape, values)
+        self._parts.setdefault(key, []).append((place, part, kept.dtype))
+
+    def __enter__(self) -> Self:
+        with store_errors("this process"):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._values = tempfile.TemporaryFile(dir=self._folder)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._values is not None
+        with self._values, store_errors("this process"):
+            if kind is None:
+                self._values.flush()
+                write_checkpoint(self._store, self._name, {key: _whole(key, self._parts[key]) for key in self._parts})
+
+
+class _Collected:
+    """A value among those that are collected. One thread."""
+
+    def __init__(self, file: IO[bytes], offset: int, size_bytes: int):
+        self._descriptor = file.fileno()
+        self._offset, self._size_bytes = offset, size_bytes
+
+    def check_size(self) -> None:
+        pass  # it was written here
+
+    def verify(self) -> None:
+        pass  # see there
+
+    def read_into(self, target: Array, first_row: int) -> None:
+        content = bytes_of(target)
+        read_into(
+            self._descriptor, content, self._offset + (first_row * (len(content) // len(target)) if first_row else 0)
+        )
+
+
+class _ReplacingFolder(FolderStore):
+    """A folder in which a checkpoint takes the place of that of its name, when it is whole."""
+
+    def begin(self, name: str, save: UUID, mark: str) -> Sequence[str]:
+        self._pending(name, save).mkdir(parents=True, exist_ok=True)
+        return [mark]
+
+    def publish(
+        self,
+        name: str,
+        save: UUID,
+        tasks: Sequence[str],
+        saved_at_s: float,
+        step: int | None,
+        metrics: Mapping[str, float],
+    ) -> int:
+        final, aside = Path(self.path, name), Path(self.path, f".{name}.replaced.tmp")
+        if not final.exists():
+            return super().publish(name, save, tasks, saved_at_s, step, metrics)
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            final.rename(aside)
+            size_bytes = super().publish(name, save, tasks, saved_at_s, step, metrics)
+        except BaseException:
+            if not final.exists():
+                aside.rename(final)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+        return size_bytes
+
+
+def _whole(key: str, parts: Sequence[tuple[PartitionSlice | None, Part, np.dtype[Any]]]) -> StoredTensor:
+    place, first, dtype = parts[0]
+    shape = first.shape if place is None else tuple(place.full_shape)
+    if dtype.kind != "S":
+        return StoredTensor(key, dtype, shape, [part for _, part, _ in parts])
+    return StoredTensor(key, np.dtype(object), shape, [text_part(part, each, taken) for _, part, each in parts])

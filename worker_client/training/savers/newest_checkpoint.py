@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from worker_client.checkpoints.opening import is_shardscope
 from worker_client.checkpoints.state import latest_checkpoint
 
 _LOG = logging.getLogger("tensorflow")
@@ -67,7 +68,7 @@ def newest_of(path: str | os.PathLike[str]) -> str:
         ValueError: The directory has none.
     """
     given = os.fspath(path)
-    if not Path(given).is_dir():
+    if not Path(given).is_dir() or is_shardscope(given):
         return given
     found = latest_checkpoint(given)
     if found is None:

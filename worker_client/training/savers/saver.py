@@ -11,10 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from ps_protocol.checkpoints.urls import is_url
-from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError, UnimplementedError
+from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
 from ps_protocol.interrupts import raise_interrupt
-from ps_protocol.tensorflow_files.files import local_path
+from ps_protocol.tensor_files.checkpoint_file import local_path
 from ps_protocol.tensorflow_files.state_file import STATE_FILE_NAME
 from worker_client.checkpoints.state import update_checkpoint_state
 from worker_client.graph.default_graph import get_default_graph
@@ -57,7 +56,8 @@ class Saver(SaysWhatIsLeftOut):
         pad_step_number: Whether steps in the names of files have eight digits.
         save_relative_paths: Whether the file "checkpoint" holds paths that stay true when its directory is moved.
         filename: Where its operations save if they are run without a path.
-        write_format: In which form it saves and restores; "tensorflow" for TensorFlow's own files.
+        write_format: In which form it saves: "tensorflow" for TensorFlow's own files; "shardscope" for that of
+            ``ss.save``, which ``ss.restore`` takes too. Either is restored, whichever is written.
 
     Raises:
         TypeError: ``var_list`` holds something else than variables.
@@ -243,8 +243,7 @@ class Saver(SaysWhatIsLeftOut):
         if Path(state_name).name != state_name:
             raise ValueError("'latest_filename' must not contain path components")
         path = os.fsdecode(save_path)
-        if is_url(path):
-            raise UnimplementedError(f"TensorFlow's files are written to folders, not to {path}; `ss.save` takes URLs")
+        local_path(path)  # refuses URLs of other places
         if global_step is not None:
             step = int(global_step) if isinstance(global_step, int | np.integer) else step_of(sess, global_step)
             path = f"{path}-{step:08d}" if self._pad_step_number else f"{path}-{step}"

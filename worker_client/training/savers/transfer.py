@@ -9,7 +9,7 @@ import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, NotFoundError
 from ps_protocol.operations import Array, PsOperation, Read, Replace, Update, UpdateRule
-from ps_protocol.tensorflow_files.slices import cover_once, inside
+from ps_protocol.tensor_files.covering import cover_once, inside
 from worker_client.connection.fanout import Routed, succeeded
 from worker_client.deferred.variable import DeferredVariable
 from worker_client.graph.computation import VariableHome

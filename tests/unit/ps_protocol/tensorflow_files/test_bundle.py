@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from ps_protocol import errors
-from ps_protocol.tensorflow_files import checkpoint_pb2, files
+from ps_protocol.tensor_files import checkpoint_file
+from ps_protocol.tensorflow_files import checkpoint_pb2
 from ps_protocol.tensorflow_files.bundle import HEADER_KEY, index_path, shard_path
 from ps_protocol.tensorflow_files.bundle_writer import ShardWriter, new_checkpoint, write_index
 from ps_protocol.tensorflow_files.checkpoint import open_tensorflow
@@ -129,7 +130,7 @@ def test_any_block_of_a_tensor_in_parts_is_read(data: st.DataObject, tmp_path_fa
     sizes = [data.draw(st.integers(0, size - start)) for size, start in zip(shape, starts, strict=True)]
     prefix = in_parts(tmp_path_factory.mktemp("c") / "m", whole, cuts)
     with open_tensorflow(prefix) as checkpoint, pytest.MonkeyPatch.context() as patched:
-        patched.setattr("ps_protocol.tensorflow_files.tensors._ROOM_BYTES", 20)  # few rows at a time
+        patched.setattr("ps_protocol.tensor_files.stored_tensor._ROOM_BYTES", 20)  # few rows at a time
         found = checkpoint["whole"].read_block(starts, sizes)
         wanted = whole[tuple([slice(start, start + size) for start, size in zip(starts, sizes, strict=True)])]
         assert np.array_equal(found, wanted)
@@ -200,7 +201,7 @@ def some_parts(
 
 
 def test_wide_parts_are_read_some_rows_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ps_protocol.tensorflow_files.tensors._ROOM_BYTES", 40)
+    monkeypatch.setattr("ps_protocol.tensor_files.stored_tensor._ROOM_BYTES", 40)
     whole = np.arange(100, dtype=np.int32).reshape(20, 5)
     with open_tensorflow(in_parts(tmp_path / "m", whole, [[7], [2]])) as checkpoint:
         assert np.array_equal(checkpoint["whole"], whole)
@@ -279,15 +280,15 @@ def test_rows_are_given_out_only_when_all_beside_them_are_right(tmp_path: Path) 
 
 def test_what_was_checked_is_not_read_again_for_the_next_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[int] = []
-    plain = files.CheckpointFile.read_into
+    plain = checkpoint_file.CheckpointFile.read_into
 
-    def counted(self: files.CheckpointFile, target: Any, offset: int, crc: int = 0) -> int:
+    def counted(self: checkpoint_file.CheckpointFile, target: Any, offset: int, crc: int = 0) -> int:
         reads.append(len(target))
         return plain(self, target, offset, crc)
 
     with open_tensorflow(written(tmp_path / "m", rows=np.zeros((100, 2)))) as checkpoint:
         checkpoint["rows"][:2]
-        monkeypatch.setattr(files.CheckpointFile, "read_into", counted)
+        monkeypatch.setattr(checkpoint_file.CheckpointFile, "read_into", counted)
         checkpoint["rows"][2:4]
         assert reads == [32]
 

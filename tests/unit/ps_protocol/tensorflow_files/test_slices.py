@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ps_protocol.errors import InvalidValueError
-from ps_protocol.tensorflow_files.slices import TensorSlice, cover_once
+from ps_protocol.tensor_files.covering import cover_once
+from ps_protocol.tensorflow_files.slices import TensorSlice
 
 
 @pytest.mark.parametrize(

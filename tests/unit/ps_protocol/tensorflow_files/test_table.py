@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from ps_protocol.codec.fast.varints import encode_varint
 from ps_protocol.errors import DataLossError, NotFoundError
-from ps_protocol.tensorflow_files.checksums import extended, masked
-from ps_protocol.tensorflow_files.files import CheckpointFile
+from ps_protocol.tensor_files.checkpoint_file import CheckpointFile
+from ps_protocol.tensor_files.crc32c import extended
+from ps_protocol.tensorflow_files.checksums import masked
 from ps_protocol.tensorflow_files.table import FOOTER_BYTES, MAGIC, SNAPPY, Table
 from ps_protocol.tensorflow_files.table_writer import write_table
 

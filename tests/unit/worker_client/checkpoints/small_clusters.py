@@ -45,7 +45,12 @@ class SmallCluster:
         self._clients = ExitStack()
 
     def client(
-        self, task_index: int = 0, *, settings: Settings | None = None, observer: ObserverMode = False
+        self,
+        task_index: int = 0,
+        *,
+        settings: Settings | None = None,
+        observer: ObserverMode = False,
+        initialize: bool = True,
     ) -> Client:
         client = Client(
             self.spec,
@@ -53,7 +58,7 @@ class SmallCluster:
             endpoints=[endpoint_of(task) for task in self.tasks],
             settings=settings or Settings(),
             ps_strategy=RoundRobinStrategy(len(self.tasks)),
-            initialize=True,
+            initialize=initialize,
             observer=observer,
         )
         self._clients.callback(client.close)

@@ -13,7 +13,7 @@ import pytest
 import shardscope as ss
 import worker_client.compat.v1 as tf
 from ps_protocol.operations import PartitionSlice
-from ps_protocol.tensorflow_files import tensors
+from ps_protocol.tensor_files import stored_tensor
 from worker_client.training.savers import formats
 from worker_client.training.savers.formats import StoredSpec, TensorFlowFormat
 
@@ -86,7 +86,7 @@ def test_a_saver_asks_everything_of_its_form(monkeypatch: pytest.MonkeyPatch, tm
 def test_a_block_is_read_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rows_at_once: int) -> None:
     whole = np.arange(5 * 4 * 3, dtype=np.float32).reshape(5, 4, 3)
     ss.checkpoint.write_tensorflow(tmp_path / "m", {"v": whole})
-    monkeypatch.setattr(tensors, "_ROOM_BYTES", rows_at_once * whole[0].nbytes)
+    monkeypatch.setattr(stored_tensor, "_ROOM_BYTES", rows_at_once * whole[0].nbytes)
     with TensorFlowFormat().open(str(tmp_path / "m")) as checkpoint:
         place = PartitionSlice("v", (5, 4, 3), (1, 2, 0))
         np.testing.assert_array_equal(checkpoint.read("v", place, (3, 2, 3)), whole[1:4, 2:])

@@ -2,53 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 
 import worker_client.compat.v1 as tf
-
-OURS = ("worker_client.training.savers.", "worker_client.checkpoints.", "ps_protocol.tensorflow_files.")
-
-
-class Interrupt(BaseException):
-    """What a handler raises at a chosen place."""
-
-
-class Place:
-    """Raises where a handler could: when a function that saves or restores begins, or has called one of C.
-
-    Attributes:
-        count: How many places were passed.
-    """
-
-    def __init__(self, number: int):
-        self._number = number
-        self.count = 0
-
-    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
-        if event not in ("call", "c_return") or not str(frame.f_globals.get("__name__")).startswith(OURS):
-            return
-        self.count += 1
-        if self.count == self._number:
-            raise Interrupt
-
-
-def interrupted_at(number: int, function: Callable[[], object]) -> bool:
-    """Calls a function with an interrupt at one of its places; returns whether it has as many."""
-    place = Place(number)
-    sys.setprofile(place)
-    try:
-        function()
-    except Interrupt:
-        pass
-    finally:
-        sys.setprofile(None)
-    return place.count >= number
+from tests.interrupted_places import interrupted_at, remove
 
 
 @pytest.fixture(autouse=True)
@@ -63,10 +24,32 @@ def graph() -> Iterator[tf.Graph]:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupted_save_leaves_the_checkpoint_before_or_its_own(tmp_path: Path) -> None:
+def test_an_interrupted_save_in_the_place_of_another_leaves_one_of_both(tmp_path: Path) -> None:
     a, b = (tf.get_variable(name, initializer=0.0) for name in "ab")
     add = tf.group(a.assign_add(1.0), b.assign_add(1.0))
-    saver = tf.train.Saver(max_to_keep=2)
+    saver = tf.train.Saver(write_format="shardscope")
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        path = saver.save(session, tmp_path / "m") or ""
+        number, is_passed, before = 0, True, 0.0
+        while is_passed:
+            number += 1
+            session.run(add)
+            is_passed = interrupted_at(number, lambda: saver.save(session, tmp_path / "m"))
+            values = {name: float(tf.train.load_variable(path, name)) for name in "ab"}
+            assert values in ({"a": before, "b": before}, {"a": number, "b": number})
+            before = values["a"]
+            for file in tmp_path.glob(".*.tmp"):
+                remove(file)
+        assert number > 100
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("form", ["tensorflow", "shardscope"])
+def test_an_interrupted_save_leaves_the_checkpoint_before_or_its_own(tmp_path: Path, form: str) -> None:
+    a, b = (tf.get_variable(name, initializer=0.0) for name in "ab")
+    add = tf.group(a.assign_add(1.0), b.assign_add(1.0))
+    saver = tf.train.Saver(max_to_keep=2, write_format=form)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         saver.save(session, tmp_path / "m", 0)
@@ -81,7 +64,7 @@ def test_an_interrupted_save_leaves_the_checkpoint_before_or_its_own(tmp_path: P
             step = float(newest.rpartition("-")[2])
             assert values == {"a": step, "b": step}
             for file in tmp_path.glob(".*.tmp"):  # interrupted before anybody knew that the file was there
-                file.unlink()
+                remove(file)
                 left += 1
             saver.save(session, tmp_path / "m", number)  # the next one works
         assert number > 100

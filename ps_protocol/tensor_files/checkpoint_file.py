@@ -18,7 +18,7 @@ from ps_protocol.errors import (
     UnimplementedError,
     UnknownError,
 )
-from ps_protocol.tensorflow_files.checksums import extended
+from ps_protocol.tensor_files.crc32c import extended
 
 PIECE_BYTES: Final = 1024**2
 """What is read and checksummed at a time, so that it is still in the processor's cache."""

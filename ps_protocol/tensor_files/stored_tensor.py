@@ -1,13 +1,15 @@
-"""A tensor in a checkpoint: an array that is read when it is asked for, as a whole or some rows of it."""
+"""A tensor in a checkpoint, an array that is read when it is asked for, all or some rows; and a mapping of many."""
 
 from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Protocol
+from types import TracebackType
+from typing import Any, ClassVar, Final, Protocol, Self
 
 import numpy as np
 
@@ -16,12 +18,12 @@ from ps_protocol.errors import (
     InvalidArgumentError,
     InvalidValueError,
     NotFoundError,
+    ShardscopeError,
     UnimplementedError,
 )
 from ps_protocol.operations import Array
 from ps_protocol.out_arrays import misfit
-from ps_protocol.tensorflow_files.dtypes import FileDType
-from ps_protocol.tensorflow_files.slices import TensorSlice, cover_once, inside
+from ps_protocol.tensor_files.covering import cover_once, inside
 
 _LARGE_BYTES: Final = 4 * 1024**2
 """From this size on NumPy asks for huge pages."""
@@ -30,6 +32,9 @@ _ROOM_BYTES: Final = 4 * 1024**2
 """Most bytes that are read aside at a time, of parts whose rows are not whole rows of what is read."""
 
 _MOST_NAMED: Final = 5
+
+_PIECE_BYTES: Final = 16 * 1024**2
+"""What is read at a time of a tensor that is copied elsewhere."""
 
 
 class Values(Protocol):
@@ -77,20 +82,49 @@ class StoredTensor:
         name: In the checkpoint.
         shape: Of the whole tensor, also of one that was saved in parts.
         dtype: Of the arrays; of strings ``object``, with bytes as elements.
-        dtype_name: TensorFlow's name of the dtype, as "float32", "string" or "qint8".
+        dtype_name: The name of the dtype in the file, as "float32", "string" or "qint8".
         parts: Where the parts begin and which shapes they have; one for a tensor that was saved as a whole.
         is_whole: Whether the parts have each element once. A program that saved only some parts of a variable has left
             out others; what is in those that are there can be read.
+        problem: Why it cannot be read; None if nothing is known.
+        has_value: Whether it is of a variable that had a value when it was saved; if not, ``problem`` says so.
+        slot_of: Of a slot that an optimizer keeps beside a variable, that variable's name; empty of others, and where
+            files do not say it.
+
+    Args:
+        name: See the attributes.
+        dtype: See the attributes.
+        shape: See the attributes.
+        parts: See the attributes.
+        dtype_name: See the attributes; that of NumPy if not given.
+        problem: See the attributes.
+        has_value: See the attributes.
+        slot_of: See the attributes.
+        where: Which files it is in, for messages.
     """
 
-    def __init__(self, name: str, dtype: FileDType, shape: tuple[int, ...], parts: Sequence[Part], where: str):
+    def __init__(
+        self,
+        name: str,
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+        parts: Sequence[Part],
+        *,
+        dtype_name: str = "",
+        problem: ShardscopeError | None = None,
+        has_value: bool = True,
+        slot_of: str = "",
+        where: str = "the checkpoint",
+    ):
         self.name = name
         self.shape = shape
-        self.dtype = dtype.dtype
-        self.dtype_name = dtype.name
-        self._is_readable = dtype.is_readable
-        self._where = where
+        self.dtype = dtype
+        self.dtype_name = dtype_name or dtype.name
         self.parts = tuple(parts)
+        self.problem = problem
+        self.has_value = has_value
+        self.slot_of = slot_of
+        self._where = where
         self.is_whole = cover_once(shape, [part.starts for part in parts], [part.shape for part in parts])
 
     @property
@@ -124,7 +158,8 @@ class StoredTensor:
             InvalidValueError: The tensor has no rows, or ``rows`` goes backwards.
             InvalidArgumentError: ``out`` does not fit.
             NotFoundError: A file of the checkpoint is missing, or a part of the tensor was not saved.
-            UnimplementedError: It is a tensor of variants, or of something else that only TensorFlow can read.
+            UnimplementedError: It is a tensor of variants, or of something else that only other programs can read.
+            FailedPreconditionError: It had no value when it was saved, or not all of its parts are there.
         """
         start, stop, step = self._rows(rows)
         shape = (max(0, stop - start), *self.shape[1:]) if self.shape else ()
@@ -141,7 +176,17 @@ class StoredTensor:
             starts: Of each dimension, the first index.
             shape: Of the block, which has to be inside the tensor.
         """
-        TensorSlice.part(self.shape, starts, shape)
+        is_inside = len(starts) == len(shape) == self.ndim and not [
+            start
+            for start, size, whole in zip(starts, shape, self.shape, strict=True)
+            if not 0 <= start <= start + size <= whole
+        ]
+        if not is_inside:
+            raise InvalidValueError(
+                f"a block of shape {list(shape)} at {list(starts)} is not in a tensor of shape {list(self.shape)}, "
+                f"which {self.name!r} is",
+                variable=self.name,
+            )
         return self._read(tuple(starts), tuple(shape), None)
 
     def check_size(self) -> None:
@@ -155,7 +200,7 @@ class StoredTensor:
             part.values.check_size()
 
     def verify(self) -> None:
-        """Reads all of it in little memory, and compares it with its checksum; of variants only the size.
+        """Reads all of it in little memory, and compares it with its checksum; of what cannot be read only the size.
 
         Raises:
             DataLossError: A file is damaged, or ends too early.
@@ -163,8 +208,41 @@ class StoredTensor:
         """
         for part in self.parts:
             part.values.check_size()
-            if self._is_readable:
+            if self.problem is None:
                 part.values.verify()
+
+    @property
+    def rows_of_a_piece(self) -> int:
+        """How many rows ``pieces`` reads at a time: what some MiB have, but at least one. Text comes whole."""
+        return _rows_of_a_piece(self.shape, self.dtype)
+
+    def pieces(self, rows: int | None = None) -> Iterator[Array]:
+        """Reads all of it, some rows at a time: arrays whose bytes, in C order, follow each other.
+
+        Args:
+            rows: How many at a time; ``rows_of_a_piece`` if not given.
+
+        Raises:
+            DataLossError: A file is damaged, or ends too early; else as ``read``.
+        """
+        step = rows or self.rows_of_a_piece
+        if not self.shape or len(self) <= step:
+            yield self.read()
+            return
+        for start in range(0, len(self), step):
+            yield self.read(slice(start, start + step))
+
+    def pieces_of(self, part: Part) -> Iterator[Array]:
+        """Reads one of its parts as ``pieces`` reads all of it."""
+        self._check_readable()
+        part.values.check_size()
+        step = _rows_of_a_piece(part.shape, self.dtype)
+        rows = part.shape[0] if part.shape else 1
+        for start in range(0, rows, step):
+            target = _fresh_array((min(step, rows - start), *part.shape[1:]) if part.shape else (), self.dtype)
+            if target.size:
+                part.values.read_into(target, start)
+            yield target
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
@@ -200,6 +278,10 @@ class StoredTensor:
         parts = f", in {len(self.parts)} parts" if len(self.parts) > 1 else ""
         return f"<{self.name!r} in a checkpoint: {self.dtype_name} {list(self.shape)}{parts}>"
 
+    def _check_readable(self) -> None:
+        if self.problem is not None:
+            raise type(self.problem)(self.problem.message, variable=self.name)
+
     def _rows(self, rows: slice | None) -> tuple[int, int, int]:
         if rows is None:
             return 0, self.shape[0] if self.shape else 1, 1
@@ -229,9 +311,7 @@ class StoredTensor:
             raise kind(f"{self.name}: `out` {text}", variable=self.name)
 
     def _read(self, starts: tuple[int, ...], shape: tuple[int, ...], out: Array | None) -> Array:
-        if not self._is_readable:
-            what = f"the elements of {self.name!r} are of {self.dtype_name}, which only TensorFlow can read"
-            raise UnimplementedError(what, variable=self.name)
+        self._check_readable()
         wanted = self._wanted(starts, shape)
         for part, _, _ in wanted:
             part.values.check_size()
@@ -304,6 +384,91 @@ class StoredTensor:
 def _ranges(starts: tuple[int, ...], low: tuple[int, ...], high: tuple[int, ...]) -> list[slice]:
     """Returns which elements of a block that begins at ``starts`` are those from ``low`` to ``high``."""
     return [slice(first - start, last - start) for start, first, last in zip(starts, low, high, strict=True)]
+
+
+class _Text:
+    """Text that stands in a file as bytes or characters of one length, as objects.
+
+    Args:
+        values: What is in the file.
+        dtype: Of that.
+        decoded: Returns the text that such an array stands for.
+    """
+
+    def __init__(self, values: Values, dtype: np.dtype[Any], decoded: Callable[[Array], Array]):
+        self._values = values
+        self._dtype = dtype
+        self._decoded = decoded
+
+    def check_size(self) -> None:
+        self._values.check_size()
+
+    def verify(self) -> None:
+        self._values.verify()
+
+    def read_into(self, target: Array, first_row: int) -> None:
+        room = np.empty(target.shape, self._dtype)
+        self._values.read_into(room, first_row)
+        target[...] = self._decoded(room)
+
+
+def row_offset(rows: Array, first_row: int) -> int:
+    """Returns at which byte of an array a row begins, from some of its rows."""
+    return first_row * (rows.nbytes // len(rows)) if first_row else 0
+
+
+def encoded_text(array: Array) -> Array:
+    """Returns text as an array of objects, which are bytes."""
+    as_bytes = array if array.dtype.kind == "S" else np.char.encode(array, "utf-8")
+    return as_bytes.astype(object)
+
+
+def text_part(part: Part, dtype: np.dtype[Any], decoded: Callable[[Array], Array] = encoded_text) -> Part:
+    """Returns a part whose elements are objects, bytes, instead of text of one length.
+
+    Args:
+        part: What stands in a file.
+        dtype: Of that, of kind "S" or "U".
+        decoded: Returns the text that an array of it stands for.
+    """
+    return Part(part.starts, part.shape, _Text(part.values, dtype, decoded))
+
+
+class StoredTensors(Mapping[str, StoredTensor]):
+    """An open checkpoint of any form: its tensors by name. Safe from many threads until it is closed.
+
+    Attributes:
+        form: What the form is called, as "safetensors".
+        path: Where it is, as it was given.
+    """
+
+    form: ClassVar[str]
+    path: str
+
+    def keys_of(self, full_name: str) -> Sequence[str]:  # noqa: ARG002 - only objects have another name than their key
+        """Returns the keys of all variables that have a full name which is no key."""
+        return ()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes the files; a second time does nothing. Nothing may be reading them."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{self.form} checkpoint {self.path}>"
+
+
+def _rows_of_a_piece(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    if not shape or dtype.hasobject:
+        return max([1, *shape[:1]])
+    return max(1, _PIECE_BYTES // max(1, math.prod(shape[1:]) * dtype.itemsize))
 
 
 def _fresh_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -6,12 +6,13 @@ import contextlib
 import errno
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
 from ps_protocol.errors import (
+    AlreadyExistsError,
     NotFoundError,
     PermissionDeniedError,
     ResourceExhaustedError,
@@ -103,3 +104,10 @@ def write_error(path: Path, error: OSError) -> ShardscopeError:
         return PermissionDeniedError(f"{path} cannot be written: this user may not write to {path.parent}")
     what = f"{path} cannot be written: {error.strerror}"
     return ResourceExhaustedError(what, retryable=False) if error.errno in _FULL else UnknownError(what)
+
+
+def check_free(paths: Iterable[Path], *, overwrite: bool) -> None:
+    """Raises AlreadyExistsError if one of some files is there, unless they may be replaced."""
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise AlreadyExistsError(f"{path} already exists; give another name, or say that it is to be overwritten")

@@ -1,0 +1,104 @@
+"""``shardscope checkpoint diff|export|import``: what is printed, and exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import shardscope as ss
+from ps_cluster.cli.app import app
+from ps_protocol.checkpoints.folder_store import FolderStore
+from tests.tensor_files import in_memory
+from worker_client.checkpoints.new_checkpoint import write_checkpoint
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    arrays = {"layer/w": np.arange(6.0).reshape(2, 3), "layer/b": np.ones(3), "step": np.array(3)}
+    write_checkpoint(FolderStore(tmp_path), "x", in_memory(arrays))
+    return tmp_path / "x"
+
+
+def shardscope(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["checkpoint", *map(str, arguments)])
+
+
+def test_equal_different_and_trouble_have_their_own_codes(run: Path, tmp_path: Path) -> None:
+    same = shardscope("diff", run, run)
+    assert (same.exit_code, same.stdout) == (0, "0 different, 3 equal\n")
+    arrays: dict[str, Any] = {"layer/w": np.zeros((2, 3)), "layer/b": np.ones(3), "new": np.ones(1)}
+    np.savez(tmp_path / "m.npz", **arrays)
+    other = shardscope("diff", run, tmp_path / "m.npz")
+    assert other.exit_code == 1
+    assert other.stdout.splitlines() == [
+        "values              layer/w  5 of 6 elements differ by at most 5",
+        "only in the second  new      float64[1]",
+        "only in the first   step     int64[]",
+        "3 different, 1 equal",
+    ]
+    some = shardscope("diff", run, tmp_path / "m.npz", "--names", "layer/*", "--names-only")
+    assert (some.exit_code, some.stdout) == (0, "0 different, 2 alike, their values not compared\n")
+    trouble = shardscope("diff", run, tmp_path / "none")
+    assert trouble.exit_code == 2
+    assert f"there is no checkpoint {tmp_path}/none" in trouble.stderr
+    assert shardscope("diff", run).exit_code == 2
+
+
+def test_a_checkpoint_goes_out_and_comes_back(run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "hub"
+    made = shardscope("export", run, target, "--format", "pytorch", "--shard-size", "60", "--names", "m/*=layer/*")
+    assert made.exit_code == 0, made.output
+    assert made.stdout.splitlines() == [
+        "left out step: it was not asked for",
+        f"exported {target}/model.safetensors.index.json: 2 tensors, 72 bytes",
+    ]
+    again = shardscope("export", run, target, "--format", "pytorch")
+    assert again.exit_code == 1
+    assert "already exists; give another name, or say that it is to be overwritten" in " ".join(again.stderr.split())
+    assert shardscope("export", run, target, "--format", "pytorch", "--overwrite").exit_code == 0
+    back = shardscope("import", target, tmp_path / "back", "--format", "pytorch", "--step", "4")
+    assert back.exit_code == 0, back.output
+    assert back.stdout == f"imported {tmp_path}/back/step-000000004: 3 tensors, 80 bytes\n"
+    assert shardscope("diff", run, tmp_path / "back").exit_code == 0
+
+
+def test_the_tensors_of_any_form_are_shown(run: Path, tmp_path: Path) -> None:
+    ours = shardscope("show", run)
+    lines = ["layer/b  float64 [3]  ps:0", "layer/w  float64 [2, 3]  ps:0", "step  int64 []  ps:0"]
+    assert ours.stdout.splitlines() == lines
+    assert shardscope("export", run, tmp_path / "m", "--format", "tensorflow").exit_code == 0
+    theirs = shardscope("show", tmp_path / "m")
+    assert theirs.stdout.splitlines() == ["layer/b  float64 [3]", "layer/w  float64 [2, 3]", "step  int64 []"]
+    missing = shardscope("show", tmp_path / "none")
+    assert missing.exit_code == 1
+    assert "there is no checkpoint" in missing.stderr
+
+
+def test_slots_are_left_out_in_few_words(tmp_path: Path) -> None:
+    arrays = {f"v{number}{slot}": np.zeros(1) for number in range(4) for slot in ("", "/Adam/m", "/Adam/v")}
+    ss.checkpoint.write_tensorflow(tmp_path / "m", arrays)
+    done = shardscope("import", tmp_path / "m", tmp_path / "run", "--name", "x")
+    assert done.stdout.splitlines()[0].startswith(
+        "left out v0/Adam/m, v0/Adam/v, v1/Adam/m, v1/Adam/v, v2/Adam/m and 3"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--format", "h5"], 2, "is not one of"),
+        ([], 2, "Missing option"),
+        (["--format", "npz", "--names", "a"], 2, "should be as NEW=OLD"),
+        (["--format", "npz", "--names", "a=b"], 1, "has no variable 'b' for 'a'"),
+        (["--format", "safetensors", "--shard-size", "many"], 1, "'many' is no size of files"),
+    ],
+)
+def test_wrong_options_are_refused(run: Path, tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
+    done = shardscope("export", run, tmp_path / "out", *arguments)
+    assert done.exit_code == code
+    assert message in " ".join(done.stderr.split())
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,218 @@
+"""Savers that write the form of ``ss.save``: what they save is restored by any saver, and by ``ss.restore``."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import shardscope as ss
+import worker_client.compat.v1 as tf
+from ps_protocol.checkpoints.folder_store import FolderStore
+from ps_protocol.errors import DataLossError, FailedPreconditionError, InvalidArgumentError, NotFoundError
+from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster, flip
+
+TEXT = np.array([[b"one\0", b""], [b"three\1", b"b"]], object)
+
+
+@pytest.fixture(autouse=True)
+def graph() -> Iterator[tf.Graph]:
+    with tf.Graph().as_default() as graph:
+        yield graph
+
+
+@pytest.fixture
+def session(graph: tf.Graph) -> Iterator[tf.Session]:
+    with tf.Session() as session:
+        yield session
+
+
+def several(session: tf.Session) -> dict[str, Any]:
+    """Makes variables of many kinds; returns what they have."""
+    random = tf.random_uniform_initializer(seed=1)
+    made: dict[str, Any] = {
+        "rows": tf.get_variable("rows", [5, 3], initializer=random, partitioner=tf.fixed_size_partitioner(2)),
+        "columns": tf.get_variable(
+            "columns", [2, 7], initializer=random, partitioner=tf.fixed_size_partitioner(3, axis=1)
+        ),
+        "words": tf.get_variable("words", initializer=TEXT),
+        "step": tf.get_variable("step", initializer=np.int64(7)),
+        "half": tf.get_variable("half", [3], dtype=tf.bfloat16, initializer=tf.ones_initializer()),
+        "none": tf.get_variable("none", [0, 2]),
+    }
+    session.run(tf.global_variables_initializer())
+    return dict(zip(made, session.run([tf.convert_to_tensor(each) for each in made.values()]), strict=True))
+
+
+def saved(saver: tf.train.Saver, session: tf.Session, path: Path, step: int | None = None) -> str:
+    found = saver.save(session, path, step)
+    assert found is not None
+    return found
+
+
+def cleared(session: tf.Session) -> None:
+    for each in tf.global_variables():
+        if each.dtype != tf.string:
+            session.run(each.assign(tf.zeros_like(each)))
+
+
+@pytest.mark.parametrize("restored_by", ["shardscope", "tensorflow"])
+@pytest.mark.parametrize("saved_by", ["shardscope", "tensorflow"])
+def test_either_form_is_restored_whichever_is_written(
+    session: tf.Session, tmp_path: Path, saved_by: str, restored_by: str
+) -> None:
+    expected = several(session)
+    path = saved(tf.train.Saver(write_format=saved_by, sharded=True), session, tmp_path / "m", 3)
+    cleared(session)
+    tf.train.Saver(write_format=restored_by).restore(session, path)
+    for each in tf.global_variables():
+        whole = each._get_save_slice_info()
+        if whole is None:
+            np.testing.assert_array_equal(session.run(each), expected[each.op.name])
+        else:
+            start = tuple(
+                [slice(first, first + size) for first, size in zip(whole.var_offset, each.shape, strict=True)]
+            )
+            np.testing.assert_array_equal(session.run(each), expected[whole.full_name][start])
+
+
+def test_functions_that_read_checkpoints_read_it(session: tf.Session, tmp_path: Path) -> None:
+    expected = several(session)
+    saver = tf.train.Saver(write_format="shardscope", save_relative_paths=True)
+    path = saved(saver, session, tmp_path / "here" / "m", 3)
+    assert path == f"{tmp_path}/here/m-3"
+    assert tf.train.latest_checkpoint(tmp_path / "here") == path
+    moved = (tmp_path / "here").rename(tmp_path / "there")
+    assert tf.train.latest_checkpoint(moved) == f"{moved}/m-3"
+    path = f"{moved}/m-3"
+    for place in (moved, path):
+        assert tf.train.list_variables(place) == sorted((name, list(each.shape)) for name, each in expected.items())
+        for name, each in expected.items():
+            np.testing.assert_array_equal(tf.train.load_variable(place, name), each)
+    reader = tf.train.NewCheckpointReader(path)
+    assert reader.has_tensor("words")
+    assert not reader.has_tensor("other")
+    dtypes = reader.get_variable_to_dtype_map()
+    assert (dtypes["words"], dtypes["half"]) == (tf.string, tf.bfloat16)
+    assert b"rows (DT_FLOAT) [5,3]\n" in reader.debug_string()
+    with pytest.raises(NotFoundError, match="Key other not found in checkpoint"):
+        reader.get_tensor("other")
+    with ss.checkpoint.open(moved) as checkpoint:
+        assert isinstance(checkpoint, ss.checkpoint.ShardscopeCheckpoint)
+    assert ss.checkpoint.verify(path).num_variables == len(expected)
+    assert tf.train.checkpoint_exists(path)
+    assert len(tf.train.get_checkpoint_mtimes([path, f"{path}x"])) == 1
+
+
+def test_ss_restore_brings_it_to_other_tasks(session: tf.Session, tmp_path: Path) -> None:
+    expected = several(session)
+    path = saved(tf.train.Saver(write_format="shardscope"), session, tmp_path / "m")
+    with SmallCluster(3) as cluster:
+        client = cluster.client()
+        client.restore(path)
+        for name in ("rows", "columns", "step", "half"):
+            np.testing.assert_array_equal(client.variable(name).read_value(), expected[name])
+        client.save(tmp_path / "again", name="x")
+    assert ss.checkpoint.diff(path, tmp_path / "again" / "x").is_equal
+
+
+def test_what_ss_save_has_written_is_restored_by_a_saver(session: tf.Session, tmp_path: Path) -> None:
+    with SmallCluster(2) as cluster:
+        client = cluster.client()
+        with client.as_default():
+            partitioner = ss.fixed_size_partitioner(3)
+            whole = ss.get_variable("w", [6, 2], partitioner=partitioner)
+        expected: Any = whole.read_value()
+        saved = client.save(tmp_path, name="x")
+    variable = tf.get_variable("w", [6, 2], partitioner=tf.fixed_size_partitioner(2))
+    tf.train.Saver().restore(session, saved.path)
+    np.testing.assert_array_equal(session.run(variable.as_tensor()), expected)
+
+
+def test_old_ones_are_deleted_and_one_of_the_same_name_is_replaced(session: tf.Session, tmp_path: Path) -> None:
+    variable = tf.get_variable("v", initializer=0.0)
+    session.run(variable.initializer)
+    saver = tf.train.Saver(max_to_keep=2, write_format="shardscope")
+    for step in (0, 1, 2, 2):
+        session.run(variable.assign_add(1.0))
+        path = saved(saver, session, tmp_path / "m", step)
+    assert saver.last_checkpoints == [f"{tmp_path}/m-1", f"{tmp_path}/m-2"]
+    assert sorted([each.name for each in tmp_path.iterdir()]) == ["checkpoint", "m-1", "m-2"]
+    assert tf.train.load_variable(path, "v") == 4.0
+    assert tf.train.load_variable(tmp_path / "m-1", "v") == 2.0
+    again = tf.train.Saver(write_format="shardscope")
+    again.recover_last_checkpoints([f"{tmp_path}/m-0", f"{tmp_path}/m-1"])
+    assert again.last_checkpoints == [f"{tmp_path}/m-1"]
+    tf.train.remove_checkpoint(f"{tmp_path}/m-1")
+    assert not (tmp_path / "m-1").exists()
+    with pytest.raises(ValueError, match="not a valid checkpoint"):
+        saver.restore(session, f"{tmp_path}/m-1")
+
+
+def test_initial_values_come_from_it(session: tf.Session, tmp_path: Path) -> None:
+    expected = several(session)
+    path = saved(tf.train.Saver(write_format="shardscope"), session, tmp_path / "m", 1)
+    for place in (path, str(tmp_path)):
+        with tf.Graph().as_default(), tf.Session() as other:
+            rows = tf.get_variable("new/rows", [5, 3], partitioner=tf.fixed_size_partitioner(4))
+            step = tf.get_variable("new/step", initializer=np.int64(0))
+            tf.train.init_from_checkpoint(place, {"rows": "new/rows", "step": step})
+            other.run(tf.global_variables_initializer())
+            np.testing.assert_array_equal(other.run(rows.as_tensor()), expected["rows"])
+            assert other.run(step) == 7
+        with tf.Graph().as_default(), tf.Session() as other:
+            half = tf.get_variable("half", [3], dtype=tf.bfloat16, initializer=tf.zeros_initializer())
+            tf.train.warm_start(place)
+            other.run(tf.global_variables_initializer())
+            np.testing.assert_array_equal(other.run(half), np.ones(3, ml_dtypes.bfloat16))
+
+
+def test_a_full_disk_ends_the_save_and_leaves_what_was_there(
+    session: tf.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = tf.get_variable("v", initializer=1.0)
+    session.run(variable.initializer)
+    saver = tf.train.Saver(write_format="shardscope")
+    path = saved(saver, session, tmp_path / "m")
+    session.run(variable.assign(2.0))
+    failed: list[str] = []
+
+    def fails(self: FolderStore, *arguments: Any) -> Any:
+        failed.append(self.path)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for step in ("part_writer", "note_part", "publish"):
+        with monkeypatch.context() as patch:
+            patch.setattr(FolderStore, step, fails)
+            with pytest.raises(FailedPreconditionError, match=r"cannot use the folder .* No space left on device"):
+                saver.save(session, tmp_path / "m")
+        assert tf.train.load_variable(path, "v") == 1.0
+        assert sorted([each.name for each in tmp_path.iterdir()]) == ["checkpoint", "m"]
+    assert len(failed) == 3
+
+
+def test_a_damaged_file_is_named_and_nothing_is_restored(session: tf.Session, tmp_path: Path) -> None:
+    a, b = (tf.get_variable(name, initializer=np.full(1000, 1.0)) for name in "ab")
+    session.run(tf.global_variables_initializer())
+    saver = tf.train.Saver(write_format="shardscope")
+    path = saved(saver, session, tmp_path / "m")
+    (part,) = Path(path).glob("*.safetensors")
+    flip(part, part.stat().st_size - 1)
+    session.run([a.assign(tf.zeros([1000], tf.float64)), b.assign(tf.zeros([1000], tf.float64))])
+    with pytest.raises(DataLossError, match=str(part)):
+        saver.restore(session, path)
+    assert session.run([tf.reduce_sum(a), tf.reduce_sum(b)]) == [0, 0]
+
+
+def test_a_name_that_no_checkpoint_can_have_is_refused(session: tf.Session, tmp_path: Path) -> None:
+    variable = tf.get_variable("v", initializer=1.0)
+    session.run(variable.initializer)
+    saver = tf.train.Saver(write_format="shardscope")
+    with pytest.raises(InvalidArgumentError, match="cannot be the name of a checkpoint"):
+        saver.save(session, tmp_path / "a b")
+    assert list(tmp_path.iterdir()) == []
