@@ -374,7 +374,7 @@ def test_arguments_that_cannot_be_followed_are_refused(
 def test_a_url_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     tf.Variable([1.0])
-    with tf.Session() as session, pytest.raises(UnimplementedError, match=r"not to s3://b/m; `ss.save` takes URLs"):
+    with tf.Session() as session, pytest.raises(UnimplementedError, match="s3://b/m is not on this machine"):
         tf.train.Saver().save(session, "s3://b/m")
     assert list(tmp_path.iterdir()) == []
 
