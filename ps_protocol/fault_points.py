@@ -32,9 +32,10 @@ A delay and a crash may happen anywhere, a failure where the disk is written to.
     checkpoint.part_written, checkpoint.before_publish, checkpoint.published
                             ps       a part of a checkpoint is written; all are; the checkpoint is visible
     restore.read            ps       a restore is about to read a value
-    restore.staged, restore.prepared, restore.before_switch, restore.staged_in_log, restore.switched,
+    restore.staged, restore.prepared, restore.before_switch, restore.staged_in_log, restore.switching, restore.switched,
     restore.before_finish   ps       a restore has read all; may switch; is about to; has what it will be in the log, if
-                                     there is one; is what was saved; and is about to be known to be complete
+                                     there is one; puts a value in its place, at a backup too; is what was saved; and is
+                                     about to be known to be complete
 
 ``batch.*`` and ``journal.*`` are passed by tasks whose state survives their process; ``batch.*`` by the primary of a
 replicated task too, where "in the log" means "on the way to the backup", and "safe" that the backup has it.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
+from ps_protocol.fault_points import fault_point
 from ps_protocol.service_types import Placement
 from ps_server.background.loops import Troubles
 from ps_server.batches.runner import BatchRunner
@@ -113,17 +114,21 @@ class StateParts:
     ) -> None:
         """Puts what a restore has staged in the place of what is there; called while nothing changes the parts.
 
+        Batches that only read go on meanwhile. The mark is there before the first value is, so that a read that has
+        seen one finds another incarnation of the store behind it, and is refused.
+
         Args:
             images: The variables, whose memory has been counted; their arrays become values of the store.
             mark: Of the restore.
             placements: What the directory has besides, if there is one.
             position: Of the record about it.
         """
+        self.restored = mark
         for image in images:
+            fault_point("restore.switching")
             self.store.variables.put(image, position)
         if self.directory is not None:
             self.directory.restore(placements)
-        self.restored = mark
 
     def keep_records(self, append: AppendRecord) -> None:
         """From here on appends a record of each change outside of batches; the part's lock is held then."""
