@@ -27,7 +27,8 @@ A delay and a crash may happen anywhere, a failure where the disk is written to.
     replication.received    ps       a record has come to the backup. drop: it is not carried out, and the stream ends;
                                      duplicate: it is carried out twice
     replication.applied     ps       the backup has carried it out. drop: it is not acknowledged, and the stream ends
-    checkpoint.held         ps       a save holds updates back, and has no image yet
+    checkpoint.held, checkpoint.imaged
+                            ps       a save holds updates back, and has no image yet; and has one
     checkpoint.write        ps       some MiB of a part are about to be written
     checkpoint.part_written, checkpoint.before_publish, checkpoint.published
                             ps       a part of a checkpoint is written; all are; the checkpoint is visible

@@ -36,6 +36,7 @@ class StateParts:
         cluster_spec: The cluster; must have ps tasks.
         task_index: Which ps task this is; task 0 keeps the directory.
         memory_limit_bytes: The most that the values may take together; 0 for no limit.
+        second_limit_bytes: The most that second values take beside a save; None for a part of the values.
         ledger_limits: What is remembered of updates; None for the defaults.
         clock: Monotonic seconds.
         functions: Those that operations can call by name.
@@ -58,6 +59,7 @@ class StateParts:
         task_index: int,
         *,
         memory_limit_bytes: int = 0,
+        second_limit_bytes: int | None = None,
         ledger_limits: LedgerLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
         functions: Functions = BUILT_IN_FUNCTIONS,
@@ -68,7 +70,9 @@ class StateParts:
         self.troubles: Final = Troubles()
         self._append: AppendRecord = lambda _record: 0
         self.store: Final = VariableStore(
-            memory_limit_bytes=memory_limit_bytes, note=lambda operation: self._append(Declared(operation))
+            memory_limit_bytes=memory_limit_bytes,
+            second_limit_bytes=second_limit_bytes,
+            note=lambda operation: self._append(Declared(operation)),
         )
         self.runner: Final = BatchRunner(self.store, task=self.task, clock=clock, functions=functions)
         self.restored: RestoreMark | None = None
