@@ -29,6 +29,7 @@ from ps_protocol.checkpoints.manifest import (
     encode_part,
 )
 from ps_protocol.errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, NotFoundError
+from ps_protocol.fault_points import fault_point
 from ps_protocol.files import synced_files
 from ps_protocol.files.synced_files import SyncedWriter, sync_directory
 
@@ -156,7 +157,9 @@ class FolderStore:
         for path in [*folder.glob("mark-*"), *folder.glob("*.safetensors.json")]:
             path.unlink()
         sync_directory(folder)
+        fault_point("checkpoint.before_rename")
         folder.rename(final)
+        fault_point("checkpoint.renamed")
         sync_directory(self._root)
         return manifest.size_bytes
 
@@ -193,6 +196,7 @@ class FolderStore:
         shutil.rmtree(leaving, ignore_errors=True)
         (self._root / name).rename(leaving)  # first, so that what is left after a crash looks like no checkpoint
         sync_directory(self._root)
+        fault_point("checkpoint.removing")
         shutil.rmtree(leaving)
 
     def _pending(self, name: str, save: UUID) -> Path:
