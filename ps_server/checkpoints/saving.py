@@ -65,6 +65,7 @@ class Save:
         # empties it without the lock.
         self._values: dict[int, Array] = {}
         self._is_given_up = False
+        self._failure: OSError | None = None  # of the store
         self._second_values = core.state.parts.store.second_values
         self._position = 0
         self._turns: Iterator[int] | None = None
@@ -109,18 +110,29 @@ class Save:
         return self._core.admission.release(self._save)
 
     def write(self, timeout_s: float) -> Progress:
-        """Writes for a moment."""
+        """Writes for a moment. After an error it only waits to be given up: other tasks may still write beside it."""
         with self._lock:
+            if self._failure is not None:
+                raise self._failure
             turns = self._begun(timeout_s)
             until_s = time.monotonic() + min(_TURN_S, timeout_s / 2)
-            began_s = time.monotonic()
-            for count in turns:
-                self._done_bytes += count
-                if time.monotonic() >= until_s:
-                    break
-                self._rest(time.monotonic() - began_s)
-                began_s = time.monotonic()
+            try:
+                self._write_until(turns, until_s)
+            except OSError as error:
+                self._failure = error
+                self._second_values.close(self._save)
+                self._values.clear()
+                raise
             return Progress(self._done_bytes, self._total_bytes, self._is_done)
+
+    def _write_until(self, turns: Iterator[int], until_s: float) -> None:
+        began_s = time.monotonic()
+        for count in turns:
+            self._done_bytes += count
+            if time.monotonic() >= until_s:
+                break
+            self._rest(time.monotonic() - began_s)
+            began_s = time.monotonic()
 
     def _rest(self, took_s: float) -> None:
         """Leaves the processor to batches for a while, if there are any; they would wait for it longer."""

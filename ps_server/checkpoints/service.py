@@ -105,12 +105,7 @@ class TaskCheckpoints(CheckpointService):
 
     @_call
     def write(self, save: UUID, *, timeout_s: float) -> Progress:
-        session = self._required(save, Save)
-        try:
-            return session.write(timeout_s)
-        except OSError:
-            self._close(save)
-            raise
+        return self._required(save, Save).write(timeout_s)
 
     @_call
     def fetch(self, save: UUID, offset: int, *, timeout_s: float) -> PartPiece:
