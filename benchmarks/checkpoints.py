@@ -4,7 +4,8 @@
 
 ``dd`` writes as many bytes to the same folder in the same round, synced at its end. While nothing is saved, and again
 while a checkpoint is saved, another process adds to a scalar and waits for each answer. The memory of the ps tasks is
-their largest resident set beside the saves, divided by that before.
+their largest resident set beside the saves, divided by that before; and the same beside saves while yet another process
+changes an element of each large variable, one after the other, so that all need a second value.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ from worker_client.client import Client
 BENCHMARK = "checkpoints"
 NUM_PS = 2
 
+Updates = Callable[[Sequence[str], Path, Path], list[float]]
+
 _VARIABLES = 16
 _QUIET_S = 2.0
 _SAMPLE_S = 0.02
@@ -44,6 +48,7 @@ def measure(*, size_bytes: float, rounds: int, folder: Path) -> dict[str, Any]:
     """Returns medians of rates in bytes per second, and latencies of scalar updates in seconds."""
     rates: dict[str, list[float]] = {"dd": [], "save": [], "restore": []}
     held, quiet, busy, memory = list[float](), list[float](), list[float](), list[float]()
+    changed_memory, changes = list[float](), list[float]()
     with LocalCluster(num_ps=NUM_PS) as cluster:
         spec = cluster.cluster_spec
         with worker_client.connect(spec) as client:
@@ -63,9 +68,14 @@ def measure(*, size_bytes: float, rounds: int, folder: Path) -> dict[str, Any]:
                 rates["save"].append(total_bytes / took[0])
                 rates["restore"].append(total_bytes / _timed(lambda name=name: client.restore(folder / name)))  # type: ignore[misc]
                 shutil.rmtree(folder / name)
+                before = _resident_bytes()
+                changed_memory.append(_beside(spec, changes, save, _change_all) / before)
+                shutil.rmtree(folder / name)
     return {
         "bytes": total_bytes,
         "memory": max(memory),
+        "changed_memory": max(changed_memory),
+        "longest_change_s": max(changes),
         "held_s": statistics.median(held),
         "quiet_p99_s": float(np.percentile(quiet, 99)),
         "busy_p99_s": float(np.percentile(busy, 99)),
@@ -101,19 +111,19 @@ def _dd(folder: Path, size_bytes: int) -> None:
     file.unlink()
 
 
-def _beside(spec: ClusterSpec, taken: list[float], work: Callable[[], None]) -> float:
-    """Does some work while another process adds to the scalar; returns the largest resident set of the ps tasks."""
+def _beside(spec: ClusterSpec, taken: list[float], work: Callable[[], None], updates: Updates | None = None) -> float:
+    """Does some work while another process updates; returns the largest resident set of the ps tasks."""
     with tempfile.TemporaryDirectory() as signs:
         begun, ended = Path(signs) / "begun", Path(signs) / "ended"
 
         def update() -> None:
-            taken.extend(command.in_fresh_process(_update, spec.ps_addresses(), begun, ended))
+            taken.extend(command.in_fresh_process(updates or _update, spec.ps_addresses(), begun, ended))
 
-        updates = threading.Thread(target=update)
+        updating = threading.Thread(target=update)
         worker = threading.Thread(target=work)
-        updates.start()
+        updating.start()
         while not begun.exists():
-            if not updates.is_alive():
+            if not updating.is_alive():
                 raise RuntimeError("the process that updates has ended before it began")
             time.sleep(_SAMPLE_S)
         most = _resident_bytes()
@@ -122,7 +132,7 @@ def _beside(spec: ClusterSpec, taken: list[float], work: Callable[[], None]) -> 
             most = max(most, _resident_bytes())
             worker.join(_SAMPLE_S)
         ended.touch()
-        updates.join()
+        updating.join()
     return most
 
 
@@ -135,6 +145,17 @@ def _update(addresses: Sequence[str], begun: Path, ended: Path) -> list[float]:
         begun.touch()
         while len(taken) % _LOOK_EVERY or not ended.exists():
             taken.append(_timed(lambda: scalar.assign_add(1.0)))
+    return taken
+
+
+def _change_all(addresses: Sequence[str], begun: Path, ended: Path) -> list[float]:
+    """Changes all large variables from one sign to the other; returns how long each change took, in seconds."""
+    taken: list[float] = []
+    with worker_client.connect({"ps": list(addresses)}, observer="update") as client:
+        variables = [client.variable(f"value_{index}") for index in range(_VARIABLES)]
+        begun.touch()
+        while not ended.exists():
+            taken += [_timed(partial(each.scatter_add, [0], np.ones(1, np.float32))) for each in variables]
     return taken
 
 
@@ -155,6 +176,8 @@ def tables(record: Record) -> list[Table]:
         ("slowest scalar update beside a save", auto_duration(found["busy_most_s"])),
         ("updates held back for the cut", auto_duration(found["held_s"])),
         ("memory of the ps tasks beside a save, of that before", number(found["memory"])),
+        ("the same while all variables are changed", number(found["changed_memory"])),
+        ("longest change of a large variable then", auto_duration(found["longest_change_s"])),
     ]
     title = f"{found['bytes'] / 1e9:.2f} GB on {NUM_PS} ps tasks, median"
     return [Table(title, ("", "rate", "of dd"), rates, labels=1), Table("What it costs", ("", ""), costs, labels=1)]

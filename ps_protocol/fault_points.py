@@ -27,14 +27,18 @@ A delay and a crash may happen anywhere, a failure where the disk is written to.
     replication.received    ps       a record has come to the backup. drop: it is not carried out, and the stream ends;
                                      duplicate: it is carried out twice
     replication.applied     ps       the backup has carried it out. drop: it is not acknowledged, and the stream ends
-    checkpoint.held         ps       a save holds updates back, and has no image yet
+    checkpoint.begun, checkpoint.held, checkpoint.imaged
+                            ps       a save has left its mark; holds updates back, and has no image yet; and has one
     checkpoint.write        ps       some MiB of a part are about to be written
-    checkpoint.part_written, checkpoint.before_publish, checkpoint.published
-                            ps       a part of a checkpoint is written; all are; the checkpoint is visible
+    checkpoint.part_written, checkpoint.before_publish, checkpoint.before_visible, checkpoint.visible,
+    checkpoint.published    ps       a part of a checkpoint is written; all are; so is the manifest, in a folder that is
+                                     not visible; the checkpoint is visible, but its name is not synced; it is
+    checkpoint.removing     ps       an older checkpoint is not visible any more, but its files are there
     restore.read            ps       a restore is about to read a value
-    restore.staged, restore.prepared, restore.before_switch, restore.staged_in_log, restore.switched,
+    restore.staged, restore.prepared, restore.before_switch, restore.staged_in_log, restore.switching, restore.switched,
     restore.before_finish   ps       a restore has read all; may switch; is about to; has what it will be in the log, if
-                                     there is one; is what was saved; and is about to be known to be complete
+                                     there is one; puts a value in its place, at a backup too; is what was saved; and is
+                                     about to be known to be complete
 
 ``batch.*`` and ``journal.*`` are passed by tasks whose state survives their process; ``batch.*`` by the primary of a
 replicated task too, where "in the log" means "on the way to the backup", and "safe" that the backup has it.

@@ -32,6 +32,7 @@ from ps_protocol.checkpoints.store import (
     read_manifest,
 )
 from ps_protocol.errors import AlreadyExistsError, NotFoundError
+from ps_protocol.fault_points import fault_point
 from ps_protocol.files import synced_files
 from ps_protocol.files.synced_files import SyncedWriter, sync_directory
 
@@ -93,7 +94,9 @@ class FolderStore(CheckpointStore):
         for path in [*folder.glob("mark-*"), *folder.glob("*.safetensors.json")]:
             path.unlink()
         sync_directory(folder)
+        fault_point("checkpoint.before_visible")
         folder.rename(final)
+        fault_point("checkpoint.visible")
         sync_directory(self._root)
         return manifest.size_bytes
 
@@ -138,6 +141,7 @@ class FolderStore(CheckpointStore):
         except FileNotFoundError:
             return
         sync_directory(self._root)
+        fault_point("checkpoint.removing")
         shutil.rmtree(leaving)
 
     def pin(self, name: str, *, is_pinned: bool) -> None:

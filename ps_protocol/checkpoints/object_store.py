@@ -46,6 +46,7 @@ from ps_protocol.checkpoints.store import (
     read_manifest,
 )
 from ps_protocol.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
+from ps_protocol.fault_points import fault_point
 
 UPLOAD_BYTES: Final = 8 * 1024**2
 """Of a part, what is uploaded in one request; more of a part that is so large that it would have too many."""
@@ -132,12 +133,14 @@ class ObjectStore(CheckpointStore):
         manifest = CheckpointManifest(name, save, saved_at_s, tuple(parts), step, metrics)
         # Names that no store refuses, nor a proxy on the way.
         attributes = {"save": save.hex, "savedat": f"{saved_at_s:.6f}"}
+        fault_point("checkpoint.before_visible")
         if not self._bucket.create(self._manifest(name), encode_manifest(manifest), attributes):
             try:
                 return self._published(name, save)
             except AlreadyExistsError:
                 self._drop(name, save)
                 raise
+        fault_point("checkpoint.visible")
         self._delete_in(self._pending(name, save))
         return manifest.size_bytes
 
@@ -237,6 +240,7 @@ class ObjectStore(CheckpointStore):
         pending = self._pending(name, manifest.save)
         self._bucket.put(f"{pending}/removed", b"")  # by it ``clean`` finds what a crash leaves
         self._bucket.delete([self._manifest(name)])  # first, so that what is left looks like no checkpoint
+        fault_point("checkpoint.removing")
         self._bucket.delete([self._key(name, file) for file in [*[each.file for each in manifest.parts], _PIN]])
         self._delete_in(pending)
 

@@ -46,7 +46,7 @@ def make_private_directory(path: Path) -> None:
 
 
 class SyncedWriter:
-    """Writes a new file from its beginning to its end. One thread.
+    """Writes a new file, from its beginning to its end or in any order. One thread.
 
     Args:
         path: Of the file, which must not exist.
@@ -81,6 +81,11 @@ class SyncedWriter:
             if self._unsynced_bytes >= _UNSYNCED_BYTES:
                 self._force_out()
         return crc
+
+    def move_to(self, offset: int) -> None:
+        """Goes on at another place of the file."""
+        self._file.seek(offset)  # writes what is buffered
+        self._written_bytes = offset
 
     def close(self) -> None:
         """Returns when all is on disk."""

@@ -20,6 +20,9 @@ from ps_protocol.errors import (
     UnknownError,
 )
 
+_BEGIN_BYTES: Final = 8 * 1024**2
+"""What is given to the disk at a time."""
+
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -41,6 +44,21 @@ class NewFile:
         self.path = path
         self._written = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         self.file: IO[bytes] = self._written.open("xb")
+        self._begun_bytes = 0
+
+    def begin_writing_out(self) -> None:
+        """Has the disk begin with what was written, if that is much: it works while more is fetched.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        fresh_bytes = self.file.tell() - self._begun_bytes
+        if fresh_bytes < _BEGIN_BYTES:
+            return
+        self.file.flush()
+        # For DONTNEED Linux starts writing dirty pages, and drops only clean ones.
+        os.posix_fadvise(self.file.fileno(), self._begun_bytes, fresh_bytes, os.POSIX_FADV_DONTNEED)
+        self._begun_bytes += fresh_bytes
 
     def finish(self) -> None:
         """Returns when the file is on disk under its name. If it cannot be, nothing is left of it."""

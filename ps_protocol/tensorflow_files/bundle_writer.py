@@ -233,6 +233,7 @@ class ShardWriter:
             piece = data[start : start + _PIECE_BYTES]
             crc = extended(crc, piece)
             self._new.file.write(piece.data)
+            self._new.begin_writing_out()
         return crc
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
@@ -16,9 +16,12 @@ from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.fault_points import fault_point
 from ps_protocol.files.safetensors_layout import values_layout
+from ps_protocol.files.synced_files import SyncedWriter
 from ps_protocol.operations import Array
 from ps_server.checkpoints.fetching import FetchedPart
 from ps_server.core.parameter_server import ParameterServer
+from ps_server.memory.second_values import PATIENCE_S
+from ps_server.memory.spare_arrays import SMALL_BYTES
 
 _TURN_S: Final = 0.5
 _REST: Final = 0.5
@@ -57,13 +60,18 @@ class Save:
         self._file = part_file(index, num_parts)
         self._sleep = sleep
         self._lock = threading.Lock()  # guards: all below
-        self._images: list[tuple[SavedVariable, Array | None]] | None = None
+        self._saved: list[SavedVariable] | None = None
+        # Of the saved variables, by their index; without those that are written. An update that gives the save up
+        # empties it without the lock.
+        self._values: dict[int, Array] = {}
+        self._is_given_up = False
+        self._failure: OSError | None = None  # of the store
+        self._second_values = core.state.parts.store.second_values
         self._position = 0
         self._turns: Iterator[int] | None = None
         self._done_bytes = 0
         self._total_bytes = 0
         self._is_done = False
-        self._failure: OSError | None = None
         self._batches = 0  # that the task had taken at the last look
 
     def begin(self) -> list[str]:
@@ -76,35 +84,48 @@ class Save:
             was_held = self._core.admission.is_held_by(self._save)  # an answer was lost
             self._core.admission.hold(self._save, lease_s, timeout_s)
             fault_point("checkpoint.held")
-            if self._images is None or not was_held:
-                self._images = [
-                    (SavedVariable(each.spec, each.version, each.value is not None, declared=each.declared), each.value)
-                    for each in self._core.state.parts.store.variables.images()
-                ]
-                self._position = self._core.state.position
-                self._batches = self._core.admission.traffic.batches
-                self._total_bytes = sum([value.nbytes for _, value in self._images if value is not None])
+            if self._saved is None or not was_held:
+                self._take_image()
+
+    def _take_image(self) -> None:
+        images = self._core.state.parts.store.variables.images()
+        self._saved = [
+            SavedVariable(each.spec, each.version, each.value is not None, declared=each.declared) for each in images
+        ]
+        self._values = {index: each.value for index, each in enumerate(images) if each.value is not None}
+        self._position = self._core.state.position
+        self._batches = self._core.admission.traffic.batches
+        sizes = {each.spec.name: each.value.nbytes for each in images if each.value is not None}
+        self._total_bytes = sum(sizes.values())
+        lent = {name: size_bytes for name, size_bytes in sizes.items() if size_bytes > SMALL_BYTES}
+        self._second_values.open(self._save, lent, self._drop_values)
+        fault_point("checkpoint.imaged")
+
+    def _drop_values(self) -> None:
+        self._is_given_up = True
+        self._values.clear()
 
     def release(self) -> bool:
         """Lets updates go on; returns whether they were held until now."""
         return self._core.admission.release(self._save)
 
     def write(self, timeout_s: float) -> Progress:
-        """Writes for a moment; once that has failed, it fails in the same way: the first answer may have been lost."""
+        """Writes for a moment. After an error it only waits to be given up: other tasks may still write beside it."""
         with self._lock:
-            if self._failure is None:
-                try:
-                    return self._write(timeout_s)
-                except OSError as error:
-                    self._failure = error
-            failure = self._failure
-        self.give_up()
-        raise failure
+            if self._failure is not None:
+                raise self._failure
+            turns = self._begun(timeout_s)
+            until_s = time.monotonic() + min(_TURN_S, timeout_s / 2)
+            try:
+                self._write_until(turns, until_s)
+            except OSError as error:
+                self._failure = error
+                self._second_values.close(self._save)
+                self._values.clear()
+                raise
+            return Progress(self._done_bytes, self._total_bytes, self._is_done)
 
-    def _write(self, timeout_s: float) -> Progress:
-        """With the lock held."""
-        turns = self._begun(timeout_s)
-        until_s = time.monotonic() + min(_TURN_S, timeout_s / 2)
+    def _write_until(self, turns: Iterator[int], until_s: float) -> None:
         began_s = time.monotonic()
         for count in turns:
             self._done_bytes += count
@@ -112,7 +133,6 @@ class Save:
                 break
             self._rest(time.monotonic() - began_s)
             began_s = time.monotonic()
-        return Progress(self._done_bytes, self._total_bytes, self._is_done)
 
     def _rest(self, took_s: float) -> None:
         """Leaves the processor to batches for a while, if there are any; they would wait for it longer."""
@@ -136,8 +156,9 @@ class Save:
 
     def _begun(self, timeout_s: float) -> Iterator[int]:
         """With the lock held: what writes the part, in turns."""
+        self._check_wanted()
         if self._turns is None:
-            if self._images is None:
+            if self._saved is None:
                 raise FailedPreconditionError("the save has no image of the task yet; hold it first")
             # What the image has must be safe, or the checkpoint could have what the task loses in a crash.
             self._core.state.wait_for_all(timeout_s)
@@ -147,38 +168,61 @@ class Save:
     def give_up(self) -> None:
         """Drops all that there is of it."""
         self._core.admission.release(self._save)
+        self._second_values.close(self._save)
+        self._drop_values()
         with self._lock:
-            self._images = None
             self._turns = None  # closes the file
             self._store.discard(self.path.name, self._save)
 
     def _written(self) -> Iterator[int]:
         """Writes the part, and yields the bytes of values after each few MiB; gives back each value when it can."""
-        images, self._images = self._images or [], None
-        saved = [each for each, _ in images]
+        saved = self._saved or []
         with_value = [index for index, each in enumerate(saved) if each.initialized]
-        values = [value for _, value in images]
-        del images
+        number_of = {saved[index].spec.name: number for number, index in enumerate(with_value)}
         layout = values_layout([saved[index].spec for index in with_value], {"save": str(self._save)})
         name, save = self.path.name, self._save
         with self._store.part_writer(name, save, self._file, layout.size_bytes) as writer:
             header_crc = writer.write(layout.header)
-            for number in layout.order:
+            left = dict.fromkeys(layout.order)
+            while left:
+                number = self._next(left, number_of) if isinstance(writer, SyncedWriter) else next(iter(left))
+                del left[number]
                 index = with_value[number]
-                value, values[index] = values[index], None
-                assert value is not None
-                content = bytes_of(value)
+                content = bytes_of(self._value(index))
+                if isinstance(writer, SyncedWriter):
+                    writer.move_to(layout.offsets[number])
                 checksums = []
                 for start in range(0, len(content), BLOCK_BYTES):
-                    block = content[start : start + BLOCK_BYTES]
                     fault_point("checkpoint.write")
-                    checksums.append(writer.write(block))
-                    yield len(block)
-                del content, value
+                    checksums.append(writer.write(content[start : start + BLOCK_BYTES]))
+                    yield min(BLOCK_BYTES, len(content) - start)
+                    self._check_wanted()
+                del content
+                self._second_values.wrote(self._save, saved[index].spec.name)
                 saved[index] = replace(saved[index], offset=layout.offsets[number], checksums=tuple(checksums))
+        self._second_values.close(self._save)
         part = SavedPart(
             self._file, self._core.task, layout.size_bytes, len(layout.header), header_crc, self._position, tuple(saved)
         )
         self._store.note_part(name, save, part)
         fault_point("checkpoint.part_written")
         self._is_done = True
+
+    def _next(self, left: Mapping[int, None], number_of: Mapping[str, int]) -> int:
+        """Which value to write next: one that updates wait for, or that has a second value, or else the next of all."""
+        wanted = self._second_values.wanted()
+        return next(iter(left)) if wanted is None else number_of[wanted]
+
+    def _value(self, index: int) -> Array:
+        value = self._values.pop(index, None)
+        self._check_wanted()
+        assert value is not None
+        return value
+
+    def _check_wanted(self) -> None:
+        if self._is_given_up:
+            raise FailedPreconditionError(
+                f"the save was given up: updates had waited for {PATIENCE_S:.0f} s, or as long as they could, until it "
+                f"has written the variables that they change. Start the ps with a larger --copy-limit, so that it "
+                f"keeps more second values meanwhile, or save to a faster disk"
+            )

@@ -90,10 +90,12 @@ class TaskCheckpoints(CheckpointService):
             session = Save(self.core, save, store, path, self._index, self.core.num_ps)
             self._open(save, session)
         try:
-            return session.begin()
+            marks = session.begin()
         except BaseException:
             self.discard(save, timeout_s=timeout_s)
             raise
+        fault_point("checkpoint.begun")
+        return marks
 
     @_call
     def hold(self, save: UUID, lease_s: float, *, timeout_s: float) -> None:

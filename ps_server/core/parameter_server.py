@@ -17,7 +17,7 @@ from ps_protocol.errors import (
     ShardscopeError,
     StateLostError,
 )
-from ps_protocol.operations import Batch, BatchReply, PsOperation
+from ps_protocol.operations import Batch, BatchReply, PsOperation, names_of
 from ps_protocol.ps_service import Transport
 from ps_protocol.service_types import (
     KnownCluster,
@@ -120,6 +120,7 @@ class ParameterServer(Transport):
         self._learned_cluster: UUID | None = None  # what ps task 0 has said; set and read as a whole
         self._parts: Final = self.state.parts
         self._store: Final = self._parts.store
+        self._second_values: Final = self._store.second_values
         self._runner: Final = self._parts.runner
         self._ledger: Final = self._parts.ledger
         self.troubles: Final = self._parts.troubles
@@ -241,6 +242,8 @@ class ParameterServer(Transport):
                 self._ledger.check_joined(batch.client)
             return self.state.read(operations, deadline_s, lend_values)
         self._runner.wait_for_initializations(operations, deadline_s)
+        if self._second_values.is_open:
+            self._second_values.take(names_of(operations), deadline_s - self._clock())
         if timeout_s > 0 and self._clock() >= deadline_s:
             raise DeadlineExceededError(
                 f"time ran out before a batch of {len(operations)} operations was begun, and nothing was applied; send "

@@ -162,8 +162,9 @@ class MemoryState:
         placements: Sequence[Placement],
         timeout_s: float,  # noqa: ARG002 - nothing is waited for
     ) -> None:
-        self.parts.switch(images, mark, placements, 0)
+        self.parts.restored = mark  # first, so that nobody reads by the new identity what was there before
         self.store_incarnation = incarnation_after(self._base, mark.restore)
+        self.parts.switch(images, mark, placements, 0)
 
     def finish_restore(self, mark: RestoreMark, timeout_s: float) -> None:  # noqa: ARG002 - nothing is waited for
         self.parts.restored = mark

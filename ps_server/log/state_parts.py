@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
+from ps_protocol.fault_points import fault_point
 from ps_protocol.service_types import Placement
 from ps_server.background.loops import Troubles
 from ps_server.batches.runner import BatchRunner
@@ -35,6 +36,7 @@ class StateParts:
         cluster_spec: The cluster; must have ps tasks.
         task_index: Which ps task this is; task 0 keeps the directory.
         memory_limit_bytes: The most that the values may take together; 0 for no limit.
+        second_limit_bytes: The most that second values take beside a save; None for a part of the values.
         ledger_limits: What is remembered of updates; None for the defaults.
         clock: Monotonic seconds.
         functions: Those that operations can call by name.
@@ -57,6 +59,7 @@ class StateParts:
         task_index: int,
         *,
         memory_limit_bytes: int = 0,
+        second_limit_bytes: int | None = None,
         ledger_limits: LedgerLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
         functions: Functions = BUILT_IN_FUNCTIONS,
@@ -67,7 +70,9 @@ class StateParts:
         self.troubles: Final = Troubles()
         self._append: AppendRecord = lambda _record: 0
         self.store: Final = VariableStore(
-            memory_limit_bytes=memory_limit_bytes, note=lambda operation: self._append(Declared(operation))
+            memory_limit_bytes=memory_limit_bytes,
+            second_limit_bytes=second_limit_bytes,
+            note=lambda operation: self._append(Declared(operation)),
         )
         self.runner: Final = BatchRunner(self.store, task=self.task, clock=clock, functions=functions)
         self.restored: RestoreMark | None = None
@@ -113,17 +118,21 @@ class StateParts:
     ) -> None:
         """Puts what a restore has staged in the place of what is there; called while nothing changes the parts.
 
+        Batches that only read go on meanwhile. The mark is there before the first value is, so that a read that has
+        seen one finds another incarnation of the store behind it, and is refused.
+
         Args:
             images: The variables, whose memory has been counted; their arrays become values of the store.
             mark: Of the restore.
             placements: What the directory has besides, if there is one.
             position: Of the record about it.
         """
+        self.restored = mark
         for image in images:
+            fault_point("restore.switching")
             self.store.variables.put(image, position)
         if self.directory is not None:
             self.directory.restore(placements)
-        self.restored = mark
 
     def keep_records(self, append: AppendRecord) -> None:
         """From here on appends a record of each change outside of batches; the part's lock is held then."""

@@ -139,7 +139,8 @@ class ServerOptions:
         task_index: Which ps task this is.
         host: Where to listen; IPv6 addresses in brackets.
         port: Where to listen; 0 for any free port.
-        memory_limit_bytes: 0 for no limit, as for the next one.
+        memory_limit_bytes: 0 for no limit, as for the staging limit.
+        second_limit_bytes: None for a part of the values.
         advertise: Empty for the cluster's host and the port that is listened on.
         functions: Name of the module with the functions that a team has written; empty for none.
         is_backup: Whether this is the second process of a replicated ps task, at the address of the job "backup".
@@ -153,6 +154,13 @@ class ServerOptions:
     port: int = setting("--port", PORT, None, "port to listen on instead of the cluster's; 0 for any free one")
     host: str = setting("--bind", Kind("HOST", _host), None, "address to listen on (default: the cluster's host)")
     memory_limit_bytes: int = setting("--memory-limit", SIZE, "0", "most bytes of values, as in 4G; 0 for no limit")
+    second_limit_bytes: int | None = setting(
+        "--copy-limit",
+        SIZE,
+        None,
+        "most bytes of second values, of variables that are updated while a checkpoint that has to have their first is "
+        "being written; beyond it updates wait (default: a sixteenth of the values)",
+    )
     staging_limit_bytes: int = setting("--staging-limit", SIZE, "4G", "most bytes of tensors on their way in or out")
     job_seed: int = setting("--job-seed", _SEED, "0", "seed of all initial values")
     advertise: str = setting(

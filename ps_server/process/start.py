@@ -95,6 +95,7 @@ def open_task(options: ServerOptions, announce: Callable[[int], None], on_ready:
         options.cluster_spec,
         options.task_index,
         memory_limit_bytes=options.memory_limit_bytes,
+        second_limit_bytes=options.second_limit_bytes,
         ledger_limits=LedgerLimits(clients=options.max_clients),
         functions=functions,
     )

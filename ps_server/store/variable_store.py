@@ -45,6 +45,7 @@ from ps_protocol.out_arrays import check_out
 from ps_protocol.service_types import VariableInfo
 from ps_server.memory.lent_arrays import LendableArray
 from ps_server.memory.operand_ownership import can_become_value
+from ps_server.memory.second_values import SecondValues
 from ps_server.memory.spare_arrays import SMALL_BYTES, SpareArrays, prepared_array
 from ps_server.rules.operand_checks import refuse_operand
 from ps_server.rules.row_rules import checked_rows, gather_into, in_rows, plan_scatter
@@ -73,6 +74,7 @@ class VariableStore:
             declaration on, so that a variable that could be declared can be initialised. Memory that only borrowers
             keep alive is not counted.
         spare_limit_bytes: The most that replaced values may take that are kept to be used again.
+        second_limit_bytes: The most that second values take beside a save; None for a part of the values.
         compute_initial_value: Makes initial values: a new array each time, of the spec's dtype and shape, in C order.
         note: Called with what has created a variable, before others see it, or given it its first value, with its lock
             held; returns the position of the record about it.
@@ -80,6 +82,7 @@ class VariableStore:
     Attributes:
         variables: By name.
         spares: Replaced values that are kept to be used again.
+        second_values: Room for those of variables that a save has yet to write.
     """
 
     def __init__(
@@ -87,12 +90,14 @@ class VariableStore:
         *,
         memory_limit_bytes: int = 0,
         spare_limit_bytes: int = DEFAULT_SPARE_LIMIT_BYTES,
+        second_limit_bytes: int | None = None,
         compute_initial_value: ComputeInitialValue = initial_value,
         note: NoteDeclaration = lambda _operation: 0,
     ):
         self.variables: Final = StoredVariables(memory_limit_bytes)
         self._find: Final = self.variables.find
         self.spares: Final = SpareArrays(spare_limit_bytes)
+        self.second_values: Final = SecondValues(second_limit_bytes)
         self._compute_initial_value = compute_initial_value
         self._note = note
         self._gates = NameGates()

@@ -68,39 +68,59 @@ def start_again(task: PsTask, faults: str) -> None:
 
 
 SAVING = [
+    ("checkpoint.begun", 1),
     ("checkpoint.held", 0),
+    ("checkpoint.imaged", 1),
     ("checkpoint.write", 1),
     ("checkpoint.part_written", 0),
     ("checkpoint.before_publish", 0),
+    ("checkpoint.before_visible", 0),
+    ("checkpoint.visible", 0),
     ("checkpoint.published", 0),
+]
+WITHOUT_JOURNAL = ("checkpoint.imaged", "checkpoint.write", "checkpoint.before_visible", "checkpoint.visible")
+VISIBLE = ("checkpoint.visible", "checkpoint.published")
+
+
+CASES = [
+    *[("folder", *each, "journal") for each in SAVING],
+    *[("folder", *each, "none") for each in SAVING if each[0] in WITHOUT_JOURNAL],
+    *[("s3", *each, "journal") for each in SAVING],
 ]
 
 
-@pytest.mark.parametrize(("place", "victim"), SAVING, ids=[place for place, _ in SAVING])
+@pytest.mark.parametrize(("checkpoints", "place", "victim", "durability"), CASES, indirect=["checkpoints"])
 def test_a_task_is_killed_while_a_checkpoint_is_saved(
-    tmp_path: Path, checkpoints: str, place: str, victim: int
+    tmp_path: Path, checkpoints: str, place: str, victim: int, durability: str
 ) -> None:
-    with ps_tasks(tmp_path, "journal") as tasks:
+    with ps_tasks(tmp_path, durability) as tasks:
         addresses = start(tasks)
         with connected(addresses, "grpc") as client:
             model = Model(client)
             model.train(0, 2)
             old = model.values()
             client.save(checkpoints, name="old")
-            model.train(2, 2)
-            new = model.values()
+            if durability == "none":
+                new = old  # what it is started again with
+            else:
+                model.train(2, 2)
+                new = model.values()
         start_again(tasks[victim], f"{place}=crash@1")
         with connected(addresses, "grpc", IMPATIENT) as client:
+            if durability == "none":
+                client.restore(f"{checkpoints}/old")
             with pytest.raises(ShardscopeError) as caught:
                 client.save(checkpoints, name="new")
             assert caught.value.task == f"ps:{victim}"
         tasks[victim].wait()
         assert tasks[victim].faults == [(place, "crash")]
         names = [each.name for each in ss.checkpoint.list(checkpoints)]
-        assert names == (["old", "new"] if place == "checkpoint.published" else ["old"])
+        assert names == (["old", "new"] if place in VISIBLE else ["old"])
         tasks[victim].start()
         with connected(addresses, "grpc") as client:
-            # The running state is untouched, and every checkpoint that can be seen is whole.
+            # Every checkpoint that can be seen is whole, and the state of a task with a journal untouched.
+            if durability == "none":
+                client.restore(f"{checkpoints}/old")
             model = Model(client)
             assert_equal(model.values(), new)
             for name, expected in (("old", old), ("new", new)):
@@ -154,19 +174,46 @@ def test_a_saver_is_killed(tmp_path: Path, checkpoints: str, through: str) -> No
     assert ss.checkpoint.list(checkpoints) == []
 
 
-RESTORING = [
+def test_a_task_is_killed_while_it_removes_an_older_checkpoint(tmp_path: Path) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    with ps_tasks(tmp_path, "none") as tasks:
+        tasks[0].start("checkpoint.removing=crash@1")
+        tasks[1].start()
+        addresses = [task.address for task in tasks]
+        with connected(addresses, "grpc", IMPATIENT) as client:
+            model = Model(client)
+            for step in range(2):
+                client.save(checkpoints, step=step)
+            model.train(0, 1)
+            with pytest.raises(ShardscopeError):
+                client.save(checkpoints, step=2, keep=1)
+        tasks[0].wait()
+        assert tasks[0].faults == [("checkpoint.removing", "crash")]
+        tasks[0].start()
+        with connected(addresses, "grpc") as client:
+            names = [each.name for each in ss.checkpoint.list(checkpoints)]
+            assert names == ["step-000000001", "step-000000002"]
+            for name in names:
+                ss.checkpoint.verify(checkpoints / name)
+            client.restore(checkpoints)
+            client.save(checkpoints, step=3, keep=1)
+            assert [each.name for each in ss.checkpoint.list(checkpoints)] == ["step-000000003"]
+
+
+RESTORING: list[tuple[str, bool | None]] = [
     ("restore.read", False),
     ("restore.staged", False),
     ("restore.prepared", False),
     ("restore.before_switch", False),
     ("restore.staged_in_log", False),
+    ("restore.switching", None),  # the record about it may be safe or not
     ("restore.switched", True),
     ("restore.before_finish", True),
 ]
 
 
 @pytest.mark.parametrize(("place", "is_new"), RESTORING, ids=[place for place, _ in RESTORING])
-def test_a_task_is_killed_while_a_checkpoint_is_restored(tmp_path: Path, place: str, is_new: bool) -> None:
+def test_a_task_is_killed_while_a_checkpoint_is_restored(tmp_path: Path, place: str, is_new: bool | None) -> None:
     checkpoints, victim = tmp_path / "checkpoints", 1
     before_switch = place in ("restore.read", "restore.staged", "restore.prepared")
     with ps_tasks(tmp_path, "journal") as tasks:
@@ -196,7 +243,7 @@ def test_a_task_is_killed_while_a_checkpoint_is_restored(tmp_path: Path, place: 
                 refused = [each for each in client.variables() if not each.slot_of and _is_refused(client, each.name)]
                 assert {"ps:0"} <= {task for each in refused for task in each.task.split(",")}
                 on_victim = [each for each in refused if each.task == f"ps:{victim}"]
-                assert bool(on_victim) is is_new
+                assert is_new in (bool(on_victim), None)
             client.restore(checkpoints / "x")
             assert_equal(Model(client).values(), saved)
 
@@ -211,24 +258,34 @@ def _is_refused(client: ss.Client, name: str) -> bool:
     return False
 
 
-def test_a_task_without_durability_is_killed_between_two_switches(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", [place for place, _ in RESTORING if place != "restore.staged_in_log"])
+def test_a_task_without_durability_is_killed_while_a_checkpoint_is_restored(tmp_path: Path, place: str) -> None:
     checkpoints = tmp_path / "checkpoints"
+    before_switch = place in ("restore.read", "restore.staged", "restore.prepared")
     with ps_tasks(tmp_path, "none") as tasks:
         tasks[0].start()
-        tasks[1].start("restore.before_switch=crash@1")
+        tasks[1].start(f"{place}=crash@1")
         addresses = [task.address for task in tasks]
         with connected(addresses, "grpc", IMPATIENT) as client:
             model = Model(client)
             model.train(0, 2)
             saved = model.values()
             client.save(checkpoints, name="x")
-            with pytest.raises(FailedPreconditionError, match="restore again"):
+            model.train(2, 1)
+            running = model.values()
+            with pytest.raises(ShardscopeError, match=None if before_switch else "restore again"):
                 client.restore(checkpoints / "x")
         tasks[1].wait()
-        assert tasks[1].faults == [("restore.before_switch", "crash")]
+        assert tasks[1].faults == [(place, "crash")]
         tasks[1].start()
         with connected(addresses, "grpc") as client:
-            with pytest.raises(FailedPreconditionError, match="whether all others have is not known"):
-                client.variable("layer/whole").read_value()
+            whole = client.variable("layer/whole")
+            if before_switch:
+                assert whole.read_value().tobytes() == running[0].tobytes()
+            elif place == "restore.before_finish" and not _is_refused(client, "layer/whole"):
+                assert whole.read_value().tobytes() == saved[0].tobytes()  # all had switched, and it knew that
+            else:
+                with pytest.raises(FailedPreconditionError, match="whether all others have is not known"):
+                    whole.read_value()
             client.restore(checkpoints / "x")
             assert_equal(Model(client).values(), saved)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,3 +66,85 @@ def test_a_disk_that_cannot_be_written_to(disk: Path) -> None:
         small.assign_add(np.ones(10, np.float32))
         client.restore(disk / "good")
         assert small.read_value().tolist() == [0.0] * 10
+
+
+def test_a_folder_that_is_removed_during_a_save_ends_the_save_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with SmallCluster(2) as cluster:
+        client = cluster.client()
+        with client.as_default():
+            small = ss.get_variable("small", [10], initializer=ss.zeros_initializer())
+            ss.get_variable("other", [10], initializer=ss.ones_initializer())
+
+        def remove(_done: int, _all: int) -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+        with pytest.raises(FailedPreconditionError, match=r"No such file|do not share") as caught:
+            client.save(folder, name="bad", show_progress=remove)
+        assert caught.value.task in {"ps:0", "ps:1"}
+        assert not ss.checkpoint.list(folder)
+        small.assign_add(np.ones(10, np.float32))
+        client.save(folder, name="good")
+        ss.checkpoint.verify(folder / "good")
+        assert small.read_value().tolist() == [1.0] * 10
+
+
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("call", ["posix_fallocate", "fsync"])
+def test_what_the_system_says_of_a_file_ends_the_save_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
+    """A quota, a broken disk, a permission that is taken away: when room is made for a part, or when it is synced."""
+    with SmallCluster(2) as cluster:
+        client = cluster.client()
+        with client.as_default():
+            small = ss.get_variable("small", [10], initializer=ss.zeros_initializer())
+            ss.get_variable("other", [10], initializer=ss.ones_initializer())
+        client.save(tmp_path, name="good")
+        fired: list[str] = []
+
+        real = getattr(os, call)
+
+        def fail(descriptor: int, *arguments: int) -> None:
+            if "part-00001" not in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+                real(descriptor, *arguments)
+                return
+            fired.append(call)
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as broken:
+            broken.setattr(f"ps_protocol.files.synced_files.os.{call}", fail)
+            with pytest.raises(FailedPreconditionError, match=os.strerror(number)) as caught:
+                client.save(tmp_path, name="bad")
+        assert fired
+        assert caught.value.task == "ps:1"
+        assert [path.name for path in tmp_path.iterdir()] == ["good"]
+        small.assign_add(np.ones(10, np.float32))
+        client.restore(tmp_path / "good")
+        assert small.read_value().tolist() == [0.0] * 10
+
+
+def test_a_folder_without_permission_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, fired = tmp_path / "locked", list[str]()
+    make = Path.mkdir
+
+    def refuse(path: Path, *arguments: Any, **named: Any) -> None:
+        # As the system does; not by chmod, which counts nothing for root.
+        if folder in path.parents:
+            fired.append(path.name)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        make(path, *arguments, **named)
+
+    folder.mkdir()
+    with SmallCluster(2) as cluster:
+        client = cluster.client()
+        with client.as_default():
+            small = ss.get_variable("small", [10], initializer=ss.zeros_initializer())
+        monkeypatch.setattr(Path, "mkdir", refuse)
+        with pytest.raises(FailedPreconditionError, match=r"Permission denied .*locked.*permissions") as caught:
+            client.save(folder, name="bad")
+        assert fired
+        assert caught.value.task == "ps:0"
+        assert list(folder.iterdir()) == []
+        small.assign_add(np.ones(10, np.float32))
+        assert small.read_value().tolist() == [1.0] * 10

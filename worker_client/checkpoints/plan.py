@@ -37,11 +37,13 @@ class Held:
         spec: What is fixed about it.
         ps_task: Where it is.
         is_there: Whether the task has it; one that was started again without its state has not.
+        is_placed: Whether the directory has it; ps task 0, started again without its state, has an empty one.
     """
 
     spec: VariableSpec
     ps_task: int
     is_there: bool = True
+    is_placed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class _Part:
     source: Source = _NO_SOURCE
     ps_task: int = 0
     is_there: bool = True
+    is_placed: bool = True
 
 
 @dataclass(slots=True)
@@ -111,7 +114,7 @@ class RestorePlan:
 
     Attributes:
         targets: What each ps task is to have, by its index.
-        placements: Of variables that the cluster does not have yet.
+        placements: Of variables that the directory does not have yet.
         rows: What becomes of each variable.
     """
 
@@ -170,7 +173,9 @@ class _Planner:
                 for index, each in enumerate(part.variables)
             ]
         )
-        self._there = _Variables.of([_Part(each.spec, ps_task=each.ps_task, is_there=each.is_there) for each in held])
+        self._there = _Variables.of(
+            [_Part(each.spec, ps_task=each.ps_task, is_there=each.is_there, is_placed=each.is_placed) for each in held]
+        )
         self._choose_ps = choose_ps
         self._partial = partial
         self._is_selection = is_selection
@@ -206,9 +211,15 @@ class _Planner:
         if there is not None and not saved.is_initialized:
             self._row(name, Outcome.FRESH, "it had no value when it was saved")
             return
-        parts = self._new_parts(name, saved) if there is None else there.parts
+        known = [] if there is None else there.parts
+        parts = [*known, *self._new_parts(name, saved, known)]
+        lacking = math.prod(saved.shape) - sum([math.prod(part.spec.shape) for part in parts])
+        if lacking:
+            found = ", ".join([part.spec.name for part in known])
+            self._row(name, Outcome.DIFFERING, f"of {there} the cluster has only {found}, in parts of another size")
+            return
         for part in parts:
-            self._add(self._target(part.spec, saved, saved.parts), part.ps_task, is_new=there is None)
+            self._add(self._target(part.spec, saved, saved.parts), part.ps_task, is_new=not part.is_placed)
         self._row(name, Outcome.RESTORED, "" if name == saved.name else f"from {saved.name}")
         slots_there = self._there.slots.get(name, {})
         slots_saved = self._saved.slots.get(saved.name, {})
@@ -218,11 +229,14 @@ class _Planner:
             if suffix not in slots_saved:
                 self._leave(slot, _NO_SLOTS if not slots_saved else "the checkpoint has no such slot")
 
-    def _new_parts(self, name: str, saved: _Whole) -> list[_Part]:
+    def _new_parts(self, name: str, saved: _Whole, known: Sequence[_Part]) -> list[_Part]:
+        """The saved parts of which the cluster has nothing: all, or those of tasks that have lost their state."""
         parts = []
         for part in saved.parts:
             spec = _renamed(part.spec, saved.name, name)
-            parts.append(replace(part, spec=spec, ps_task=self._choose_ps(spec)))
+            is_known = bool(known) and not math.prod(spec.shape)
+            if not is_known and not [each for each in known if overlap(each.spec, spec) is not None]:
+                parts.append(replace(part, spec=spec, ps_task=self._choose_ps(spec), is_placed=False))
         return parts
 
     def _restore_slot(
@@ -249,7 +263,8 @@ class _Planner:
                 if kept is not None:
                     self._row(spec.name, Outcome.FRESH, "it is not in the checkpoint")
                 continue
-            made.append((self._target(spec, slot, sources), part.ps_task, kept is None))
+            is_new = kept is None or not kept.is_placed
+            made.append((self._target(spec, slot, sources), part.ps_task, is_new))
         for target, ps_task, is_new in made:
             self._add(target, ps_task, is_new=is_new)
         self._row(name, Outcome.RESTORED, "" if name == slot.name else f"from {slot.name}")

@@ -85,13 +85,18 @@ def _read_manifest(tasks: Tasks, path: str) -> tuple[CheckpointPath, bytes]:
 
 
 def _held(tasks: Tasks) -> list[list[Held]]:
-    held = []
-    for index, handle in enumerate(tasks.handles):
+    there = []
+    for handle in tasks.handles:
         variables = handle.call(lambda service, t: service.list_variables(timeout_s=t), what="to list its variables")
-        held.append([Held(each.spec, index) for each in variables])
+        there.append(variables)
     placements = tasks.handles[0].call(
         lambda service, t: service.list_placements(timeout_s=t), what="to list placements"
     )
+    placed = {each.spec.name for each in placements}
+    held = [
+        [Held(each.spec, index, is_placed=each.spec.name in placed) for each in variables]
+        for index, variables in enumerate(there)
+    ]
     names = {each.spec.name for of_task in held for each in of_task}
     for each in placements:
         if each.spec.name not in names:  # its task has lost it, say

@@ -16,15 +16,17 @@ from ps_protocol.operations import Batch, BatchReply, Declare, Read, Result, Upd
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.core.state import TaskRole
 from ps_server.log.logged_state import LoggedState
-from ps_server.log.records import AppliedBatch, ClientJoined, Declared, LoggedRecord
+from ps_server.log.records import AppliedBatch, ClientJoined, Declared, LoggedRecord, Record, Restored, Staged
+from ps_server.log.restore_mark import RestoreMark, incarnation_after
 from ps_server.log.state_image import StateImage
 from ps_server.log.state_parts import StateParts
 from ps_server.replication.follower import Follower
+from ps_server.store.stored_variable import VariableImage
 
 TIMEOUT_S = 20.0
 LEASE_S = 10.0
 CLUSTER = ClusterSpec({"ps": ["127.0.0.1:1"], "backup": ["127.0.0.1:2"]})
-CLIENT, STRANGER, STORE = (UUID(int=number) for number in (1, 2, 3))
+CLIENT, STRANGER, STORE, RESTORE = (UUID(int=number) for number in (1, 2, 3, 4))
 NAMES = ("v", "w")
 
 
@@ -84,7 +86,10 @@ class Backup:
         self.sequence += 1
         operations = tuple(Update(name, UpdateRule.ASSIGN_ADD, np.ones(2, np.int64)) for name in NAMES)
         reply = BatchReply(tuple(Result(self.sequence, True) for _ in NAMES))
-        record = AppliedBatch(CLIENT, self.sequence, operations, reply)
+        self.take(AppliedBatch(CLIENT, self.sequence, operations, reply))
+
+    def take(self, record: Record) -> None:
+        """Carries out the next record."""
         self.state.replay(LoggedRecord(self.state.replayed_position + 1, record))
 
     def read(self, client: UUID = CLIENT, store: UUID = STORE) -> BatchReply:
@@ -183,3 +188,28 @@ def test_a_batch_is_seen_whole_or_not_at_all() -> None:
     reader.join(TIMEOUT_S)
     assert not torn
     assert values_of(backup.read()) == [[2_000, 2_000], [2_000, 2_000]]
+
+
+def test_a_read_at_the_moment_of_a_restore_has_no_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first variable is as it was saved, the second is not yet."""
+    backup = Backup()
+    backup.hear()
+    backup.add_one()
+    variables, refused = backup.state.parts.store.variables, list[str]()
+    put = variables.put
+
+    def read_and_put(image: VariableImage, position: int) -> None:
+        put(image, position)
+        for store in (STORE, incarnation_after(STORE, RESTORE)):
+            with pytest.raises((StateLostError, FailedPreconditionError)) as caught:
+                backup.read(store=store)
+            refused.append(type(caught.value).__name__)
+
+    monkeypatch.setattr(variables, "put", read_and_put)
+    for name in NAMES:
+        backup.take(Staged(RESTORE, VariableImage(variables.find(name).spec, np.full(2, 7, np.int64), 5)))
+    assert values_of(backup.read()) == [[1, 1], [1, 1]]
+    backup.take(Restored(RestoreMark(RESTORE, "/x", is_complete=False)))
+    assert refused == ["StateLostError", "FailedPreconditionError"] * 2
+    backup.take(Restored(RestoreMark(RESTORE, "/x", is_complete=True)))
+    assert values_of(backup.read(store=incarnation_after(STORE, RESTORE))) == [[7, 7], [7, 7]]

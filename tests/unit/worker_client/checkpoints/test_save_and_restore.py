@@ -97,6 +97,31 @@ def test_a_task_that_has_lost_its_state_gets_back_what_was_placed_there(tmp_path
     model.train(2, 1)
 
 
+@pytest.mark.parametrize("parts", [2, 3])
+def test_a_directory_that_was_lost_gets_back_what_the_other_tasks_have(
+    tmp_path: Path, cluster: SmallCluster, parts: int
+) -> None:
+    """Ps task 0 is started again without its state: the others' variables are found again, not made a second time."""
+    client = cluster.client()
+    model = Model(client, parts)
+    model.train(0, 2)
+    client.save(tmp_path, name="x")
+    expected, placements = model.values(), cluster.tasks[0].list_placements(timeout_s=TIMEOUT_S)
+    for _ in range(2):
+        cluster.tasks[0] = ParameterServer(cluster_spec=cluster.spec, task_index=0, job_seed=3)
+        cluster.tasks[1].learn_cluster(cluster.tasks[0].store_incarnation)
+        client = cluster.client()
+        client.restore(tmp_path / "x")
+    found = cluster.tasks[0].list_placements(timeout_s=TIMEOUT_S)
+    assert [each.spec.name for each in found] == [each.spec.name for each in placements]
+    model = Model(client, parts)
+    assert_equal(model.values(), expected)
+    model.train(2, 1)
+    cluster.tasks[1].learn_cluster(cluster.tasks[0].store_incarnation)
+    other = cluster.client(1)
+    assert_equal(Model(other, parts).values(), model.values())
+
+
 def test_a_part_can_be_read_by_everybody(tmp_path: Path, cluster: SmallCluster) -> None:
     client = cluster.client()
     model = Model(client, parts=1)
@@ -413,6 +438,7 @@ def test_a_failure_is_said_again_if_the_answer_was_lost(tmp_path: Path, cluster:
             with pytest.raises(FailedPreconditionError, match="cannot use the folder"):
                 service.write(save, timeout_s=TIMEOUT_S)
     assert plan.fired("checkpoint.write") == 1
+    service.discard(save, timeout_s=TIMEOUT_S)  # not before, since other tasks write beside it
     assert list(tmp_path.iterdir()) == []
 
 

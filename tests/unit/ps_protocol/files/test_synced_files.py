@@ -1,0 +1,60 @@
+"""Files are written whole, in order or not, and nothing stays open."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ps_protocol.files.synced_files import SyncedWriter
+
+MIB = 1024**2
+
+
+def content(size_bytes: int) -> bytes:
+    return np.random.default_rng(size_bytes).bytes(size_bytes)
+
+
+@pytest.mark.parametrize("pieces", [[0], [1], [4096], [7, 4096, 9], [3 * MIB], [8, 3 * MIB + 1, 5, 2 * MIB, 4095]])
+@pytest.mark.parametrize("says_size", [False, True])
+def test_what_is_written_is_there_with_its_checksum(tmp_path: Path, pieces: list[int], says_size: bool) -> None:
+    data = [content(each) for each in pieces]
+    with SyncedWriter(tmp_path / "x", sum(pieces) if says_size else 0) as writer:
+        sums = [writer.write(each) for each in data]
+    assert sums == [zlib.crc32(each) for each in data]
+    assert (tmp_path / "x").read_bytes() == b"".join(data)
+
+
+@pytest.mark.parametrize("sizes", [[10, 2 * MIB + 24, 4096, 1, 5 * MIB - 8, 0, 3 * MIB], [MIB, MIB, 2 * MIB]])
+def test_pieces_may_be_written_in_any_order(tmp_path: Path, sizes: list[int]) -> None:
+    data = [content(each + 1)[:each] for each in sizes]
+    starts = [sum(sizes[:index]) for index in range(len(sizes))]
+    for seed in range(5):
+        path = tmp_path / str(seed)
+        with SyncedWriter(path, sum(sizes)) as writer:
+            for index in np.random.default_rng(seed).permutation(len(sizes)):
+                writer.move_to(starts[index])
+                middle = len(data[index]) // 3
+                crc = writer.write(data[index][:middle])
+                assert writer.write(data[index][middle:], crc) == zlib.crc32(data[index])
+        assert path.read_bytes() == b"".join(data)
+
+
+def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"before")
+    with pytest.raises(FileExistsError):
+        SyncedWriter(tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == b"before"
+
+
+def test_no_descriptor_is_left(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(TypeError), SyncedWriter(tmp_path / "x", 2 * MIB) as writer:
+        writer.write("no bytes")  # type: ignore[arg-type]
+    with SyncedWriter(tmp_path / "y", 2 * MIB) as writer:
+        writer.write(content(2 * MIB))
+    with pytest.raises(OSError, match=r"space|large"):
+        SyncedWriter(tmp_path / "z", 2**60)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
