@@ -1,6 +1,7 @@
 """The follower's end of a connection: receives what a primary sends into pooled memory, and answers.
 
-One answer covers all messages that have come: it is sent when they are carried out.
+One answer covers all messages that have come: it is sent when they are carried out, but for the last one, which is
+carried out behind the answer if it is a record that need not be on a disk first.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class FollowSession:
         self._follow = FollowStream(follower)
         self._buffers = BufferPool(_POOLED_BYTES)
         self._answer: replication_pb2.FollowAnswer | None = None
+        self._unsent = b""  # rest of an answer that was sent without waiting
         stream.lend_scratch(memoryview(bytearray(SCRATCH_BYTES)))
         stream.deadline_s = math.inf  # it may last
         stream.set_receive_timeout(int(silence_s * 1000))
@@ -72,7 +74,7 @@ class FollowSession:
         found = record_in(header)
         if found is not None:
             record, data_bytes = found
-            self._take_with_data(prefix, data_bytes, lambda data: self._follow.take_record(record, data))
+            self._take_with_data(prefix, data_bytes, lambda data: self._take_record(record, data))
         else:
             message = _parsed(header)
             if message.inline_data:
@@ -82,7 +84,9 @@ class FollowSession:
     def _take_with_data(
         self, prefix: FramePrefix, data_bytes: int, take: Callable[[memoryview], replication_pb2.FollowAnswer | None]
     ) -> None:
-        if data_bytes == prefix.buffer_bytes <= SCRATCH_BYTES:
+        is_small = data_bytes == prefix.buffer_bytes <= SCRATCH_BYTES
+        self._stream.looks_first = is_small  # the next one may come as soon as the primary's client has its answer
+        if is_small:
             # Read-only, so that the follower copies what it keeps: the next frame comes into the same memory.
             self._note(take(self._stream.take(data_bytes).toreadonly()))
             return
@@ -126,6 +130,24 @@ class FollowSession:
             if self._answer is not None and not answer.HasField("attached"):
                 answer.token = answer.token or self._answer.token
             self._answer = answer
+
+    def _take_record(self, record: bytes, data: memoryview) -> replication_pb2.FollowAnswer | None:
+        answer = self._follow.take_record(record, data, self._answer_first)
+        if self._unsent:
+            unsent, self._unsent = self._unsent, b""
+            self._stream.send([unsent], len(unsent))
+        return answer
+
+    def _answer_first(self, answer: replication_pb2.FollowAnswer) -> bool:
+        stream = self._stream
+        if stream.buffered_bytes >= stream.framing.prefix_bytes:
+            return False  # the next record has come as well, and one answer is enough
+        self._note(answer)
+        self._answer = None
+        content = answer.SerializeToString()
+        frame = stream.framing.prefix(FrameKind.FOLLOW_ANSWER, content) + content
+        self._unsent = frame[stream.send_some([frame], 0) :]
+        return True
 
     def _next_prefix(self) -> FramePrefix:
         """Reads the next prefix; sends the answer before it has to wait for more."""

@@ -109,6 +109,7 @@ def test_large_tensors_arrive_with_signs_of_life_between_their_pieces(ends: Ends
         for answer in ends.connection.receive(waits=True):
             position, newest = answer.position, max(newest, answer.token)
     assert token == 4, "before each record, and between its pieces"
+    ends.follower.stop()  # the last one is carried out by then
     assert ends.broken == []
     [image] = ends.state.parts.store.variables.images()
     assert image.value is not None
@@ -131,6 +132,7 @@ def test_small_values_outlast_the_memory_that_they_were_received_in(ends: Ends) 
             ends.put(3 + sequence, AppliedBatch(CLIENT, sequence, (update,), reply))
             while ends.exchange().position != 3 + sequence:
                 pass
+    ends.follower.stop()  # the last one is carried out by then
     assert ends.broken == []
     values = {image.spec.name: image.value for image in ends.state.parts.store.variables.images()}
     for name, expected in (("a", 5.0), ("b", 6.0)):
@@ -320,3 +322,29 @@ def test_nobody_waits_for_an_answer_to_each_part_of_an_image() -> None:
     recorder.conversation.run()
     assert recorder.sent == 101
     assert recorder.waits == [False] * 100
+
+
+def test_records_that_have_come_together_have_one_answer(ends: Ends) -> None:
+    ends.attach()
+    joined = [ClientJoined(UUID(int=number), "worker:0") for number in (1, 2, 3)]
+    for position, record in enumerate(joined, 1):
+        ends.put(position, record)  # small ones leave together
+    assert ends.exchange().position == 3
+    ends.follower.stop()
+    assert ends.state.replayed_position == 3
+
+
+def test_an_answer_that_is_sent_in_part_is_completed(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends.attach()
+    sent = []
+
+    def send_some(stream: SocketStream, parts: Sequence[bytes], _sent: int) -> int:
+        sent.append(stream.sock.send(parts[0][:5]))
+        return sent[-1]
+
+    monkeypatch.setattr(SocketStream, "send_some", send_some)
+    ends.put(1, ClientJoined(CLIENT, "worker:0"))
+    assert ends.exchange().position == 1
+    ends.put(2, ClientJoined(UUID(int=2), "worker:1"))
+    assert ends.exchange().position == 2
+    assert sent == [5, 5]
