@@ -375,11 +375,16 @@ class BackupLink:
 
     def next_records(self, conversation: Conversation, size_bytes: int) -> list[LoggedRecord]:
         records: list[LoggedRecord] = []
-        while self.has_unsent(conversation) and (not records or size_bytes > 0):
-            logged = self._queue[max(0, conversation.cursor + 1 - self._queue[0].position)]
-            conversation.cursor = logged.position
-            size_bytes -= logged.size_bytes
+        if not self.has_unsent(conversation):
+            return records
+        queue = self._queue
+        for index in range(max(0, conversation.cursor + 1 - queue[0].position), len(queue)):
+            logged = queue[index]
             records.append(logged)
+            size_bytes -= logged.size_bytes
+            if size_bytes <= 0:
+                break
+        conversation.cursor = records[-1].position
         return records
 
     def has_unsent(self, conversation: Conversation) -> bool:

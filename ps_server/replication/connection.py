@@ -53,10 +53,6 @@ class _Frame(NamedTuple):
     buffers: Sequence[memoryview]
     buffer_bytes: int
 
-    @property
-    def size_bytes(self) -> int:
-        return len(self.header) + self.buffer_bytes
-
 
 class FollowerConnection:
     """A connection that has been accepted. One thread at a time, but for ``abort`` and ``wait_for_end``.
@@ -153,12 +149,19 @@ class FollowerConnection:
         frames, framing = self._frames, self._stream.framing
         parts: list[Part] = []
         size_bytes = 0
-        while frames and (not parts or size_bytes + frames[0].size_bytes <= _BURST_BYTES):
-            header, buffers, buffer_bytes = frame = frames.popleft()
-            size_bytes += frame.size_bytes
+        while frames:
+            header, buffers, buffer_bytes = frames[0]
+            size_bytes += len(header) + buffer_bytes
+            if parts and size_bytes > _BURST_BYTES:
+                break
+            frames.popleft()
             parts += (framing.prefix(FrameKind.FOLLOW, header, buffers=buffers, buffer_bytes=buffer_bytes), header)
             parts += buffers
-        return [b"".join(parts)] if 0 < size_bytes <= _BURST_BYTES else parts
+            if size_bytes > _BURST_BYTES:
+                self._stream.looks_first = False
+                return parts
+        self._stream.looks_first = True  # small records are answered soon
+        return [b"".join(parts)] if parts else parts
 
     def _answer(self) -> replication_pb2.FollowAnswer:
         framing = self._stream.framing
