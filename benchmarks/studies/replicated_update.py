@@ -3,7 +3,8 @@
 Four tables:
 
 - *bare chain*: processes that only pass bytes on, and back, over the same kind of socket: what one more process
-  costs at least. With both ways to wait, and with some computing in each process.
+  costs at least. With both ways to wait, and with and without computing in each process, which takes longer there than
+  again and again in one process.
 - *updates*: one client that waits for each answer, with and without a backup, in turns: wall time, and processor time
   of each process, as the kernel counts it (Linux only).
 - *steps*: what primary and backup compute for an update of 4 B, each step alone, in one thread that waits for no other.
@@ -26,6 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -46,6 +48,7 @@ from ps_protocol.task_id import TaskId
 from ps_protocol.v1 import replication_pb2
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.log.logged_state import LoggedState
+from ps_server.log.record_bytes import decode_record_bytes
 from ps_server.log.records import AppliedBatch, ClientJoined, Declared, LoggedRecord
 from ps_server.log.state_image import StateImage
 from ps_server.log.state_parts import StateParts
@@ -55,8 +58,8 @@ from worker_client.variables.variable import Variable
 
 TIMEOUT_S: Final = 60.0
 PASSED_BYTES: Final = 100
-CHAINS: Final = ((2, 0.0), (3, 0.0), (2, 20e-6), (3, 20e-6))
-"""Processes, and seconds that each computes for a message."""
+CHAINS: Final = ((2, False), (3, False), (2, True), (3, True))
+"""Processes, and whether each but the first computes something for a message."""
 
 ELEMENTS: Final = (1, 1 << 14, 1 << 18, 1 << 22, 25 << 20)
 _STEPS_A_TURN: Final = 500
@@ -82,10 +85,18 @@ def spread(taken_s: Sequence[float]) -> list[str]:
 # -- the bare chain -----------------------------------------------------------------------------------
 
 
-def _compute(seconds: float) -> None:
-    end_s = time.perf_counter() + seconds
-    while time.perf_counter() < end_s:
-        pass
+def _work() -> Callable[[], object]:
+    """Returns something to compute: a record written, and read again."""
+    update = Update(_NAME, UpdateRule.ASSIGN_ADD, np.ones(1, np.float32))
+    record = AppliedBatch(_CLIENT, 1000, (update,), BatchReply((Result(1000, True),)), 1)
+
+    def work() -> None:
+        header, tensors = record_frame(LoggedRecord(1001, record))
+        found = record_in(header)
+        assert found is not None
+        decode_record_bytes(found[0], memoryview(b"".join(tensors)).toreadonly())
+
+    return work
 
 
 def _stream(sock: socket.socket, *, looks: bool) -> SocketStream:
@@ -96,20 +107,26 @@ def _stream(sock: socket.socket, *, looks: bool) -> SocketStream:
     return stream
 
 
-def _pass_on(next_port: int, compute_s: float, looks: bool, pipe: Connection) -> None:
-    """Takes what comes, passes it on and back, until the other side closes; one process of a chain."""
+def _pass_on(next_port: int, computes: bool, looks: bool, pipe: Connection) -> None:
+    """Passes on what comes, and back, until the other side closes; says then how long it computed each time."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         pipe.send(server.getsockname()[1])
         before = _stream(server.accept()[0], looks=looks)
     after = _stream(socket.create_connection(("127.0.0.1", next_port)), looks=looks) if next_port else None
-    with contextlib.suppress(ConnectionError):
+    work, computed = _work(), []
+    try:
         while True:
             data = bytes(before.take(PASSED_BYTES))
-            _compute(compute_s)
+            if computes:
+                began_s = time.perf_counter()
+                work()
+                computed.append(time.perf_counter() - began_s)
             if after is not None:
                 after.send([data], len(data))
                 data = bytes(after.take(PASSED_BYTES))
             before.send([data], len(data))
+    except ConnectionError:
+        pipe.send(statistics.median(computed or [0.0]))
 
 
 class Chain:
@@ -117,51 +134,63 @@ class Chain:
 
     Args:
         processes: With this one.
-        compute_s: What each but this one computes for a message.
+        computes: Whether each but this one computes something for a message.
         looks: Whether all look for bytes before they sleep.
-        stack: Ends it.
     """
 
-    def __init__(self, processes: int, compute_s: float, *, looks: bool, stack: contextlib.ExitStack):
+    def __init__(self, processes: int, *, computes: bool, looks: bool):
+        self.name = (
+            f"{processes} processes, {'computing, ' if computes else ''}{'look first' if looks else 'sleep at once'}"
+        )
         spawn = multiprocessing.get_context("spawn")
+        self._others: list[tuple[BaseProcess, Connection]] = []
+        self.taken: list[float] = []
         port = 0
         for _ in range(processes - 1):
             ours, theirs = spawn.Pipe()
-            process = spawn.Process(target=_pass_on, args=(port, compute_s, looks, theirs), daemon=True)
+            process = spawn.Process(target=_pass_on, args=(port, computes, looks, theirs), daemon=True)
             process.start()
-            stack.callback(process.join, TIMEOUT_S)
             port = ours.recv()
+            self._others.append((process, ours))
         self._stream = _stream(socket.create_connection(("127.0.0.1", port)), looks=looks)
-        stack.callback(self._stream.close)
 
-    def turn(self, seconds: float) -> list[float]:
-        """Passes messages for some time; returns how long each took."""
+    def turn(self, seconds: float) -> None:
+        """Passes messages for some time, and notes how long each took."""
         data, taken = bytes(PASSED_BYTES), []
         end_s = time.perf_counter() + seconds
         while (began_s := time.perf_counter()) < end_s:
             self._stream.send([data], len(data))
             self._stream.take(PASSED_BYTES)
             taken.append(time.perf_counter() - began_s)
-        return taken
+        self.taken += taken
+
+    def end(self) -> float:
+        """Ends it; returns how long the first of the other processes computed, the median."""
+        self._stream.close()
+        computed = [pipe.recv() for _, pipe in reversed(self._others)]
+        for process, _ in self._others:
+            process.join(TIMEOUT_S)
+        return float(computed[0])
 
 
 def bare_chains(rounds: int, seconds: float) -> None:
-    """Prints what passing on costs."""
-    taken: dict[str, list[float]] = {}
-    with contextlib.ExitStack() as stack:
-        chains = {
-            (
-                f"{processes} processes, {1e6 * compute_s:.0f} µs of computing in each but the first, "
-                f"{'look first' if looks else 'sleep at once'}"
-            ): Chain(processes, compute_s, looks=looks, stack=stack)
-            for looks in (False, True)
-            for processes, compute_s in CHAINS
-        }
-        for _ in range(rounds):
-            for name, chain in chains.items():
-                taken.setdefault(name, []).extend(chain.turn(seconds))
+    """Prints what passing on costs, and how much longer the same computing takes for it."""
+    work = _work()
+    alone = statistics.median([_each_s([None] * 100, lambda _: work()) for _ in range(100)])
+    chains = [
+        Chain(processes, computes=computes, looks=looks) for looks in (False, True) for processes, computes in CHAINS
+    ]
+    for _ in range(rounds):
+        for chain in chains:
+            chain.turn(seconds)
+    rows = []
+    for chain in chains:
+        computed_s = chain.end()
+        rows.append([chain.name, *spread(chain.taken), auto_duration(computed_s) if computed_s else ""])
     print_table(
-        "there and back", ("least", "lowest tenth", "median"), [(name, *spread(each)) for name, each in taken.items()]
+        f"there and back (what is computed takes {auto_duration(alone)} again and again)",
+        ("least", "lowest tenth", "median", "computing"),
+        rows,
     )
 
 

@@ -20,7 +20,7 @@ from ps_protocol.sockets.stream import SCRATCH_BYTES, ConnectionEnded, SocketStr
 from ps_protocol.v1 import replication_pb2
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.replication.follower import Follower, FollowStream
-from ps_server.replication.stream_frames import record_in
+from ps_server.replication.stream_frames import SOON_BYTES, record_in
 
 _LOG = logging.getLogger(__name__)
 
@@ -84,9 +84,10 @@ class FollowSession:
     def _take_with_data(
         self, prefix: FramePrefix, data_bytes: int, take: Callable[[memoryview], replication_pb2.FollowAnswer | None]
     ) -> None:
-        is_small = data_bytes == prefix.buffer_bytes <= SCRATCH_BYTES
-        self._stream.looks_first = is_small  # the next one may come as soon as the primary's client has its answer
-        if is_small:
+        self._stream.looks_first = (
+            data_bytes <= SOON_BYTES
+        )  # the next may come when the primary's client has its answer
+        if data_bytes == prefix.buffer_bytes <= SCRATCH_BYTES:
             # Read-only, so that the follower copies what it keeps: the next frame comes into the same memory.
             self._note(take(self._stream.take(data_bytes).toreadonly()))
             return

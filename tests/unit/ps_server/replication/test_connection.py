@@ -55,8 +55,8 @@ class Ends:
         resources.callback(self.connection.close)
         self.executor = resources.enter_context(ThreadPoolExecutor(1))
         resources.callback(self.connection.abort)
-        session = FollowSession(SocketStream(far), self.follower, silence_s=TIMEOUT_S)
-        self.served = self.executor.submit(session.serve)
+        self.session = FollowSession(SocketStream(far), self.follower, silence_s=TIMEOUT_S)
+        self.served = self.executor.submit(self.session.serve)
 
     def exchange(self) -> replication_pb2.FollowAnswer:
         """Sends what is queued, and returns the last of the answers that come first."""
@@ -322,6 +322,23 @@ def test_nobody_waits_for_an_answer_to_each_part_of_an_image() -> None:
     recorder.conversation.run()
     assert recorder.sent == 101
     assert recorder.waits == [False] * 100
+
+
+def test_both_ends_look_for_bytes_before_they_sleep_while_records_are_small(ends: Ends) -> None:
+    ends.attach()
+    streams = (ends.connection._stream, ends.session._stream)
+    records: list[Record] = [
+        ClientJoined(CLIENT, "worker:0"),
+        Declared(Declare(LARGE, InitializerSpec(ConstantKind(0.0)))),
+        assignment(1, 1.0),
+    ]
+    looks = []
+    for position, record in enumerate(records, 1):
+        ends.put(position, record)
+        while ends.exchange().position != position:
+            pass
+        looks.append([stream.looks_first for stream in streams])
+    assert looks == [[True, True], [True, True], [False, False]]
 
 
 def test_records_that_have_come_together_have_one_answer(ends: Ends) -> None:
