@@ -26,7 +26,9 @@ A delay and a crash may happen anywhere, a failure where the disk is written to.
     replication.send        ps       drop: its stream to the backup ends before a record is sent
     replication.received    ps       a record has come to the backup. drop: it is not carried out, and the stream ends;
                                      duplicate: it is carried out twice
-    replication.applied     ps       the backup has carried it out. drop: it is not acknowledged, and the stream ends
+    replication.answered    ps       the backup has answered it, and carries it out next
+    replication.applied     ps       it has carried it out. drop: the stream ends, so that it is not acknowledged unless
+                                     it was answered before
     checkpoint.begun, checkpoint.held, checkpoint.imaged
                             ps       a save has left its mark; holds updates back, and has no image yet; and has one
     checkpoint.write        ps       some MiB of a part are about to be written

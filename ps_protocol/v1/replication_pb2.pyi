@@ -244,7 +244,9 @@ class FollowAnswer(google.protobuf.message.Message):
     LEAVING_FIELD_NUMBER: builtins.int
     WANTS_PLACE_FIELD_NUMBER: builtins.int
     position: builtins.int
-    """Newest record whose effect the follower has, and that is on its disk if it keeps its state there."""
+    """Newest record that the follower has. If it keeps its state on a disk, the record is there; else its effect may follow
+    the answer.
+    """
     token: builtins.int
     """Newest token that it has received."""
     leaving: builtins.bool

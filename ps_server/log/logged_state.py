@@ -45,6 +45,7 @@ class LoggedState:
     """
 
     keeps_operands: Final = True
+    is_on_disk: Final = False
 
     def __init__(self, parts: StateParts, store_incarnation: UUID | None = None):
         self.parts: Final = parts

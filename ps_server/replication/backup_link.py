@@ -402,13 +402,19 @@ class BackupLink:
 
     def next_records(self, conversation: Conversation, size_bytes: int) -> list[LoggedRecord]:
         records: list[LoggedRecord] = []
-        while self.has_unsent(conversation) and (not records or size_bytes > 0):
-            logged = self._queue[max(0, conversation.cursor + 1 - self._queue[0].position)]
-            conversation.cursor = logged.position
-            size_bytes -= logged.size_bytes
+        if not self.has_unsent(conversation):
+            return records
+        queue = self._queue
+        for index in range(max(0, conversation.cursor + 1 - queue[0].position), len(queue)):
+            logged = queue[index]
             records.append(logged)
             if takes_long(logged):
                 conversation.long_record = logged.position
+                break
+            size_bytes -= logged.size_bytes
+            if size_bytes <= 0:
+                break
+        conversation.cursor = records[-1].position
         return records
 
     def frame_of(self, logged: LoggedRecord) -> tuple[bytes, list[memoryview]]:

@@ -32,9 +32,10 @@ from ps_protocol.sockets.frames import (
 from ps_protocol.sockets.framing import Framing
 from ps_protocol.sockets.stream import MAX_PARTS, SCRATCH_BYTES, ConnectionEnded, Part, SocketStream
 from ps_protocol.v1 import errors_pb2, replication_pb2
+from ps_server.replication.stream_frames import SOON_BYTES
 
-PIECE_BYTES: Final = 4 * 1024 * 1024
-"""Most bytes of tensors in one frame."""
+PIECE_BYTES: Final = 16 * 1024 * 1024
+"""Most bytes of tensors in one frame: between frames tokens are sent, but each costs a hand-over."""
 
 _BURST_BYTES: Final = 64 * 1024
 """Small frames are sent together up to this size."""
@@ -52,10 +53,6 @@ class _Frame(NamedTuple):
     header: bytes
     buffers: Sequence[memoryview]
     buffer_bytes: int
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.header) + self.buffer_bytes
 
 
 class FollowerConnection:
@@ -153,11 +150,18 @@ class FollowerConnection:
         frames, framing = self._frames, self._stream.framing
         parts: list[Part] = []
         size_bytes = 0
-        while frames and (not parts or size_bytes + frames[0].size_bytes <= _BURST_BYTES):
-            header, buffers, buffer_bytes = frame = frames.popleft()
-            size_bytes += frame.size_bytes
+        while frames:
+            header, buffers, buffer_bytes = frames[0]
+            frame_bytes = len(header) + buffer_bytes
+            if parts and size_bytes + frame_bytes > _BURST_BYTES:
+                break
+            frames.popleft()
+            size_bytes += frame_bytes
             parts += (framing.prefix(FrameKind.FOLLOW, header, buffers=buffers, buffer_bytes=buffer_bytes), header)
             parts += buffers
+            if size_bytes > _BURST_BYTES:
+                break
+        self._stream.looks_first = size_bytes <= SOON_BYTES
         return [b"".join(parts)] if 0 < size_bytes <= _BURST_BYTES else parts
 
     def _answer(self) -> replication_pb2.FollowAnswer:

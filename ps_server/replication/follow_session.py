@@ -1,6 +1,7 @@
 """The follower's end of a connection: receives what a primary sends into pooled memory, and answers.
 
-One answer covers all messages that have come: it is sent when they are carried out.
+One answer covers all messages that have come: it is sent when they are carried out, but for the last one, which is
+carried out behind the answer if it is a record that need not be on a disk first.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ps_server.memory.buffer_pool import BufferPool
 from ps_server.replication.follower import Follower, FollowStream
 from ps_server.replication.long_job import LongJob
 from ps_server.replication.replica_doors import Reasons
-from ps_server.replication.stream_frames import record_in
+from ps_server.replication.stream_frames import SOON_BYTES, record_in
 
 _LOG = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class FollowSession:
         self._answer: replication_pb2.FollowAnswer | None = None
         self._ahead: tuple[FramePrefix, bytes] | None = None  # a message of which the prefix was read, and its header
         self._sign_s = silence_s / _SIGNS_IN_SILENCE
+        self._unsent = b""  # rest of an answer that was sent without waiting
         stream.lend_scratch(memoryview(bytearray(SCRATCH_BYTES)))
         stream.deadline_s = math.inf  # it may last
         stream.set_receive_timeout(int(silence_s * 1000))
@@ -89,7 +91,7 @@ class FollowSession:
         found = record_in(header)
         if found is not None:
             record, data_bytes = found
-            take = self._follow.take_record if len(record) <= _LONG_RECORD_BYTES else self._take_long_record
+            take = self._take_record if len(record) <= _LONG_RECORD_BYTES else self._take_long_record
             self._take_with_data(prefix, data_bytes, lambda data: take(record, data))
         else:
             message = _parsed(header)
@@ -101,7 +103,7 @@ class FollowSession:
                 return
             self._take_with_data(prefix, message.data_bytes, lambda data: self._follow.take(message, data))
 
-    def _take_long_record(self, record: bytes, data: memoryview) -> replication_pb2.FollowAnswer:
+    def _take_long_record(self, record: bytes, data: memoryview) -> replication_pb2.FollowAnswer | None:
         if data.readonly:
             data = memoryview(bytes(data))  # the next frame comes into the memory in which it lies
         return self._meanwhile_answering(lambda: self._follow.take_record(record, data))
@@ -142,6 +144,9 @@ class FollowSession:
     def _take_with_data(
         self, prefix: FramePrefix, data_bytes: int, take: Callable[[memoryview], replication_pb2.FollowAnswer | None]
     ) -> None:
+        self._stream.looks_first = (
+            data_bytes <= SOON_BYTES
+        )  # the next may come when the primary's client has its answer
         if data_bytes == prefix.buffer_bytes <= SCRATCH_BYTES:
             # Read-only, so that the follower copies what it keeps: the next frame comes into the same memory.
             self._note(take(self._stream.take(data_bytes).toreadonly()))
@@ -186,6 +191,24 @@ class FollowSession:
             if self._answer is not None and not answer.HasField("attached"):
                 answer.token = answer.token or self._answer.token
             self._answer = answer
+
+    def _take_record(self, record: bytes, data: memoryview) -> replication_pb2.FollowAnswer | None:
+        answer = self._follow.take_record(record, data, self._answer_first)
+        if self._unsent:
+            unsent, self._unsent = self._unsent, b""
+            self._stream.send([unsent], len(unsent))
+        return answer
+
+    def _answer_first(self, answer: replication_pb2.FollowAnswer) -> bool:
+        stream = self._stream
+        if stream.buffered_bytes >= stream.framing.prefix_bytes:
+            return False  # the next record has come as well, and one answer is enough
+        self._note(answer)
+        self._answer = None
+        content = answer.SerializeToString()
+        frame = stream.framing.prefix(FrameKind.FOLLOW_ANSWER, content) + content
+        self._unsent = frame[stream.send_some([frame], 0) :]
+        return True
 
     def _next_prefix(self) -> FramePrefix:
         """Reads the next prefix; sends the answer before it has to wait for more."""

@@ -6,12 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 from uuid import UUID
 
 from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError, UnavailableError
-from ps_protocol.fault_points import InjectedFaultError, times_received
+from ps_protocol.fault_points import InjectedFaultError, fault_point, times_received
 from ps_protocol.v1 import replication_pb2
 from ps_server.log.commit_log import SinkUnavailableError
 from ps_server.log.record_bytes import decode_record_bytes
@@ -28,12 +28,20 @@ _NO_ROOM_S: Final = 5.0
 
 _LOG = logging.getLogger(__name__)
 
+AnswerFirst: TypeAlias = Callable[[replication_pb2.FollowAnswer], bool]
+"""Sends the answer to a record that has not been carried out, and does not wait; False if it is to be sent later."""
+
 
 class FollowedState(Protocol):
     """``LoggedState`` before it is started, or where it is kept on disk ``KeptState``."""
 
     @property
     def replayed_position(self) -> int: ...
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether ``make_safe`` has a disk to wait for."""
+        ...
 
     def adopt(self, store: UUID) -> None:
         """Told whose state will be restored, before anything of it is kept; OSError if that cannot be noted."""
@@ -99,6 +107,7 @@ class Follower:
         # guards: whom it follows, and what that is promised, which must not wait for a record; taken under _lock
         self._promises = threading.Lock()
         self._newest: FollowStream | None = None
+        self._answered_position = 0  # newest record that was answered before it was carried out
         self.has_state = False
         self.is_stopped = False
         self.is_leaving = False
@@ -161,6 +170,9 @@ class Follower:
         Raises:
             UnavailableError: Its primary may have gone on without it, or soon will; the client asks the primary.
         """
+        if self._answered_position > self._state.replayed_position:
+            with self._lock:
+                pass  # the primary may have shown others what a record does that is being carried out here
         if self.is_stopped or self.is_leaving:
             raise UnavailableError(f"this process is not the backup of {self.task} any more; ask the primary")
         if not self.read_lease.holds(self._clock()):
@@ -228,13 +240,35 @@ class Follower:
             _LOG.info("has the primary's state as of record %d, %d variables", image.position, len(image.variables))
             return self._answer()
 
-    def apply(self, stream: FollowStream, logged: LoggedRecord) -> replication_pb2.FollowAnswer:
-        """Carries out a record, unless that was done before."""
+    def apply(
+        self, stream: FollowStream, logged: LoggedRecord, answer_first: AnswerFirst | None = None
+    ) -> replication_pb2.FollowAnswer | None:
+        """Carries out a record, unless that was done before.
+
+        A record that is in memory here is not lost with the primary, whether it has been carried out or not: nothing
+        comes between its answer and its effect but the end of this process. ``stop`` and reads wait for it.
+
+        Args:
+            stream: It came on it.
+            logged: The record.
+            answer_first: Sends the answer; called before the record is carried out, if nothing else is to be done for
+                it to be as safe as it will be.
+
+        Returns:
+            The answer, unless it has been sent.
+        """
         with self._lock:
             self._check_current(stream)
             if not self.has_state:
                 raise InvalidArgumentError("a record was sent to a follower that has no state yet")
-            if logged.position > self._state.replayed_position:
+            answer, position = self._answer(), self._state.replayed_position
+            is_sent = False
+            if logged.position > position:
+                if answer_first is not None and logged.position == position + 1 and not self._state.is_on_disk:
+                    answer.position = self._answered_position = logged.position
+                    is_sent = answer_first(answer)
+                    if is_sent:
+                        fault_point("replication.answered")
                 try:
                     self._state.replay(logged)
                 except SinkUnavailableError as error:
@@ -242,7 +276,7 @@ class Follower:
                 except (ReplayError, ShardscopeError) as error:
                     self._break(f"the state differs from the primary's: {error}")
                     raise FailedPreconditionError(f"the follower's state differs: {error}") from error
-            return self._answer()
+            return None if is_sent else answer
 
     def hear(self, stream: FollowStream) -> None:
         """Notes that the primary lives. Its lease, which the next answer promises, counts from now."""
@@ -394,13 +428,21 @@ class FollowStream:
             return self._follower.answer_token(self, message.token, message.heard)
         raise InvalidArgumentError("a frame holds nothing that this version knows")
 
-    def take_record(self, header: bytes, data: memoryview) -> replication_pb2.FollowAnswer:
-        """As ``take``, for a message with a record: its bytes, and the tensors beside it."""
+    def take_record(
+        self, header: bytes, data: memoryview, answer_first: AnswerFirst | None = None
+    ) -> replication_pb2.FollowAnswer | None:
+        """As ``take``, for a message with a record: its bytes, and the tensors beside it.
+
+        Returns:
+            The answer, unless ``answer_first`` has sent it: see ``Follower.apply``.
+        """
         if not self.is_attached:
             raise InvalidArgumentError("the first frame is not an attachment")
         logged = decode_record_bytes(header, data)
         try:
-            answers = [self._follower.apply(self, logged) for _ in range(times_received("replication.received"))]
+            answers = [
+                self._follower.apply(self, logged, answer_first) for _ in range(times_received("replication.received"))
+            ]
             times_received("replication.applied")
         except InjectedFaultError as fault:
             raise UnavailableError(str(fault)) from fault

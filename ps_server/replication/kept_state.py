@@ -26,6 +26,8 @@ class KeptState:
         returns: Whether the state was brought back, and may be of a member that is in the register.
     """
 
+    is_on_disk: Final = True
+
     def __init__(self, durable: DurableTask, notes: MemberFile, *, returns: bool):
         self._durable = durable
         self.notes: Final = notes

@@ -1,6 +1,6 @@
 """Until when a backup may answer reads: as long as its primary cannot have gone on without it.
 
-A primary acknowledges nothing that its backup has not carried out, until it goes on alone. It does that without asking
+A primary acknowledges nothing that its backup has not answered, until it goes on alone. It does that without asking
 its backup only when the newest token that the backup has answered was sent ``PRIMARY_PART`` of a lease ago. With each
 token it says which that was. The backup has no clock in common with it, but knows what came before what: a token that
 names an earlier one was sent after the answer to that one. So the backup knows a time, on its own clock, before which
@@ -66,5 +66,5 @@ class ReadLease:
         answered.append(Answered(token, now_s, sent_after_s))
 
     def holds(self, now_s: float) -> bool:
-        """Whether the primary acknowledges nothing at this time that this process has not carried out."""
+        """Whether the primary acknowledges nothing at this time that this process has not answered."""
         return now_s - self._since_s <= self._lease_s * READ_PART

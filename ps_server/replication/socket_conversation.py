@@ -7,11 +7,13 @@ waits, the link's own thread drives it: it sends tokens, and brings a new follow
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ps_protocol.errors import UnavailableError
 from ps_protocol.fault_points import fault_point
+from ps_protocol.v1 import replication_pb2
+from ps_server.log.records import LoggedRecord
 from ps_server.replication.connection import FollowerConnection
 from ps_server.replication.conversation import Conversation, Link, Tokens
 
@@ -74,16 +76,20 @@ class SocketConversation(Conversation):
         return self._sends_records and not (self._is_driven or self.is_over)
 
     def drive(self) -> None:
-        lock = self._link.changed
+        link = self._link
+        lock = link.changed
         self._is_driven = True
+        records = link.next_records(self, _BURST_BYTES) if self._sends_records else []
         lock.release()
+        answers: list[replication_pb2.FollowAnswer] = []
         try:
-            self._send_and_receive()
+            answers = self._send_and_receive(records)
         except Exception as error:  # noqa: BLE001 - ``run`` raises it again
             self._failure = error
         finally:
             lock.acquire()
             self._is_driven = False
+            self._take(answers)
             if self._failure is not None:
                 self.hang_up()
             lock.notify_all()
@@ -105,36 +111,42 @@ class SocketConversation(Conversation):
                 return
         self._connection.wait_for_end(min(_LOOK_EVERY_S, self._tokens.every_s))
 
-    # -- the thread that drives ---------------------------------------------------------------------------
+    # -- the thread that drives ---------------------------------------------------------------
 
-    def _send_and_receive(self) -> None:
-        connection, is_taken = self._connection, True
-        while is_taken and self._load():
-            while is_taken and not connection.is_clear:
-                is_taken = connection.send()
-                if not connection.is_clear:
-                    self._receive(waits=False)
-                    self._put_token_if_due()
-        self._receive(waits=is_taken and not self._sends_image)
-
-    def _receive(self, *, waits: bool) -> None:
-        answers = self._connection.receive(waits=waits)
-        if answers:
-            with self._link.changed:
-                self._link.take(self, answers)
-
-    def _load(self) -> bool:
-        """Queues what to send next; returns whether there is anything."""
+    def _send_and_receive(self, records: Sequence[LoggedRecord]) -> list[replication_pb2.FollowAnswer]:
+        """Sends records, and all that is to be sent by then; returns the answers that have come at the end."""
+        link, connection = self._link, self._connection
         self._put_token_if_due()
-        link = self._link
-        if self._sends_records and link.has_unsent(self):
-            with link.changed:
-                records = link.next_records(self, _BURST_BYTES)
-            for logged in records:
-                if fault_point("replication.send") is not None:
-                    raise UnavailableError("the conversation was ended by a fault injected at replication.send")
-                self._connection.put_bytes(*link.frame_of(logged))
-        return not self._connection.is_clear
+        self._put(records)
+        while not connection.is_clear:
+            if not connection.send():
+                return connection.receive(waits=False)  # the other side takes no more just now
+            if connection.is_clear:
+                if self._sends_records and link.has_unsent(self):
+                    with link.changed:
+                        records = link.next_records(self, _BURST_BYTES)
+                    self._put(records)
+            else:
+                answers = connection.receive(waits=False)
+                if answers:
+                    with link.changed:
+                        link.take(self, answers)
+                self._put_token_if_due()
+        return connection.receive(waits=not self._sends_image)
+
+    def _take(self, answers: Sequence[replication_pb2.FollowAnswer]) -> None:
+        """With the lock held."""
+        if answers and self._failure is None:
+            try:
+                self._link.take(self, answers)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._failure = error
+
+    def _put(self, records: Sequence[LoggedRecord]) -> None:
+        for logged in records:
+            if fault_point("replication.send") is not None:
+                raise UnavailableError("the conversation was ended by a fault injected at replication.send")
+            self._connection.put_bytes(*self._link.frame_of(logged))
 
     def _put_token_if_due(self) -> None:
         if self.is_attached and self._tokens.is_due:

@@ -22,6 +22,9 @@ from ps_protocol.v1 import replication_pb2
 from ps_server.log.record_bytes import encode_record_bytes
 from ps_server.log.records import LoggedRecord
 
+SOON_BYTES: Final = 128 * 1024
+"""What is as small takes so little time that either side looks for the next bytes before it sleeps (``brief_wait``)."""
+
 _INLINE_BYTES: Final = 64 * 1024
 _MAX_DATA_BYTES: Final = 1 << 40
 _WHOLE_BYTES: Final = MAX_TAKEN_BYTES // 2

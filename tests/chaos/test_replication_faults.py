@@ -129,8 +129,8 @@ def test_an_update_that_the_backup_never_had_counts_once_when_the_primary_dies(p
     np.testing.assert_array_equal(counter.read_value(), UPDATES * ONES)
 
 
-@pytest.mark.parametrize("place", ["replication.received", "replication.applied"])
-def test_a_backup_that_dies_before_it_acknowledges_leaves_every_update_counted_once(pairs: Pairs, place: str) -> None:
+@pytest.mark.parametrize("place", ["replication.received", "replication.answered", "replication.applied"])
+def test_a_backup_that_dies_with_a_record_leaves_every_update_counted_once(pairs: Pairs, place: str) -> None:
     pairs.start({BACKUP_1: f"{place}=crash@20"})
     counter = pairs.counter()
     pairs.restart_when_ended(BACKUP_1)

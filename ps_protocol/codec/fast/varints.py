@@ -7,6 +7,8 @@ from typing import Final
 _MAX_BYTES: Final = 10
 _CONTINUED: Final = 0x80
 _SHORT: Final = tuple([bytes((number,)) for number in range(_CONTINUED)])
+_LOWEST: Final = tuple([bytes((number | _CONTINUED,)) for number in range(_CONTINUED)])
+"""The lowest seven bits of a number that has more."""
 
 VARINT: Final = 0
 """Wire type of a field that is a number."""
@@ -22,22 +24,19 @@ def encode_varint(number: int) -> bytes:
     """Returns a number that is not negative, seven bits a byte, the lowest first."""
     if number < _CONTINUED:
         return _SHORT[number]
-    data = bytearray()
-    while number >= 0x80:
-        data.append(number & 0x7F | 0x80)
-        number >>= 7
-    data.append(number)
-    return bytes(data)
+    return _LOWEST[number & 0x7F] + encode_varint(number >> 7)
 
 
 def decode_varint(data: bytes, start: int) -> tuple[int, int] | None:
     """Returns the number that begins at ``start``, and where it ends; None if there is none below 2**64."""
-    number = 0
-    for position in range(start, min(len(data), start + _MAX_BYTES)):
-        byte = data[position]
-        number |= (byte & 0x7F) << 7 * (position - start)
-        if byte < 0x80:
-            return (number, position + 1) if number < 2**64 else None
+    number, shift, end = 0, 0, start
+    for byte in data[start : start + _MAX_BYTES]:
+        end += 1
+        if byte < _CONTINUED:
+            number |= byte << shift
+            return (number, end) if number < 2**64 else None
+        number |= (byte & 0x7F) << shift
+        shift += 7
     return None
 
 

@@ -58,7 +58,8 @@ FOLLOWER: Final = {
     "epochs": ["epoch"],
     "ids": _names("_process _expected _primary"),
     "fixed": _names(
-        "task _state _on_broken _on_news _clock _lock _newest _store _no_room _no_room_s read_lease _settings _promises"
+        "task _state _on_broken _on_news _clock _lock _newest _store _no_room _no_room_s read_lease _settings "
+        "_promises _answered_position"
     ),
 }
 READ_LEASE: Final = _names("_since_s _answered")
@@ -195,6 +196,8 @@ class Process:
         return not self.is_gone and not self.replica._objection()
 
     # -- the followed state -------------------------------------------------------------------
+
+    is_on_disk: Final = False
 
     def restore(self, image: StateImage) -> None:
         self.replayed_position = image.position

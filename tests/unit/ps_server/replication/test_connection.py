@@ -58,8 +58,8 @@ class Ends:
         self.executor = resources.enter_context(ThreadPoolExecutor(1))
         resources.callback(self.connection.abort)
         self.endings = Reasons("ps:0", time.monotonic)
-        session = FollowSession(SocketStream(far), self.follower, silence_s=TIMEOUT_S, endings=self.endings)
-        self.served = self.executor.submit(session.serve)
+        self.session = FollowSession(SocketStream(far), self.follower, silence_s=TIMEOUT_S, endings=self.endings)
+        self.served = self.executor.submit(self.session.serve)
 
     def exchange(self) -> replication_pb2.FollowAnswer:
         """Sends what is queued, and returns the last of the answers that come first."""
@@ -112,6 +112,7 @@ def test_large_tensors_arrive_with_signs_of_life_between_their_pieces(ends: Ends
         for answer in ends.connection.receive(waits=True):
             position, newest = answer.position, max(newest, answer.token)
     assert token == 4, "before each record, and between its pieces"
+    ends.follower.stop()  # the last one is carried out by then
     assert ends.broken == []
     [image] = ends.state.parts.store.variables.images()
     assert image.value is not None
@@ -134,6 +135,7 @@ def test_small_values_outlast_the_memory_that_they_were_received_in(ends: Ends) 
             ends.put(3 + sequence, AppliedBatch(CLIENT, sequence, (update,), reply))
             while ends.exchange().position != 3 + sequence:
                 pass
+    ends.follower.stop()  # the last one is carried out by then
     assert ends.broken == []
     values = {image.spec.name: image.value for image in ends.state.parts.store.variables.images()}
     for name, expected in (("a", 5.0), ("b", 6.0)):
@@ -347,3 +349,46 @@ def test_a_primary_that_tries_again_and_again_is_logged_now_and_then_only(caplog
             connection.close()
     refusal = "it does not follow: it is the primary, or asks to become it"
     assert caplog.messages == [f"ps:0: {refusal}: the connection of the primary is ended"] * 2
+
+
+def test_both_ends_look_for_bytes_before_they_sleep_while_records_are_small(ends: Ends) -> None:
+    ends.attach()
+    streams = (ends.connection._stream, ends.session._stream)
+    records: list[Record] = [
+        ClientJoined(CLIENT, "worker:0"),
+        Declared(Declare(LARGE, InitializerSpec(ConstantKind(0.0)))),
+        assignment(1, 1.0),
+    ]
+    looks = []
+    for position, record in enumerate(records, 1):
+        ends.put(position, record)
+        while ends.exchange().position != position:
+            pass
+        looks.append([stream.looks_first for stream in streams])
+    assert looks == [[True, True], [True, True], [False, False]]
+
+
+def test_records_that_have_come_together_have_one_answer(ends: Ends) -> None:
+    ends.attach()
+    joined = [ClientJoined(UUID(int=number), "worker:0") for number in (1, 2, 3)]
+    for position, record in enumerate(joined, 1):
+        ends.put(position, record)  # small ones leave together
+    assert ends.exchange().position == 3
+    ends.follower.stop()
+    assert ends.state.replayed_position == 3
+
+
+def test_an_answer_that_is_sent_in_part_is_completed(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends.attach()
+    sent = []
+
+    def send_some(stream: SocketStream, parts: Sequence[bytes], _sent: int) -> int:
+        sent.append(stream.sock.send(parts[0][:5]))
+        return sent[-1]
+
+    monkeypatch.setattr(SocketStream, "send_some", send_some)
+    ends.put(1, ClientJoined(CLIENT, "worker:0"))
+    assert ends.exchange().position == 1
+    ends.put(2, ClientJoined(UUID(int=2), "worker:1"))
+    assert ends.exchange().position == 2
+    assert sent == [5, 5]

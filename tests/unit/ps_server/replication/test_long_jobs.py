@@ -48,6 +48,10 @@ class BusyState:
     def replayed_position(self) -> int:
         return self.position
 
+    @property
+    def is_on_disk(self) -> bool:
+        return False
+
     def adopt(self, store: UUID) -> None: ...
 
     def restore(self, image: StateImage) -> None:
