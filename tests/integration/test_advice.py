@@ -194,7 +194,7 @@ _PUT_BACK: Final = "integration/test_operations.py::test_data_of_a_coordinator_a
 LOGGED: Final = {
     # replication
     "it had not become its backup; started again, it can become one": (
-        "unit/ps_server/replication/test_failover_search.py::test_a_whole_pair_survives_every_two_faults",
+        "property/test_failover_with_two_faults.py::test_a_whole_pair_survives_every_two_faults",
     ),
     "the primary goes on without it, in epoch": ("integration/test_failover.py::test_the_operator_promotes_a_backup",),
     "answers nobody until the store's data are put back": (

@@ -307,7 +307,7 @@ def test_the_cut_is_causal(tmp_path: Path, cluster: SmallCluster) -> None:
         writer.start()
     saver, floors = cluster.client(9, observer=True), []
     try:
-        for number in range(8):
+        for number in range(4):
             floors.append(list(acknowledged))
             saver.save(tmp_path, name=f"cut-{number}")
     finally:
