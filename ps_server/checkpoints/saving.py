@@ -64,7 +64,8 @@ class Save:
         # Of the saved variables, by their index; without those that are written. An update that gives the save up
         # empties it without the lock.
         self._values: dict[int, Array] = {}
-        self._is_given_up = False
+        self._is_given_up = False  # by an update
+        self._is_ended = False
         self._failure: OSError | None = None  # of the store
         self._second_values = core.state.parts.store.second_values
         self._position = 0
@@ -81,6 +82,8 @@ class Save:
     def hold(self, lease_s: float, timeout_s: float) -> None:
         """Holds updates back and takes an image; see ``CheckpointService.hold``."""
         with self._lock:
+            if self._is_ended:  # nobody would let go what it takes
+                raise FailedPreconditionError("the save was given up before it had an image of the task; save again")
             was_held = self._core.admission.is_held_by(self._save)  # an answer was lost
             self._core.admission.hold(self._save, lease_s, timeout_s)
             fault_point("checkpoint.held")
@@ -167,12 +170,17 @@ class Save:
 
     def give_up(self) -> None:
         """Drops all that there is of it."""
+        self._let_go()
+        with self._lock:
+            self._is_ended = True
+            self._let_go()  # of what a hold has taken that was under way
+            self._turns = None  # closes the file
+            self._store.discard(self.path.name, self._save)
+
+    def _let_go(self) -> None:
         self._core.admission.release(self._save)
         self._second_values.close(self._save)
         self._drop_values()
-        with self._lock:
-            self._turns = None  # closes the file
-            self._store.discard(self.path.name, self._save)
 
     def _written(self) -> Iterator[int]:
         """Writes the part, and yields the bytes of values after each few MiB; gives back each value when it can."""
