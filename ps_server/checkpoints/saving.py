@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
@@ -191,10 +191,8 @@ class Save:
         name, save = self.path.name, self._save
         with self._store.part_writer(name, save, self._file, layout.size_bytes) as writer:
             header_crc = writer.write(layout.header)
-            left = dict.fromkeys(layout.order)
-            while left:
-                number = self._next(left, number_of) if isinstance(writer, SyncedWriter) else next(iter(left))
-                del left[number]
+            is_free = isinstance(writer, SyncedWriter)
+            for number in self._wanted_first(layout.order, number_of) if is_free else layout.order:
                 index = with_value[number]
                 content = bytes_of(self._value(index))
                 if isinstance(writer, SyncedWriter):
@@ -216,10 +214,15 @@ class Save:
         fault_point("checkpoint.part_written")
         self._is_done = True
 
-    def _next(self, left: Mapping[int, None], number_of: Mapping[str, int]) -> int:
-        """Which value to write next: one that updates wait for, or that has a second value, or else the next of all."""
-        wanted = self._second_values.wanted()
-        return next(iter(left)) if wanted is None else number_of[wanted]
+    def _wanted_first(self, order: Iterable[int], number_of: Mapping[str, int]) -> Iterator[int]:
+        """In which order to write values: before the others what updates wait for, or what has a second value."""
+        begun: set[int] = set()
+        for number in order:
+            while number not in begun:
+                wanted = self._second_values.wanted()
+                next_number = number if wanted is None else number_of[wanted]
+                begun.add(next_number)
+                yield next_number
 
     def _value(self, index: int) -> Array:
         value = self._values.pop(index, None)
