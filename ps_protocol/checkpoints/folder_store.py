@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -91,18 +91,25 @@ class FolderStore(CheckpointStore):
             if manifest.save == save:  # an answer was lost
                 return manifest.size_bytes
             raise AlreadyExistsError(f"there is a checkpoint {name} in {self._root} already, made meanwhile")
-        parts = self._parts(folder, tasks)
-        manifest = CheckpointManifest(name, save, saved_at_s, tuple(parts), step, metrics)
+        manifest = CheckpointManifest(name, save, saved_at_s, tuple(self._parts(folder, tasks)), step, metrics)
+        self._complete(manifest)
+        self._show(manifest, Path.rename)
+        return manifest.size_bytes
+
+    def _complete(self, manifest: CheckpointManifest) -> None:
+        """Makes a checkpoint whole, under the name that it has before it is visible."""
+        folder = self._pending(manifest.name, manifest.save)
         synced_files.replace_file(folder / MANIFEST_FILE, encode_manifest(manifest))
         self._make_newest(folder / MANIFEST_FILE)
         for path in [*folder.glob("mark-*"), *folder.glob("*.safetensors.json")]:
             path.unlink()
         sync_directory(folder)
+
+    def _show(self, manifest: CheckpointManifest, rename: Callable[[Path, Path], object]) -> None:
         fault_point("checkpoint.before_visible")
-        folder.rename(final)
+        rename(self._pending(manifest.name, manifest.save), self._root / manifest.name)
         fault_point("checkpoint.visible")
         sync_directory(self._root)
-        return manifest.size_bytes
 
     def _make_newest(self, manifest: Path) -> None:
         """Dates a manifest behind those that are there, which may be from before a clock was set back, or ahead."""
