@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -35,9 +35,12 @@ from ps_protocol.errors import AlreadyExistsError, NotFoundError
 from ps_protocol.fault_points import fault_point
 from ps_protocol.files import synced_files
 from ps_protocol.files.synced_files import SyncedWriter, sync_directory
+from ps_protocol.interrupts import sheltered
 
 _REMOVED: Final = ".removed.tmp"
 _PIN_FILE: Final = "pinned"
+_OF_FILE_SYSTEM: Final = "lost+found"
+"""At the root of many, which few may look into."""
 
 
 class FolderStore(CheckpointStore):
@@ -88,17 +91,31 @@ class FolderStore(CheckpointStore):
             if manifest.save == save:  # an answer was lost
                 return manifest.size_bytes
             raise AlreadyExistsError(f"there is a checkpoint {name} in {self._root} already, made meanwhile")
-        parts = self._parts(folder, tasks)
-        manifest = CheckpointManifest(name, save, saved_at_s, tuple(parts), step, metrics)
+        manifest = CheckpointManifest(name, save, saved_at_s, tuple(self._parts(folder, tasks)), step, metrics)
+        self._complete(manifest)
+        self._show(manifest, Path.rename)
+        return manifest.size_bytes
+
+    def _complete(self, manifest: CheckpointManifest) -> None:
+        """Makes a checkpoint whole, under the name that it has before it is visible."""
+        folder = self._pending(manifest.name, manifest.save)
         synced_files.replace_file(folder / MANIFEST_FILE, encode_manifest(manifest))
+        self._make_newest(folder / MANIFEST_FILE)
         for path in [*folder.glob("mark-*"), *folder.glob("*.safetensors.json")]:
             path.unlink()
         sync_directory(folder)
+
+    def _show(self, manifest: CheckpointManifest, rename: Callable[[Path, Path], object]) -> None:
         fault_point("checkpoint.before_visible")
-        folder.rename(final)
+        rename(self._pending(manifest.name, manifest.save), self._root / manifest.name)
         fault_point("checkpoint.visible")
         sync_directory(self._root)
-        return manifest.size_bytes
+
+    def _make_newest(self, manifest: Path) -> None:
+        """Dates a manifest behind those that are there, which may be from before a clock was set back, or ahead."""
+        newest_ns = max(sheltered(self._times_ns).values(), default=0)  # of as many as there are
+        if manifest.stat().st_mtime_ns <= newest_ns:
+            os.utime(manifest, ns=(newest_ns + 1, newest_ns + 1))
 
     def _parts(self, folder: Path, tasks: Sequence[str]) -> list[SavedPart]:
         parts = {part.task: part for part in map(_read_part, folder.glob("*.safetensors.json"))}
@@ -124,16 +141,30 @@ class FolderStore(CheckpointStore):
         return _FileReader(self._root / name / file)
 
     def names(self) -> list[str]:
-        if not self._root.is_dir():
-            return []
-        times: dict[str, int] = {}
-        for path in self._root.iterdir():
-            if is_name(path.name):
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # it may just have been removed
-                    times[path.name] = (path / MANIFEST_FILE).stat().st_mtime_ns
+        times = self._times_ns()
         return sorted(times, key=lambda name: (times[name], name))
 
+    def _times_ns(self) -> dict[str, int]:
+        """When each checkpoint was made. A link within the folder is another name of one, not one more."""
+        if not self._root.is_dir():
+            return {}
+        times: dict[str, int] = {}
+        for path in self._root.iterdir():
+            if is_name(path.name) and path.name != _OF_FILE_SYSTEM and not self._is_other_name(path):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # it may just have been removed
+                    times[path.name] = (path / MANIFEST_FILE).stat().st_mtime_ns
+        return times
+
+    def _is_other_name(self, path: Path) -> bool:
+        if not path.is_symlink():
+            return False
+        return os.path.dirname(os.path.realpath(path)) == os.path.realpath(self._root)  # noqa: PTH120 - links may loop
+
     def remove(self, name: str) -> None:
+        if (self._root / name).is_symlink():
+            (self._root / name).unlink()
+            sync_directory(self._root)
+            return
         leaving = self._root / f".{name}{_REMOVED}"
         shutil.rmtree(leaving, ignore_errors=True)
         try:

@@ -12,11 +12,12 @@ from ps_protocol.errors import ShardscopeError
 _LOG: Final = logging.getLogger(__name__)
 
 
-def prune(store: CheckpointStore, retention: Retention, now_s: float) -> None:
+def prune(store: CheckpointStore, retention: Retention, made: str, now_s: float) -> None:
     """Removes from a store what a retention does not keep.
 
-    What cannot be read does not count, and stays. What cannot be removed stays and is said in the log: the checkpoint
-    after whose saving this is done is there all the same.
+    The checkpoint that was just made stays, also if by the clocks of others it is not the newest. What cannot be read
+    does not count, and stays. What cannot be removed stays and is said in the log: the checkpoint after whose saving
+    this is done is there all the same.
     """
     if not retention.removes:
         return
@@ -25,7 +26,7 @@ def prune(store: CheckpointStore, retention: Retention, now_s: float) -> None:
     except OSError as error:
         _LOG.warning("older checkpoints of %s stay, since they cannot be looked at: %s", store.path, error)
         return
-    for name in leaving:
+    for name in [each for each in leaving if each != made]:
         try:
             store.remove(name)
         except (OSError, ShardscopeError) as error:

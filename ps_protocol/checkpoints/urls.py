@@ -25,9 +25,13 @@ def absolute(path: str | os.PathLike[str]) -> str:
     """Returns a path as a ps task takes it: an absolute path without following links, or a URL in its plain form.
 
     Raises:
-        InvalidArgumentError: It is a URL that cannot be one of checkpoints.
+        InvalidArgumentError: It is a URL that cannot be one of checkpoints, or no path can be so.
     """
     text = os.fspath(path)
+    if "\0" in text or not _is_utf8(text):
+        raise InvalidArgumentError(
+            f"{text!r} cannot be the path of a checkpoint: it is not text in UTF-8 without zeros"
+        )
     if _PATH_OF_URL.match(text):
         raise InvalidArgumentError(
             f"{text} is a URL with one slash only, as pathlib.Path makes it; give the URL as a string"
@@ -36,6 +40,14 @@ def absolute(path: str | os.PathLike[str]) -> str:
         return os.path.abspath(text)  # noqa: PTH100 - without following links
     scheme, where, names = split_url(text)
     return f"{scheme}://{where}" + "".join([f"/{name}" for name in names])
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def split_url(url: str) -> tuple[str, str, list[str]]:

@@ -22,8 +22,8 @@ class ManifestError(ValueError):
 def encode_checked(content: dict[str, Any]) -> bytes:
     """Returns a manifest's bytes: JSON with its own checksum, always the same for the same content."""
     text = json.dumps(content, indent=1)
-    document = {"crc32": zlib.crc32(text.encode("ascii")), "content": content}
-    return (json.dumps(document, indent=1) + "\n").encode("ascii")
+    inside = text.replace("\n", "\n ")  # as JSON has it one level further in; within strings newlines are escaped
+    return f'{{\n "crc32": {zlib.crc32(text.encode("ascii"))},\n "content": {inside}\n}}\n'.encode("ascii")
 
 
 def decode_checked(data: bytes) -> dict[str, Any]:

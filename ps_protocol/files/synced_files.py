@@ -6,9 +6,11 @@ unwritten data of others, and the fsync of the journal must be short.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import io
 import os
+import shutil
 import zlib
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +28,9 @@ _UNSYNCED_BYTES: Final = 8 * 1024**2
 """What may be unwritten at a time; a sync of another file waits for it, a few milliseconds."""
 
 _BUFFER_BYTES: Final = 1024**2
+
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
 
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Numbers of the errors of a full disk."""
@@ -164,6 +169,31 @@ def replace_file(path: Path, content: bytes) -> None:
         writer.write(content)
     fresh.replace(path)
     sync_directory(path.parent)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Gives each of two folders the name of the other: at once, or on file systems that cannot in three steps.
+
+    Raises:
+        OSError: They cannot be renamed; each has its name, or that of the second is free.
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # Linux since 3.15
+    if rename is not None:
+        if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
+            raise OSError(number, os.strerror(number), str(other))
+    aside = other.with_name(f".{other.name}.replaced.tmp")
+    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed here; another one is in its place by now
+    try:
+        other.rename(aside)
+        one.rename(other)
+    except BaseException:
+        if aside.exists() and not other.exists():
+            aside.rename(other)
+        raise
+    aside.rename(one)
 
 
 def overwrite_file(path: Path, content: bytes) -> None:

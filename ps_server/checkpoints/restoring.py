@@ -69,6 +69,7 @@ class Restore:
         self._done_bytes = 0
         self._turns: Iterator[int] | None = None
         self._has_switched = False
+        self._is_ended = False
         self._supplied: Array | None = None  # the value that is being supplied
         self._done_of_supplied = 0
         self._readers: list[RangeReader] = []
@@ -83,8 +84,9 @@ class Restore:
 
     def stage(self, targets: Sequence[Target], placements: Sequence[Placement]) -> None:
         """Notes what the task is to have, and counts its memory; what was noted before under a name stays."""
-        known = {each.spec.name for each in self._targets}
         with self._lock:
+            self._check_wanted()
+            known = {each.spec.name for each in self._targets}
             for target in targets:
                 if target.spec.name in known:
                     continue  # the call was repeated
@@ -148,6 +150,7 @@ class Restore:
     def prepare(self, expected: Sequence[str], lease_s: float, timeout_s: float) -> None:
         """Holds updates back, and makes sure that nothing was declared since the restore was planned."""
         with self._lock:
+            self._check_wanted()
             if len(self._images) != len(self._targets):
                 raise FailedPreconditionError(
                     f"of {len(self._targets)} variables only {len(self._images)} have been read; fill them first"
@@ -188,11 +191,17 @@ class Restore:
         """Drops what was read."""
         self._core.admission.release(self._restore)
         with self._lock:
+            self._is_ended = True
+            self._core.admission.release(self._restore)  # what was taken meanwhile
             for reader in self._readers:
                 reader.close()
             self._images, self._turns = [], None
             self._core.state.parts.store.variables.memory.give_back(self._counted_bytes)
             self._counted_bytes = 0
+
+    def _check_wanted(self) -> None:
+        if self._is_ended:  # nobody would let go what it takes
+            raise FailedPreconditionError(f"the restore of {self._path} was given up; restore again")
 
     def _filled(self, manifest: CheckpointManifest) -> Iterator[int]:
         """Reads one target after the other, and yields the bytes of each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
@@ -64,7 +64,8 @@ class Save:
         # Of the saved variables, by their index; without those that are written. An update that gives the save up
         # empties it without the lock.
         self._values: dict[int, Array] = {}
-        self._is_given_up = False
+        self._is_given_up = False  # by an update
+        self._is_ended = False
         self._failure: OSError | None = None  # of the store
         self._second_values = core.state.parts.store.second_values
         self._position = 0
@@ -81,6 +82,8 @@ class Save:
     def hold(self, lease_s: float, timeout_s: float) -> None:
         """Holds updates back and takes an image; see ``CheckpointService.hold``."""
         with self._lock:
+            if self._is_ended:  # nobody would let go what it takes
+                raise FailedPreconditionError("the save was given up before it had an image of the task; save again")
             was_held = self._core.admission.is_held_by(self._save)  # an answer was lost
             self._core.admission.hold(self._save, lease_s, timeout_s)
             fault_point("checkpoint.held")
@@ -167,12 +170,17 @@ class Save:
 
     def give_up(self) -> None:
         """Drops all that there is of it."""
+        self._let_go()
+        with self._lock:
+            self._is_ended = True
+            self._let_go()  # of what a hold has taken that was under way
+            self._turns = None  # closes the file
+            self._store.discard(self.path.name, self._save)
+
+    def _let_go(self) -> None:
         self._core.admission.release(self._save)
         self._second_values.close(self._save)
         self._drop_values()
-        with self._lock:
-            self._turns = None  # closes the file
-            self._store.discard(self.path.name, self._save)
 
     def _written(self) -> Iterator[int]:
         """Writes the part, and yields the bytes of values after each few MiB; gives back each value when it can."""
@@ -183,10 +191,8 @@ class Save:
         name, save = self.path.name, self._save
         with self._store.part_writer(name, save, self._file, layout.size_bytes) as writer:
             header_crc = writer.write(layout.header)
-            left = dict.fromkeys(layout.order)
-            while left:
-                number = self._next(left, number_of) if isinstance(writer, SyncedWriter) else next(iter(left))
-                del left[number]
+            is_free = isinstance(writer, SyncedWriter)
+            for number in self._wanted_first(layout.order, number_of) if is_free else layout.order:
                 index = with_value[number]
                 content = bytes_of(self._value(index))
                 if isinstance(writer, SyncedWriter):
@@ -208,10 +214,15 @@ class Save:
         fault_point("checkpoint.part_written")
         self._is_done = True
 
-    def _next(self, left: Mapping[int, None], number_of: Mapping[str, int]) -> int:
-        """Which value to write next: one that updates wait for, or that has a second value, or else the next of all."""
-        wanted = self._second_values.wanted()
-        return next(iter(left)) if wanted is None else number_of[wanted]
+    def _wanted_first(self, order: Iterable[int], number_of: Mapping[str, int]) -> Iterator[int]:
+        """In which order to write values: before the others what updates wait for, or what has a second value."""
+        begun: set[int] = set()
+        for number in order:
+            while number not in begun:
+                wanted = self._second_values.wanted()
+                next_number = number if wanted is None else number_of[wanted]
+                begun.add(next_number)
+                yield next_number
 
     def _value(self, index: int) -> Array:
         value = self._values.pop(index, None)

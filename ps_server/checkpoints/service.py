@@ -132,7 +132,7 @@ class TaskCheckpoints(CheckpointService):
         now_s = self._wall_clock()
         size_bytes = store.publish(check_name(path.name), save, tasks, now_s, step, metrics)
         fault_point("checkpoint.published")
-        prune(store, retention, now_s)
+        prune(store, retention, path.name, now_s)
         clean_dead(store, self._wall_clock())
         return size_bytes
 

@@ -298,11 +298,19 @@ def test_the_newest_stay(place: Place) -> None:
         write_checkpoint(place, name)
     store = place.open()
     assert store.names() == ["c", "a+b=@,_.-", "b"]
-    prune(store, Retention(last=2), time.time())
+    prune(store, Retention(last=2), "b", time.time())
     assert store.names() == ["a+b=@,_.-", "b"]
     assert len(place.everything()) == 6
-    prune(store, Retention(), time.time())
+    prune(store, Retention(), "b", time.time())
     assert store.names() == ["a+b=@,_.-", "b"]
+
+
+def test_the_one_that_was_just_made_stays(place: Place) -> None:
+    for name in "abc":
+        write_checkpoint(place, name)
+    store = place.open()
+    prune(store, Retention(last=1), "a", time.time())  # as if the clock of who made it were behind
+    assert store.names() == ["a", "c"]
 
 
 def test_one_that_is_pinned_stays(place: Place) -> None:
@@ -313,7 +321,7 @@ def test_one_that_is_pinned_stays(place: Place) -> None:
         store.pin("d", is_pinned=True)
     store.pin("a", is_pinned=True)
     assert [store.is_pinned(name) for name in "abcd"] == [True, False, False, False]
-    prune(store, Retention(last=1), time.time())
+    prune(store, Retention(last=1), "c", time.time())
     assert store.names() == ["a", "c"]
     store.pin("a", is_pinned=False)
     store.pin("a", is_pinned=False)

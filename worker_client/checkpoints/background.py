@@ -54,12 +54,20 @@ class BackgroundSaves:
             path: Of the checkpoint, for messages.
             work: Does it; each of its calls is bounded.
             wanted: Is set to False if it is given up.
+
+        Raises:
+            RuntimeError: The system has no thread for it.
         """
         pending = _Pending(path, wanted, OperationFuture([f"the checkpoint {path}"]))
         pending.thread = threading.Thread(target=self._run, args=(pending, work), name="shardscope-save", daemon=True)
         with self._lock:
             self._pending.append(pending)
-        pending.thread.start()
+        try:
+            pending.thread.start()
+        except BaseException:
+            with self._lock:
+                self._pending.remove(pending)
+            raise
         return pending.future
 
     def _run(self, pending: _Pending, work: Callable[[], SavedCheckpoint]) -> None:

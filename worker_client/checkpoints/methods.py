@@ -175,7 +175,11 @@ class CheckpointMethods:
         def save_in_background(tasks: Tasks) -> Future[SavedCheckpoint]:
             work = saving.Saving(tasks, request)
             work.cut()
-            return self._background.start(str(request.path), lambda: _written(work, show_progress), tasks.is_wanted)
+            try:
+                return self._background.start(str(request.path), lambda: _written(work, show_progress), tasks.is_wanted)
+            except BaseException:  # the system has no thread for it
+                work.give_up()
+                raise
 
         return self._interruptible(save_on) if wait else self._interruptible(save_in_background)
 
@@ -370,10 +374,11 @@ def _checked(metrics: Mapping[str, float]) -> dict[str, float]:
     """Numbers by name, as floats; InvalidArgumentError for anything else."""
     try:
         found = {name: float(value) for name, value in metrics.items()}
-    except (TypeError, ValueError, AttributeError) as error:
+        "".join(found).encode()
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise_interrupt(error)
         raise InvalidArgumentError(f"metrics are {metrics!r}; give numbers by name, as {{'accuracy': 0.9}}") from None
-    if [name for name in found if not isinstance(name, str) or not name]:
+    if "" in found:
         raise InvalidArgumentError(f"metrics are {metrics!r}; a metric needs a name")
     return found
 

@@ -176,6 +176,8 @@ class _Planner:
         self._there = _Variables.of(
             [_Part(each.spec, ps_task=each.ps_task, is_there=each.is_there, is_placed=each.is_placed) for each in held]
         )
+        self._names_there = {each.spec.name for each in held}
+        self._names_made: set[str] = set()
         self._choose_ps = choose_ps
         self._partial = partial
         self._is_selection = is_selection
@@ -218,8 +220,9 @@ class _Planner:
             found = ", ".join([part.spec.name for part in known])
             self._row(name, Outcome.DIFFERING, f"of {there} the cluster has only {found}, in parts of another size")
             return
-        for part in parts:
-            self._add(self._target(part.spec, saved, saved.parts), part.ps_task, is_new=not part.is_placed)
+        for number, part in enumerate(parts):
+            target = self._target(part.spec, saved, saved.parts)
+            self._add(target, part.ps_task, is_known=number < len(known), is_new=not part.is_placed)
         self._row(name, Outcome.RESTORED, "" if name == saved.name else f"from {saved.name}")
         slots_there = self._there.slots.get(name, {})
         slots_saved = self._saved.slots.get(saved.name, {})
@@ -247,7 +250,7 @@ class _Planner:
             self._row(name, Outcome.FRESH if there else Outcome.IGNORED, "it had no value when it was saved")
             return
         by_name = {} if there is None else {part.spec.name: part for part in there.parts}
-        made: list[tuple[Target, int, bool]] = []
+        made: list[tuple[Target, int, bool, bool]] = []
         for part in parts:
             spec = _slot_spec(part.spec, name, suffix, slot, saved)
             if spec is None:
@@ -264,9 +267,9 @@ class _Planner:
                     self._row(spec.name, Outcome.FRESH, "it is not in the checkpoint")
                 continue
             is_new = kept is None or not kept.is_placed
-            made.append((self._target(spec, slot, sources), part.ps_task, is_new))
-        for target, ps_task, is_new in made:
-            self._add(target, ps_task, is_new=is_new)
+            made.append((self._target(spec, slot, sources), part.ps_task, kept is not None, is_new))
+        for target, ps_task, is_known, is_new in made:
+            self._add(target, ps_task, is_known=is_known, is_new=is_new)
         self._row(name, Outcome.RESTORED, "" if name == slot.name else f"from {slot.name}")
 
     def _target(self, spec: VariableSpec, saved: _Whole, parts: Sequence[_Part]) -> Target:
@@ -284,7 +287,17 @@ class _Planner:
         sources = [part.source for part in parts if overlap(spec, part.spec) is not None]
         return Target(spec, version, tuple(sources or [parts[0].source]))
 
-    def _add(self, target: Target, ps_task: int, *, is_new: bool) -> None:
+    def _add(self, target: Target, ps_task: int, *, is_known: bool, is_new: bool) -> None:
+        name = target.spec.name
+        is_twice = name in self._names_made
+        if is_twice or (not is_known and name in self._names_there):
+            why = "so is another one" if is_twice else "the cluster has a slot or a part of another one of that name"
+            raise InvalidArgumentError(
+                f"a variable of the checkpoint is to be restored as {name}, and {why}; nothing was changed. Say in "
+                f"names= what it is to be called, or which others are wanted",
+                variable=name,
+            )
+        self._names_made.add(name)
         self.plan_made.targets[ps_task].append(target)
         if is_new:
             self.plan_made.placements.append(Placement(target.declared or target.spec, ps_task))

@@ -177,7 +177,7 @@ class Saving:
         tasks.side_by_side(fetch)
         now_s = time.time()
         size_bytes = store.publish(name, session, tasks.names, now_s, wanted.step, wanted.metrics)
-        prune(store, wanted.retention, now_s)
+        prune(store, wanted.retention, name, now_s)
         clean_dead(store, now_s)
         return size_bytes
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ps_protocol.checkpoints.locations import open_store
+from ps_protocol.checkpoints.store import CheckpointStore
 from ps_protocol.checkpoints.urls import absolute
 from ps_protocol.errors import InvalidValueError, ShardscopeError
 from ps_protocol.tensor_files.checkpoint_file import local_path
@@ -156,8 +157,8 @@ def remove_checkpoint(
         meta_graph_suffix: How the name of the file with the graph ends.
     """
     if is_shardscope(checkpoint_prefix):
-        path = absolute(checkpoint_prefix)
-        open_store(os.path.dirname(path)).remove(os.path.basename(path))  # noqa: PTH119, PTH120 - as it was given
+        store, name = _place_of(checkpoint_prefix)
+        store.remove(name)
     path = local_path(checkpoint_prefix)
     sharded = _OF_SHARDED.search(path)
     base = glob.escape(path if sharded is None else path[: sharded.start()])  # "run[1]" must not stand for "run1"
@@ -167,6 +168,19 @@ def remove_checkpoint(
     for pattern in patterns:
         for each in _matching(pattern):
             Path(each).unlink(missing_ok=True)
+
+
+def is_pinned(checkpoint_prefix: str) -> bool:
+    """Whether it is a checkpoint of Shardscope's that ``ss.checkpoint.pin`` has pinned."""
+    if not is_shardscope(checkpoint_prefix):
+        return False
+    store, name = _place_of(checkpoint_prefix)
+    return store.is_pinned(name)
+
+
+def _place_of(checkpoint_prefix: str) -> tuple[CheckpointStore, str]:
+    folder, name = os.path.split(absolute(checkpoint_prefix))
+    return open_store(folder), name
 
 
 def _files_of(prefix: str) -> list[str]:

@@ -7,7 +7,6 @@ asked for, and no more than that.
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -19,17 +18,18 @@ from uuid import UUID
 import numpy as np
 
 from ps_protocol.checkpoints.folder_store import FolderStore
+from ps_protocol.checkpoints.manifest import CheckpointManifest
 from ps_protocol.checkpoints.store import check_name, store_errors
 from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.errors import NotFoundError
-from ps_protocol.files.synced_files import read_into
+from ps_protocol.files.synced_files import exchange, read_into
 from ps_protocol.operations import Array, PartitionSlice
 from ps_protocol.tensor_files.checkpoint_file import local_path
 from ps_protocol.tensor_files.stored_tensor import Part, StoredTensor, text_part
 from ps_protocol.tensorflow_files.bundle_writer import ShardWriter, write_index
 from worker_client.checkpoints.new_checkpoint import write_checkpoint
 from worker_client.checkpoints.opening import open_saved
-from worker_client.checkpoints.state import checkpoint_exists, get_checkpoint_mtimes, remove_checkpoint
+from worker_client.checkpoints.state import checkpoint_exists, get_checkpoint_mtimes, is_pinned, remove_checkpoint
 from worker_client.values.text import is_text, stored, taken
 
 _MOST_NAMED: Final = 5
@@ -128,7 +128,7 @@ class CheckpointFormat(Protocol):
         ...
 
     def remove(self, path: str, meta_graph_suffix: str) -> None:
-        """Deletes a checkpoint.
+        """Deletes a checkpoint, unless it is pinned.
 
         Args:
             path: Of it; it need not be there.
@@ -153,7 +153,8 @@ class _SavedFormat:
         return next(iter(get_checkpoint_mtimes([path])), None)
 
     def remove(self, path: str, meta_graph_suffix: str) -> None:
-        remove_checkpoint(path, meta_graph_suffix=meta_graph_suffix)
+        if not is_pinned(path):
+            remove_checkpoint(path, meta_graph_suffix=meta_graph_suffix)
 
 
 class TensorFlowFormat(_SavedFormat):
@@ -310,19 +311,14 @@ class _ReplacingFolder(FolderStore):
         step: int | None,
         metrics: Mapping[str, float],
     ) -> int:
-        final, aside = Path(self.path, name), Path(self.path, f".{name}.replaced.tmp")
-        if not final.exists():
+        if not Path(self.path, name).exists():
             return super().publish(name, save, tasks, saved_at_s, step, metrics)
-        shutil.rmtree(aside, ignore_errors=True)
-        try:
-            final.rename(aside)
-            size_bytes = super().publish(name, save, tasks, saved_at_s, step, metrics)
-        except BaseException:
-            if not final.exists():
-                aside.rename(final)
-            raise
-        shutil.rmtree(aside, ignore_errors=True)
-        return size_bytes
+        pending = self._pending(name, save)
+        manifest = CheckpointManifest(name, save, saved_at_s, tuple(self._parts(pending, tasks)), step, metrics)
+        self._complete(manifest)
+        self._show(manifest, exchange)
+        self.discard(name, save)  # which is the one of before
+        return manifest.size_bytes
 
 
 def _whole(key: str, parts: Sequence[tuple[PartitionSlice | None, Part, np.dtype[Any]]]) -> StoredTensor:

@@ -31,6 +31,12 @@ def test_paths_and_urls_have_one_form(given: str, plain: str) -> None:
     assert is_url(given) == ("://" in given)
 
 
+@pytest.mark.parametrize("path", ["/a\0b", "/a/\udcff", "s3://bucket/a\0b"])
+def test_what_no_ps_task_can_be_told_is_refused(path: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="it is not text in UTF-8 without zeros"):
+        absolute(path)
+
+
 def test_a_path_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert absolute("run") == absolute(Path("run")) == str(tmp_path / "run")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ps_protocol.files.synced_files import SyncedWriter
+from ps_protocol.files.synced_files import SyncedWriter, exchange
 
 MIB = 1024**2
 
@@ -47,6 +50,41 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         SyncedWriter(tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == b"before"
+
+
+@pytest.mark.parametrize("number", [0, errno.EINVAL, errno.ENOSYS, errno.EPERM])
+def test_folders_exchange_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for path in (one, other):
+        path.mkdir()
+        (path / "file").write_text(path.name)
+    if number:
+        _refuse_to_exchange(monkeypatch, number)
+    exchange(one, other)
+    assert [(path / "file").read_text() for path in (one, other)] == ["other", "one"]
+    assert sorted(tmp_path.iterdir()) == [one, other]
+
+
+def test_folders_that_cannot_exchange_their_names_keep_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(FileNotFoundError):
+        exchange(one, other)
+    _refuse_to_exchange(monkeypatch, errno.EINVAL)
+    with pytest.raises(FileNotFoundError):
+        exchange(one, other)
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def _refuse_to_exchange(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """As file systems do that know no exchange."""
+
+    class Library:
+        def renameat2(self, *_: Any) -> int:
+            ctypes.set_errno(number)
+            return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Library())
 
 
 def test_no_descriptor_is_left(tmp_path: Path) -> None:

@@ -60,6 +60,26 @@ def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
+def test_a_save_for_which_there_is_no_thread_leaves_nothing(
+    tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Model(client)
+    start = threading.Thread.start
+
+    def start_no_save(thread: threading.Thread) -> None:
+        if thread.name == "shardscope-save":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start_no_save)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            client.save(tmp_path, step=1, wait=False)
+    assert names(tmp_path) == []
+    client.save(tmp_path, step=1)  # the ps tasks know no other one
+    assert client._background._pending == []  # or its end would wait for it
+
+
 def test_what_comes_after_the_call_is_not_in_the_checkpoint(
     tmp_path: Path, cluster: SmallCluster, client: Client, gate: Gate
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,6 +60,58 @@ def test_a_pinned_checkpoint_stays_until_it_is_unpinned(
         FolderStore(tmp_path).pin("a", is_pinned=True)
     with pytest.raises(NotFoundError):
         ss.checkpoint.pin(tmp_path / "none")
+
+
+@THROUGH
+def test_the_newest_is_the_one_that_was_made_last_whatever_the_clock_says(
+    tmp_path: Path, cluster: SmallCluster, through: Through
+) -> None:
+    client = cluster.client()
+    model = Model(client)
+    for name in ("a", "b"):
+        client.save(tmp_path, name=name)
+        ahead_s = time.time() + 3600.0  # the clock is set back now
+        os.utime(tmp_path / name / MANIFEST_FILE, (ahead_s, ahead_s))
+    for name in ("c", "d"):
+        model.steps.assign_add(1)
+        client.save(tmp_path, name=name, keep=2, through=through)
+    assert names(tmp_path) == ["c", "d"]
+    client.restore(tmp_path)
+    assert model.steps.read_value() == 2
+
+
+def test_a_link_is_another_name_of_a_checkpoint_and_not_one_more(
+    tmp_path: Path, cluster: SmallCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, folder, elsewhere = cluster.client(), tmp_path / "run", tmp_path / "elsewhere"
+    Model(client)
+    client.save(elsewhere, name="x")
+    folder.mkdir()
+    (folder / "of-elsewhere").symlink_to(elsewhere / "x")
+    client.save(folder, name="a", keep=3)
+    client.save(folder, name="b", keep=3)
+    (folder / "the-best").symlink_to("b")
+    (folder / "loop").symlink_to("loop")
+    assert names(folder) == ["of-elsewhere", "a", "b"]
+    client.save(folder, name="c", keep=2)
+    assert names(folder) == ["b", "c"]
+    assert not (folder / "of-elsewhere").is_symlink()
+    assert ss.checkpoint.show(folder / "the-best")
+    assert names(elsewhere) == ["x"]
+    assert ss.checkpoint.clean(folder, older_than_s=1e-9) == []
+    assert sorted(path.name for path in folder.iterdir()) == ["b", "c", "loop", "the-best"]
+    assert caplog.text == ""
+
+
+def test_what_the_file_system_keeps_at_its_root_is_no_checkpoint(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    Model(client)
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "lost+found" / MANIFEST_FILE).symlink_to(MANIFEST_FILE)  # nobody can look at it
+    for name in ("a", "b"):
+        client.save(tmp_path, name=name, keep=1)
+    assert names(tmp_path) == ["b"]
+    client.restore(tmp_path)
 
 
 def test_a_folder_in_which_nothing_can_be_pinned_is_an_error(tmp_path: Path, cluster: SmallCluster) -> None:
@@ -119,6 +173,9 @@ def test_metrics_of_earlier_and_of_later_versions_are_read(tmp_path: Path, clust
         ({"metrics": {"": 1.0}}, "needs a name"),
         ({"metrics": {"a": "high"}}, "give numbers by name"),
         ({"metrics": [0.9]}, "give numbers by name"),
+        ({"metrics": {1: 0.9}}, "give numbers by name"),
+        ({"metrics": {"a": 10**400}}, "give numbers by name"),
+        ({"metrics": {"\ud800": 0.9}}, "give numbers by name"),
         ({"keep": -1}, "keep is -1; it cannot be less than 0"),
         ({"step": -1}, "step is -1"),
         ({"every": 0}, "every is 0; it should be a number of seconds above 0"),

@@ -199,3 +199,27 @@ def test_a_failure_between_two_switches_is_told_and_no_mixture_is_served(tmp_pat
         other.variable(placed.name).read_value()
     other.restore(tmp_path / "x")
     assert_equal([other.variable(name).read_value() for name in ("layer/whole", "layer/divided", "steps")], at_save)
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ({"layer/whole/Adam/m": "other"}, "layer/whole/Adam/m, and the cluster has a slot or a part"),
+        ({"layer/divided/part_0": "other"}, "layer/divided/part_0, and the cluster has a slot or a part"),
+        ({"new": "layer/whole", "new/Adam/m": "other"}, "new/Adam/m, and so is another one"),
+    ],
+    ids=["a slot", "a part", "another slot that is restored"],
+)
+def test_no_second_variable_of_one_name_is_made(
+    tmp_path: Path, cluster: SmallCluster, names: dict[str, str], found: str
+) -> None:
+    client = cluster.client()
+    model = Model(client)
+    model.train(0, 1)
+    with client.as_default():
+        ss.get_variable("other", [37, 5])
+    client.save(tmp_path, name="x")
+    before = [each.spec for task in cluster.tasks for each in task.list_variables(timeout_s=TIMEOUT_S)]
+    with pytest.raises(InvalidArgumentError, match=f"is to be restored as {found}"):
+        client.restore(tmp_path, names=names)
+    assert [each.spec for task in cluster.tasks for each in task.list_variables(timeout_s=TIMEOUT_S)] == before

@@ -13,6 +13,7 @@ import pytest
 
 import shardscope as ss
 import worker_client.compat.v1 as tf
+from ps_protocol.checkpoints import folder_store
 from ps_protocol.checkpoints.folder_store import FolderStore
 from ps_protocol.errors import DataLossError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster, flip
@@ -154,6 +155,37 @@ def test_old_ones_are_deleted_and_one_of_the_same_name_is_replaced(session: tf.S
         saver.restore(session, f"{tmp_path}/m-1")
 
 
+def test_one_is_there_at_any_moment_while_another_takes_its_place(
+    session: tf.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = tf.get_variable("v", initializer=1.0)
+    session.run(variable.initializer)
+    saver = tf.train.Saver(write_format="shardscope")
+    path = saved(saver, session, tmp_path / "m")
+    session.run(variable.assign(2.0))
+    seen: list[tuple[str, float]] = []
+
+    def look(place: str) -> None:  # where a process may be killed
+        seen.append((place, tf.train.load_variable(path, "v")))
+
+    monkeypatch.setattr(folder_store, "fault_point", look)
+    saver.save(session, tmp_path / "m")
+    assert seen == [("checkpoint.before_visible", 1.0), ("checkpoint.visible", 2.0)]
+    assert sorted([each.name for each in tmp_path.iterdir()]) == ["checkpoint", "m"]
+
+
+def test_one_that_is_pinned_is_not_deleted(session: tf.Session, tmp_path: Path) -> None:
+    variable = tf.get_variable("v", initializer=0.0)
+    session.run(variable.initializer)
+    saver = tf.train.Saver(max_to_keep=1, write_format="shardscope")
+    for step in range(3):
+        path = saved(saver, session, tmp_path / "m", step)
+        if not step:
+            ss.checkpoint.pin(path)
+    assert saver.last_checkpoints == [f"{tmp_path}/m-2"]
+    assert [each.name for each in ss.checkpoint.list(tmp_path)] == ["m-0", "m-2"]
+
+
 def test_initial_values_come_from_it(session: tf.Session, tmp_path: Path) -> None:
     expected = several(session)
     path = saved(tf.train.Saver(write_format="shardscope"), session, tmp_path / "m", 1)
@@ -186,7 +218,7 @@ def test_a_full_disk_ends_the_save_and_leaves_what_was_there(
         failed.append(self.path)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for step in ("part_writer", "note_part", "publish"):
+    for step in ("part_writer", "note_part", "_complete"):
         with monkeypatch.context() as patch:
             patch.setattr(FolderStore, step, fails)
             with pytest.raises(FailedPreconditionError, match=r"cannot use the folder .* No space left on device"):
