@@ -7,13 +7,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final
 
 from ps_cluster.inspection.printable_text import printable
 from ps_cluster.inspection.task_table import format_size
 from ps_protocol.checkpoints.locations import locate
 from ps_protocol.checkpoints.retention import Retention
+from ps_protocol.checkpoints.store import StoreError
+from ps_protocol.checkpoints.urls import absolute
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import NotFoundError, ShardscopeError
 from worker_client.checkpoints.background import Wanted
@@ -35,7 +36,7 @@ class NotRestoredError(Exception):
 
 
 class ClusterCheckpoints:
-    """Restores the newest checkpoint of a folder and saves others there. Thread-safe.
+    """Restores the newest checkpoint of a folder, or at a URL, and saves others there. Thread-safe.
 
     Each save has a connection of its own, so that it finds the ps tasks wherever they are by then.
 
@@ -50,7 +51,7 @@ class ClusterCheckpoints:
 
     def __init__(
         self,
-        folder: Path,
+        folder: str | os.PathLike[str],
         *,
         every_s: float,
         retention: Retention,
@@ -58,7 +59,7 @@ class ClusterCheckpoints:
         tell_failure: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._source = os.path.abspath(folder)  # noqa: PTH100 - without following links
+        self._source = absolute(folder)
         self._tell = tell
         self._tell_failure = tell_failure
         self._every_s = every_s
@@ -91,7 +92,7 @@ class ClusterCheckpoints:
                 report = client.restore(f"{store.path}/{name}", show_progress=self._progress("restoring"))
                 self._changes.note(ConnectionSaver(client))
         except (ShardscopeError, OSError) as error:
-            raise NotRestoredError(f"cannot go on from {self._source}: {error}") from error
+            raise NotRestoredError(f"cannot go on from {self._source}: {_said(error)}") from error
         self._restored = report.path
         self._tell(_restored(report))
 
@@ -166,7 +167,7 @@ class ClusterCheckpoints:
         self._tell(printable(f"saved {saved.path}, {format_size(saved.size_bytes)}"))
 
     def _failed(self, error: Exception) -> None:
-        what = " ".join(str(error).split()) or type(error).__name__
+        what = " ".join(_said(error).split()) or type(error).__name__
         self._tell_failure(printable(f"no checkpoint was saved in {self._changes.folder}: {what}"))
 
     def _progress(self, what: str) -> ShowProgress:
@@ -180,6 +181,11 @@ class ClusterCheckpoints:
                 self._tell(f"{what} {format_size(total)}: {100 * done // total} %")
 
         return show
+
+
+def _said(error: Exception) -> str:
+    """What an error says, without the number of one of the system."""
+    return (isinstance(error, StoreError) and error.strerror) or str(error)
 
 
 def _restored(report: RestoreReport) -> str:

@@ -244,6 +244,9 @@ def test_interrupts_end_a_restore(up: Up, tmp_path: Path, eventually: Eventually
         ("--save-every 10s", "--save-every says how checkpoints are saved, but not where; give --checkpoint DIR"),
         ("--keep 3", "--keep says how"),
         ("--checkpoint x --save-every 0s", "it should be a time above 0, such as 60s, 10m or 2h"),
+        ("--checkpoint=", "it should be the path of a folder, or a URL, and is empty"),
+        ("--checkpoint s3:/models/run", "is a URL with one slash only"),
+        ("--checkpoint ftp://models/run", "checkpoints cannot be kept at ftp://"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: str, message: str) -> None:
