@@ -25,9 +25,11 @@ def absolute(path: str | os.PathLike[str]) -> str:
     """Returns a path as a ps task takes it: an absolute path without following links, or a URL in its plain form.
 
     Raises:
-        InvalidArgumentError: It is a URL that cannot be one of checkpoints.
+        InvalidArgumentError: It is empty, or a URL that cannot be one of checkpoints.
     """
     text = os.fspath(path)
+    if not text.strip():
+        raise InvalidArgumentError(f"the path of a checkpoint is {text!r}; give a folder or a URL")
     if _PATH_OF_URL.match(text):
         raise InvalidArgumentError(
             f"{text} is a URL with one slash only, as pathlib.Path makes it; give the URL as a string"

@@ -233,6 +233,17 @@ def test_up_goes_on_from_a_bucket(bucket: str, s3: S3Process, tmp_path: Path, mo
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
+@pytest.mark.parametrize("through", ["ps", "client"])
+def test_nothing_is_saved_inside_another_checkpoint(bucket: str, cluster: SmallCluster, through: Through) -> None:
+    client, url = cluster.client(), f"s3://{bucket}/run"
+    Model(client).train(0, 1)
+    first = client.save(url, name="x", through=through)
+    with pytest.raises(FailedPreconditionError, match="run/x is a checkpoint, in which no other one can be saved"):
+        client.save(first.path, name="y", through=through)
+    assert [each.name for each in ss.checkpoint.list(url)] == ["x"]
+    assert ss.checkpoint.list(first.path) == []
+
+
 # -- what is damaged --------------------------------------------------------------------------
 
 
