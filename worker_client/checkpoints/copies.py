@@ -38,7 +38,7 @@ _Tensors: TypeAlias = Mapping[str, StoredTensor]
 _Done: TypeAlias = Callable[[int], None]
 
 _NO_VALUE: Final = "it had no value when it was saved"
-_SLOT: Final = "a slot of an optimizer; say that slots are to be exported too"
+_SLOT: Final = "slots of optimizers; slots=True, in a shell --slots, takes them too"
 _SLOT_OF_OTHERS: Final = "by its name a slot of an optimizer, whose settings are not in such files: it begins anew"
 
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)(i?)b?", re.IGNORECASE | re.ASCII)

@@ -87,6 +87,18 @@ def list_checkpoints(path: str | os.PathLike[str]) -> list[CheckpointEntry]:
     return [_entry(store, name) for name in store.names()]
 
 
+def look_at_checkpoint(path: str | os.PathLike[str]) -> CheckpointEntry:
+    """Returns what is known of a checkpoint, or of the newest of a folder.
+
+    Args:
+        path: Its folder or URL, or one of checkpoints.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    return _entry(*locate(absolute(path)))
+
+
 def show_checkpoint(path: str | os.PathLike[str]) -> list[CheckpointVariable]:
     """Returns the variables of a checkpoint by name; only its manifest is read.
 

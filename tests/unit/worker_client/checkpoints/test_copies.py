@@ -138,7 +138,7 @@ def test_what_is_there_is_replaced_only_if_that_is_said(run: Path, tmp_path: Pat
     target = tmp_path / FORMS[form]
     other = written(tmp_path, steps=np.array(5))
     made = ss.checkpoint.export(other, target, format=form)
-    with pytest.raises(AlreadyExistsError, match="already exists; give another name, or say that it is to be overw"):
+    with pytest.raises(AlreadyExistsError, match="already exists; give another name, or overwrite=True"):
         ss.checkpoint.export(run, target, format=form)
     assert ss.checkpoint.open(made)["steps"].read() == 5
     ss.checkpoint.export(run, target, format=form, overwrite=True)
