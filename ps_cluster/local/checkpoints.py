@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 from ps_cluster.inspection.printable_text import printable
@@ -14,11 +15,12 @@ from ps_cluster.inspection.task_table import format_size
 from ps_protocol.checkpoints.locations import locate
 from ps_protocol.checkpoints.retention import Retention
 from ps_protocol.checkpoints.store import StoreError
-from ps_protocol.checkpoints.urls import absolute
+from ps_protocol.checkpoints.urls import absolute, is_url
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import NotFoundError, ShardscopeError
 from worker_client.checkpoints.background import Wanted
 from worker_client.checkpoints.methods import ConnectionSaver
+from worker_client.checkpoints.opening import open_checkpoint
 from worker_client.checkpoints.periodic import PeriodicSaves, SavesOfChanges
 from worker_client.checkpoints.report import RestoreReport, SavedCheckpoint, ShowProgress
 from worker_client.client import Client, ObserverMode, connect
@@ -76,13 +78,13 @@ class ClusterCheckpoints:
         """Restores the newest checkpoint, if there is one and the ps tasks have nothing yet.
 
         Raises:
-            NotRestoredError: It cannot be used, or a ps task has failed.
+            NotRestoredError: It cannot be used, or a ps task has failed; or there is none, and none can be saved there.
         """
         try:
             try:
                 store, name = locate(self._source)
             except NotFoundError:
-                self._tell(printable(f"no checkpoint in {self._source} yet: starting from nothing"))
+                self._begin_with_nothing()
                 return
             self._changes = SavesOfChanges(store.path, retention=self._retention)
             with self._connected(spec, observer="update") as client:
@@ -95,6 +97,15 @@ class ClusterCheckpoints:
             raise NotRestoredError(f"cannot go on from {self._source}: {_said(error)}") from error
         self._restored = report.path
         self._tell(_restored(report))
+
+    def _begin_with_nothing(self) -> None:
+        """Says so, unless the saves could not but fail; and says what else is there."""
+        hint = ""
+        if not is_url(self._source):
+            _check_folder(Path(self._source))
+            with contextlib.suppress(ShardscopeError, OSError), open_checkpoint(self._source):
+                hint = f" (one of another form is there: `shardscope checkpoint import {self._source} FOLDER` takes it)"
+        self._tell(printable(f"no checkpoint in {self._source} yet: starting from nothing{hint}"))
 
     def start(self, spec: ClusterSpec) -> None:
         """Saves from now on, by a thread of its own."""
@@ -181,6 +192,20 @@ class ClusterCheckpoints:
                 self._tell(f"{what} {format_size(total)}: {100 * done // total} %")
 
         return show
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises NotRestoredError if a folder, which need not be there, cannot have checkpoints."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise NotRestoredError(
+            f"cannot keep checkpoints in {folder}: {there} is a file; give --checkpoint a folder, and make one of "
+            f"another form with `shardscope checkpoint import`"
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise NotRestoredError(
+            f"cannot keep checkpoints in {folder}: this user may not write to {there}; give --checkpoint another folder"
+        )
 
 
 def _said(error: Exception) -> str:
