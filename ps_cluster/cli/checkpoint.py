@@ -34,7 +34,7 @@ for _command in (diff, export, import_):
     command.add_command(_command)
 
 
-@command.command()
+@command.command(short_help="Lists the checkpoints of a folder.")
 @click.argument("path", metavar="FOLDER")
 def ls(path: str) -> None:
     """Lists the checkpoints of a folder, or at a URL, oldest first, with their times in UTC; or shows one of them."""
@@ -54,7 +54,7 @@ def ls(path: str) -> None:
             click.echo(printable(f"{each.name:{width}}  {saved_at:%Y-%m-%d %H:%M:%S}{step}  {parts}{metrics}{pinned}"))
 
 
-@command.command()
+@command.command(short_help="Lists the variables of a checkpoint.")
 @click.argument("path", metavar="CHECKPOINT")
 def show(path: str) -> None:
     """Lists the variables of a checkpoint, or of the newest of a folder; or the tensors of one of another form."""
@@ -68,7 +68,7 @@ def show(path: str) -> None:
             click.echo(printable(f"{each}{'' if each.initialized else '  without a value'}"))
 
 
-@command.command()
+@command.command(short_help="Checks all checksums of a checkpoint.")
 @click.argument("path", metavar="CHECKPOINT")
 def verify(path: str) -> None:
     """Reads a whole checkpoint, or the newest of a folder, and checks all its checksums."""
@@ -79,7 +79,7 @@ def verify(path: str) -> None:
         )
 
 
-@command.command()
+@command.command(short_help="Has a checkpoint stay.")
 @click.argument("path", metavar="CHECKPOINT")
 def pin(path: str) -> None:
     """Has a checkpoint, or the newest of a folder, stay when older ones are removed."""
@@ -87,7 +87,7 @@ def pin(path: str) -> None:
         click.echo(printable(f"{pin_checkpoint(path).path} is pinned, and stays"))
 
 
-@command.command()
+@command.command(short_help="Has a checkpoint removed like others.")
 @click.argument("path", metavar="CHECKPOINT")
 def unpin(path: str) -> None:
     """Has a checkpoint, or the newest of a folder, removed like others."""
@@ -95,7 +95,7 @@ def unpin(path: str) -> None:
         click.echo(printable(f"{unpin_checkpoint(path).path} is no longer pinned, and is removed like others"))
 
 
-@command.command()
+@command.command(short_help="Removes what killed saves have left behind.")
 @click.argument("path", metavar="FOLDER")
 @click.option(
     "--older-than",

@@ -18,7 +18,7 @@ from worker_client.checkpoints.report import CopiedCheckpoint
 _MOST_NAMED = 5
 
 
-@click.command()
+@click.command(short_help="Compares two checkpoints of any forms.")
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @click.option("--names", multiple=True, metavar="PATTERN", help="Compare these only, as 'encoder/*'; may be repeated.")
@@ -37,7 +37,7 @@ def diff(first: str, second: str, names: Sequence[str], names_only: bool) -> Non
     sys.exit(0 if found.is_equal else EXIT_FAILED)
 
 
-@click.command()
+@click.command(short_help="Writes a checkpoint in another form.")
 @click.argument("source", metavar="CHECKPOINT")
 @click.argument("target", metavar="TARGET")
 @click.option("--format", "form", required=True, type=click.Choice(list(WRITERS)), help="What to write.")
@@ -72,7 +72,7 @@ def export(
     _show("exported", made)
 
 
-@click.command("import")
+@click.command("import", short_help="Makes a checkpoint of one of another form.")
 @click.argument("source", metavar="SOURCE")
 @click.argument("folder", metavar="FOLDER")
 @click.option("--format", "form", type=click.Choice(list(FORMS)), help="Of the source; found out if not given.")

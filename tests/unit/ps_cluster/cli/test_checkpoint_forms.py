@@ -98,6 +98,13 @@ def test_what_has_no_checkpoints_is_not_an_empty_list(run: Path, tmp_path: Path)
         assert f"there is no checkpoint at {tmp_path}/{name}: {what}" in " ".join(found.stderr.split())
 
 
+def test_the_list_of_commands_has_whole_sentences() -> None:
+    for group in (["checkpoint"], []):
+        done = CliRunner().invoke(app, [*group, "--help"], terminal_width=80)
+        assert done.exit_code == 0
+        assert "..." not in done.stdout.partition("Commands:")[2]
+
+
 def test_slots_are_left_out_in_few_words(tmp_path: Path) -> None:
     arrays = {f"v{number}{slot}": np.zeros(1) for number in range(4) for slot in ("", "/Adam/m", "/Adam/v")}
     ss.checkpoint.write_tensorflow(tmp_path / "m", arrays)
