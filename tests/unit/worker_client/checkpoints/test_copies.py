@@ -118,6 +118,15 @@ def test_what_is_no_size_is_refused(run: Path, tmp_path: Path, size: Any) -> Non
         ss.checkpoint.export(run, tmp_path / "out", format="pytorch", shard_size=size)
 
 
+def test_the_prefix_of_tensorflow_files_is_no_folder(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    with pytest.raises(
+        InvalidArgumentError, match=r"/models is a folder; give the prefix .*, as .*/models/model\.ckpt$"
+    ):
+        ss.checkpoint.export(run, tmp_path / "models", format="tensorflow")
+    assert not list(tmp_path.glob("models.*"))
+
+
 def test_wrong_arguments_are_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"'h5' is no form .* tensorflow, safetensors, pytorch, npz"):
         ss.checkpoint.export(run, tmp_path / "out", format="h5")
