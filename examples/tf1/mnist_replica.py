@@ -95,10 +95,11 @@ def train(cluster, index, server):
     next_line = every
     hooks = [tf.train.StopAtStepHook(last_step=FLAGS.train_steps)]
     start = time.time()
+    is_going_on = bool(FLAGS.train_dir and tf.train.latest_checkpoint(FLAGS.train_dir))
     saving = {"checkpoint_dir": FLAGS.train_dir or None, "save_checkpoint_secs": 60}
     with tf.train.MonitoredTrainingSession(server.target, is_chief=index == 0, hooks=hooks, **saving) as session:
         made = session.run_step_fn(lambda step_context: step_context.session.run(global_step))
-        if index == 0 and made:
+        if index == 0 and is_going_on:
             print(f"going on after step {made}", flush=True)
         while not session.should_stop():
             rows = random.randint(len(data.train), size=FLAGS.batch_size)

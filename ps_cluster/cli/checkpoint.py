@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from ps_cluster.cli.checkpoint_forms import diff, export, import_
-from ps_cluster.cli.common import one_line_errors
+from ps_cluster.cli.common import counted, one_line_errors
 from ps_cluster.inspection.printable_text import printable
 from ps_cluster.inspection.task_table import format_size
 from ps_protocol.checkpoints.store import DEAD_S
@@ -16,6 +16,7 @@ from worker_client.checkpoints.contents import ShardscopeCheckpoint
 from worker_client.checkpoints.inspection import (
     clean_checkpoints,
     list_checkpoints,
+    look_at_checkpoint,
     pin_checkpoint,
     show_checkpoint,
     unpin_checkpoint,
@@ -33,24 +34,27 @@ for _command in (diff, export, import_):
     command.add_command(_command)
 
 
-@command.command()
+@command.command(short_help="Lists the checkpoints of a folder.")
 @click.argument("path", metavar="FOLDER")
 def ls(path: str) -> None:
-    """Lists the checkpoints of a folder, or at a URL, oldest first, with their times in UTC."""
+    """Lists the checkpoints of a folder, or at a URL, oldest first, with their times in UTC; or shows one of them."""
     with one_line_errors():
-        for each in list_checkpoints(path):
+        found = list_checkpoints(path) or [look_at_checkpoint(path)]
+        width = max([len(each.name) for each in found])
+        for each in found:
             if each.problem:
-                click.echo(printable(f"{each.name}  cannot be used: {each.problem}"))
+                click.echo(printable(f"{each.name:{width}}  cannot be used: {each.problem}"))
                 continue
             saved_at = datetime.fromtimestamp(each.saved_at_s, UTC)
             step = "" if each.step is None or f"{each.step:09}" in each.name else f"  step {each.step}"
             metrics = "".join([f"  {name} {value:g}" for name, value in each.metrics.items()])
-            parts = f"{each.num_variables} variables, {format_size(each.size_bytes)} in {each.num_parts} parts"
+            size = f"{counted(each.num_variables, 'variable')}, {format_size(each.size_bytes)}"
+            parts = f"{size} in {counted(each.num_parts, 'part')}"
             pinned = "  pinned" if each.is_pinned else ""
-            click.echo(printable(f"{each.name}  {saved_at:%Y-%m-%d %H:%M:%S}{step}  {parts}{metrics}{pinned}"))
+            click.echo(printable(f"{each.name:{width}}  {saved_at:%Y-%m-%d %H:%M:%S}{step}  {parts}{metrics}{pinned}"))
 
 
-@command.command()
+@command.command(short_help="Lists the variables of a checkpoint.")
 @click.argument("path", metavar="CHECKPOINT")
 def show(path: str) -> None:
     """Lists the variables of a checkpoint, or of the newest of a folder; or the tensors of one of another form."""
@@ -64,16 +68,18 @@ def show(path: str) -> None:
             click.echo(printable(f"{each}{'' if each.initialized else '  without a value'}"))
 
 
-@command.command()
+@command.command(short_help="Checks all checksums of a checkpoint.")
 @click.argument("path", metavar="CHECKPOINT")
 def verify(path: str) -> None:
     """Reads a whole checkpoint, or the newest of a folder, and checks all its checksums."""
     with one_line_errors():
         found = verify_checkpoint(path, show_progress=True)
-        click.echo(printable(f"{found.path} is whole: {found.num_variables} variables, {found.size_bytes} bytes"))
+        click.echo(
+            printable(f"{found.path} is whole: {counted(found.num_variables, 'variable')}, {found.size_bytes} bytes")
+        )
 
 
-@command.command()
+@command.command(short_help="Has a checkpoint stay.")
 @click.argument("path", metavar="CHECKPOINT")
 def pin(path: str) -> None:
     """Has a checkpoint, or the newest of a folder, stay when older ones are removed."""
@@ -81,7 +87,7 @@ def pin(path: str) -> None:
         click.echo(printable(f"{pin_checkpoint(path).path} is pinned, and stays"))
 
 
-@command.command()
+@command.command(short_help="Has a checkpoint removed like others.")
 @click.argument("path", metavar="CHECKPOINT")
 def unpin(path: str) -> None:
     """Has a checkpoint, or the newest of a folder, removed like others."""
@@ -89,7 +95,7 @@ def unpin(path: str) -> None:
         click.echo(printable(f"{unpin_checkpoint(path).path} is no longer pinned, and is removed like others"))
 
 
-@command.command()
+@command.command(short_help="Removes what killed saves have left behind.")
 @click.argument("path", metavar="FOLDER")
 @click.option(
     "--older-than",

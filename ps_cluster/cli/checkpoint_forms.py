@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from ps_cluster.cli.common import EXIT_FAILED, EXIT_USAGE, one_line_errors
+from ps_cluster.cli.common import EXIT_FAILED, EXIT_USAGE, counted, name_pairs, names_option, one_line_errors
 from ps_cluster.inspection.printable_text import printable
 from worker_client.checkpoints.comparison import diff_checkpoints
 from worker_client.checkpoints.copies import WRITERS, export_checkpoint, import_checkpoint
@@ -16,15 +16,9 @@ from worker_client.checkpoints.progress_bar import progress_shown
 from worker_client.checkpoints.report import CopiedCheckpoint
 
 _MOST_NAMED = 5
-_names_option = click.option(
-    "--names",
-    multiple=True,
-    metavar="NEW=OLD",
-    help="Which tensors, and what they are to be called: 'encoder/*=model.encoder.*'. May be given several times.",
-)
 
 
-@click.command()
+@click.command(short_help="Compares two checkpoints of any forms.")
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @click.option("--names", multiple=True, metavar="PATTERN", help="Compare these only, as 'encoder/*'; may be repeated.")
@@ -43,11 +37,11 @@ def diff(first: str, second: str, names: Sequence[str], names_only: bool) -> Non
     sys.exit(0 if found.is_equal else EXIT_FAILED)
 
 
-@click.command()
+@click.command(short_help="Writes a checkpoint in another form.")
 @click.argument("source", metavar="CHECKPOINT")
 @click.argument("target", metavar="TARGET")
 @click.option("--format", "form", required=True, type=click.Choice(list(WRITERS)), help="What to write.")
-@_names_option
+@names_option
 @click.option("--slots/--no-slots", default=None, help="With what optimizers keep; by default for tensorflow only.")
 @click.option("--shard-size", metavar="SIZE", help="Most bytes in one file of safetensors, as 5GB.")
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
@@ -69,7 +63,7 @@ def export(
             source,
             target,
             format=form,
-            names=_pairs(names),
+            names=name_pairs(names),
             slots=slots,
             shard_size=shard_size,
             overwrite=overwrite,
@@ -78,33 +72,22 @@ def export(
     _show("exported", made)
 
 
-@click.command("import")
+@click.command("import", short_help="Makes a checkpoint of one of another form.")
 @click.argument("source", metavar="SOURCE")
 @click.argument("folder", metavar="FOLDER")
 @click.option("--format", "form", type=click.Choice(list(FORMS)), help="Of the source; found out if not given.")
 @click.option("--name", help="Of the checkpoint; by default the step or the time.")
 @click.option("--step", type=click.IntRange(min=0), help="Training step that it belongs to.")
-@_names_option
+@names_option
 def import_(
     source: str, folder: str, form: str | None, name: str | None, step: int | None, names: Sequence[str]
 ) -> None:
     """Makes a checkpoint in a folder from TensorFlow's, from safetensors or from an npz file."""
     with one_line_errors(), progress_shown("importing", True) as progress:
         made = import_checkpoint(
-            source, folder, format=form, name=name, step=step, names=_pairs(names), show_progress=progress
+            source, folder, format=form, name=name, step=step, names=name_pairs(names), show_progress=progress
         )
     _show("imported", made)
-
-
-def _pairs(names: Sequence[str]) -> dict[str, str] | None:
-    """Returns what ``--names`` says; None if it was not given."""
-    found = {}
-    for each in names:
-        new, sign, old = each.partition("=")
-        if not sign or not new or not old:
-            raise click.BadParameter(f"{each!r} should be as NEW=OLD, such as 'encoder/*=model.encoder.*'")
-        found[new] = old
-    return found or None
 
 
 def _show(what: str, made: CopiedCheckpoint) -> None:
@@ -112,4 +95,4 @@ def _show(what: str, made: CopiedCheckpoint) -> None:
         names = [name for name, each in made.left_out.items() if each == reason]
         shown = ", ".join(names[:_MOST_NAMED]) + (f" and {len(names) - _MOST_NAMED} more" * (len(names) > _MOST_NAMED))
         click.echo(printable(f"left out {shown}: {reason}"))
-    click.echo(printable(f"{what} {made.path}: {len(made.names)} tensors, {made.size_bytes} bytes"))
+    click.echo(printable(f"{what} {made.path}: {counted(len(made.names), 'tensor')}, {made.size_bytes} bytes"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import click
@@ -36,14 +36,22 @@ def print_error(message: str) -> None:
 
 
 @contextlib.contextmanager
-def one_line_errors(failed: int = EXIT_FAILED) -> Iterator[None]:
-    """Turns what a user can cause into a message and an exit code; ``failed`` if something failed."""
+def one_line_errors(failed: int = EXIT_FAILED, *, keeps_tables: bool = False) -> Iterator[None]:
+    """Turns what a user can cause into a message and an exit code; ``failed`` if something failed.
+
+    Args:
+        failed: The exit code.
+        keeps_tables: Whether a message of several lines keeps them.
+    """
     try:
         yield
     except BrokenPipeError:
         raise  # for ``unread_output``
     except ShardscopeError as error:
-        print_error(" ".join(str(error).split()))
+        first, *table = str(error).splitlines() if keeps_tables else [" ".join(str(error).split())]
+        print_error(first)
+        for line in table:
+            click.echo(wrap_for(sys.stderr, printable(line)), err=True)
         sys.exit(failed)
     except OSError as error:
         has_both = error.filename is not None and error.strerror
@@ -52,3 +60,28 @@ def one_line_errors(failed: int = EXIT_FAILED) -> Iterator[None]:
     except (TypeError, ValueError) as error:
         print_error(" ".join(str(error).split()))
         sys.exit(EXIT_USAGE)
+
+
+names_option = click.option(
+    "--names",
+    multiple=True,
+    metavar="NEW=OLD",
+    help="Which tensors, and what they are to be called: 'encoder/*=model.encoder.*'. May be given several times.",
+)
+"""What is to be taken from a checkpoint, under which names."""
+
+
+def name_pairs(names: Sequence[str]) -> dict[str, str] | None:
+    """Returns what ``--names`` says; None if it was not given."""
+    found = {}
+    for each in names:
+        new, sign, old = each.partition("=")
+        if not sign or not new or not old:
+            raise click.BadParameter(f"{each!r} should be as NEW=OLD, such as 'encoder/*=model.encoder.*'")
+        found[new] = old
+    return found or None
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: "1 part", "2 parts"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -14,10 +14,13 @@ from ps_cluster.inspection.printable_text import printable
 from ps_cluster.inspection.task_table import format_size
 from ps_protocol.checkpoints.locations import locate
 from ps_protocol.checkpoints.retention import Retention
+from ps_protocol.checkpoints.store import StoreError
+from ps_protocol.checkpoints.urls import absolute, is_url
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import NotFoundError, ShardscopeError
 from worker_client.checkpoints.background import Wanted
 from worker_client.checkpoints.methods import ConnectionSaver
+from worker_client.checkpoints.opening import open_checkpoint
 from worker_client.checkpoints.periodic import PeriodicSaves, SavesOfChanges
 from worker_client.checkpoints.report import RestoreReport, SavedCheckpoint, ShowProgress
 from worker_client.client import Client, ObserverMode, connect
@@ -35,7 +38,7 @@ class NotRestoredError(Exception):
 
 
 class ClusterCheckpoints:
-    """Restores the newest checkpoint of a folder and saves others there. Thread-safe.
+    """Restores the newest checkpoint of a folder, or at a URL, and saves others there. Thread-safe.
 
     Each save has a connection of its own, so that it finds the ps tasks wherever they are by then.
 
@@ -50,7 +53,7 @@ class ClusterCheckpoints:
 
     def __init__(
         self,
-        folder: Path,
+        folder: str | os.PathLike[str],
         *,
         every_s: float,
         retention: Retention,
@@ -58,7 +61,7 @@ class ClusterCheckpoints:
         tell_failure: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._source = os.path.abspath(folder)  # noqa: PTH100 - without following links
+        self._source = absolute(folder)
         self._tell = tell
         self._tell_failure = tell_failure
         self._every_s = every_s
@@ -75,13 +78,13 @@ class ClusterCheckpoints:
         """Restores the newest checkpoint, if there is one and the ps tasks have nothing yet.
 
         Raises:
-            NotRestoredError: It cannot be used, or a ps task has failed.
+            NotRestoredError: It cannot be used, or a ps task has failed; or there is none, and none can be saved there.
         """
         try:
             try:
                 store, name = locate(self._source)
             except NotFoundError:
-                self._tell(printable(f"no checkpoint in {self._source} yet: starting from nothing"))
+                self._begin_with_nothing()
                 return
             self._changes = SavesOfChanges(store.path, retention=self._retention)
             with self._connected(spec, observer="update") as client:
@@ -91,9 +94,18 @@ class ClusterCheckpoints:
                 report = client.restore(f"{store.path}/{name}", show_progress=self._progress("restoring"))
                 self._changes.note(ConnectionSaver(client))
         except (ShardscopeError, OSError) as error:
-            raise NotRestoredError(f"cannot go on from {self._source}: {error}") from error
+            raise NotRestoredError(f"cannot go on from {self._source}: {_said(error)}") from error
         self._restored = report.path
         self._tell(_restored(report))
+
+    def _begin_with_nothing(self) -> None:
+        """Says so, unless the saves could not but fail; and says what else is there."""
+        hint = ""
+        if not is_url(self._source):
+            _check_folder(Path(self._source))
+            with contextlib.suppress(ShardscopeError, OSError), open_checkpoint(self._source):
+                hint = f" (one of another form is there: `shardscope checkpoint import {self._source} FOLDER` takes it)"
+        self._tell(printable(f"no checkpoint in {self._source} yet: starting from nothing{hint}"))
 
     def start(self, spec: ClusterSpec) -> None:
         """Saves from now on, by a thread of its own."""
@@ -166,7 +178,7 @@ class ClusterCheckpoints:
         self._tell(printable(f"saved {saved.path}, {format_size(saved.size_bytes)}"))
 
     def _failed(self, error: Exception) -> None:
-        what = " ".join(str(error).split()) or type(error).__name__
+        what = " ".join(_said(error).split()) or type(error).__name__
         self._tell_failure(printable(f"no checkpoint was saved in {self._changes.folder}: {what}"))
 
     def _progress(self, what: str) -> ShowProgress:
@@ -180,6 +192,25 @@ class ClusterCheckpoints:
                 self._tell(f"{what} {format_size(total)}: {100 * done // total} %")
 
         return show
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises NotRestoredError if a folder, which need not be there, cannot have checkpoints."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise NotRestoredError(
+            f"cannot keep checkpoints in {folder}: {there} is a file; give --checkpoint a folder, and make one of "
+            f"another form with `shardscope checkpoint import`"
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise NotRestoredError(
+            f"cannot keep checkpoints in {folder}: this user may not write to {there}; give --checkpoint another folder"
+        )
+
+
+def _said(error: Exception) -> str:
+    """What an error says, without the number of one of the system."""
+    return (isinstance(error, StoreError) and error.strerror) or str(error)
 
 
 def _restored(report: RestoreReport) -> str:

@@ -10,7 +10,9 @@ from typing import Final
 
 from ps_cluster.local.own_options import OF_UP, refuse_own_options
 from ps_cluster.local.task_environment import task_environment
+from ps_protocol.checkpoints.urls import absolute
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, TfConfig
+from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.service_types import DURABILITY_MODES
 from ps_protocol.settings import (
     ARGUMENT,
@@ -18,6 +20,7 @@ from ps_protocol.settings import (
     DURATION,
     MODULE,
     SECONDS,
+    TEXT,
     one_of,
     option,
     setting,
@@ -69,11 +72,12 @@ class LaunchOptions:
         "What ps tasks keep: none, snapshot or journal; with journal, one that dies is started again.",
     )
     data_dir: Path | None = option("--data-dir", DIRECTORY, None, "Where they keep it; else it is removed at the end.")
-    checkpoint: Path | None = option(
+    checkpoint: str | None = option(
         "--checkpoint",
-        DIRECTORY,
+        TEXT,
         None,
-        "Go on from the newest checkpoint here, and save here; --ps may change.",
+        "Go on from the newest checkpoint here, a folder or a URL as s3://BUCKET/NAME, and save here; --ps may change.",
+        metavar="DIR",
     )
     save_every_s: float | None = option(
         "--save-every", DURATION, None, f"How often a checkpoint is saved ({SAVE_EVERY_S:.0f}s); once more at the end."
@@ -125,9 +129,21 @@ class LaunchOptions:
                 f"journal as well"
             )
         refuse_own_options(self.ps_arguments, OF_UP, "--ps-arg")
+        if self.checkpoint is not None:
+            _check_place(self.checkpoint)
         if self.checkpoint is None and (self.save_every_s is not None or self.keep is not None):
             given = "--keep" if self.save_every_s is None else "--save-every"
             raise ValueError(f"{given} says how checkpoints are saved, but not where; give --checkpoint DIR as well")
         path = task_environment(TfConfig(), os.environ)["PATH"]
         if shutil.which(self.command[0], path=path) is None:
             raise ValueError(f"{self.command[0]!r}, the workers' command, is not a program that can be run")
+
+
+def _check_place(checkpoint: str) -> None:
+    """Refuses what can be neither a folder of checkpoints nor their URL, with a ValueError."""
+    if not checkpoint.strip():
+        raise ValueError(f"--checkpoint is {checkpoint!r}; it should be the path of a folder, or a URL, and is empty")
+    try:
+        absolute(checkpoint)
+    except InvalidArgumentError as error:
+        raise ValueError(f"--checkpoint: {error}") from None

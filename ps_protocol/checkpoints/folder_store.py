@@ -25,6 +25,7 @@ from ps_protocol.checkpoints.store import (
     PartWriter,
     RangeReader,
     damaged,
+    inside_another,
     is_name,
     not_shared,
     parse_pending,
@@ -63,6 +64,8 @@ class FolderStore(CheckpointStore):
                 f"there is a checkpoint {name} in {self._root} already; give the new one another name or step, or "
                 f"remove the old one"
             )
+        if (self._root / MANIFEST_FILE).exists():
+            raise inside_another(self.path)
         folder = self._pending(name, save)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"mark-{mark}").touch()

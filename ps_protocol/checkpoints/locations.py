@@ -63,10 +63,18 @@ def locate(path: str) -> tuple[CheckpointStore, str]:
     names = store.names()
     if not names:
         raise NotFoundError(
-            f"there is no checkpoint at {path}: neither has it a {MANIFEST_FILE}, nor a folder in it; give the folder "
-            f"that was given to save(), or that of one checkpoint in it"
+            f"there is no checkpoint at {path}: {_what_is_there(store)}. Give the folder that was given to save(), or "
+            f"that of one checkpoint in it. One of another form, such as TensorFlow's or npz, is restored with "
+            f"through='client', in a shell --through-client, or imported first"
         )
     return store, names[-1]
+
+
+def _what_is_there(store: CheckpointStore) -> str:
+    """Says what is in the place of a checkpoint."""
+    if isinstance(store, FolderStore) and not Path(store.path).is_dir():
+        return "it is a file" if Path(store.path).exists() else "there is no such folder"
+    return f"it has no {MANIFEST_FILE}, and no folder with one"
 
 
 def _parent(path: str) -> tuple[str, str]:

@@ -39,6 +39,7 @@ from ps_protocol.checkpoints.store import (
     PartWriter,
     RangeReader,
     damaged,
+    inside_another,
     is_name,
     not_shared,
     parse_pending,
@@ -99,6 +100,8 @@ class ObjectStore(CheckpointStore):
     def begin(self, name: str, save: UUID, mark: str) -> Sequence[str]:
         if self.exists(name):
             raise self._taken(name, "already; give the new one another name or step, or remove the old one")
+        if self._bucket.head(self._key(MANIFEST_FILE)) is not None:
+            raise inside_another(self.path)
         self._bucket.put(f"{self._pending(name, save)}/mark-{mark}", b"")
         self._begun.add(save)
         marks = [_last(each.key) for each in self._bucket.list_in(self._pending(name, save))]

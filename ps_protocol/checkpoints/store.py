@@ -145,6 +145,13 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def inside_another(path: str) -> FailedPreconditionError:
+    """What to raise where a checkpoint is to be saved in the folder of another one, and would be removed with it."""
+    return FailedPreconditionError(
+        f"{path} is a checkpoint, in which no other one can be saved; give the folder that has it"
+    )
+
+
 def pending_name(name: str, save: UUID) -> str:
     """How a store calls what belongs to a checkpoint that is not visible yet."""
     return f".{name}.{save.hex}.tmp"

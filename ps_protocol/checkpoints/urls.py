@@ -25,13 +25,15 @@ def absolute(path: str | os.PathLike[str]) -> str:
     """Returns a path as a ps task takes it: an absolute path without following links, or a URL in its plain form.
 
     Raises:
-        InvalidArgumentError: It is a URL that cannot be one of checkpoints, or no path can be so.
+        InvalidArgumentError: It is empty, a URL that cannot be one of checkpoints, or no path can be so.
     """
     text = os.fspath(path)
     if "\0" in text or not _is_utf8(text):
         raise InvalidArgumentError(
             f"{text!r} cannot be the path of a checkpoint: it is not text in UTF-8 without zeros"
         )
+    if not text.strip():
+        raise InvalidArgumentError(f"the path of a checkpoint is {text!r}; give a folder or a URL")
     if _PATH_OF_URL.match(text):
         raise InvalidArgumentError(
             f"{text} is a URL with one slash only, as pathlib.Path makes it; give the URL as a string"

@@ -128,4 +128,6 @@ def check_free(paths: Iterable[Path], *, overwrite: bool) -> None:
     """Raises AlreadyExistsError if one of some files is there, unless they may be replaced."""
     for path in paths:
         if path.exists() and not overwrite:
-            raise AlreadyExistsError(f"{path} already exists; give another name, or say that it is to be overwritten")
+            raise AlreadyExistsError(
+                f"{path} already exists; give another name, or overwrite=True, in a shell --overwrite"
+            )

@@ -82,7 +82,7 @@ def _in_directory(directory: Path) -> FoundCheckpoint:
     for prefix in (directory / _VARIABLES, directory / _VARIABLES.name):
         if index_path(prefix).is_file():
             return FoundCheckpoint(prefix)
-    looked_for = f"a file {STATE_FILE_NAME!r} that names the newest one, {index_path(_VARIABLES)} of a SavedModel"
+    looked_for = f"a file {STATE_FILE_NAME!r} that names the newest one, nor {index_path(_VARIABLES)} of a SavedModel"
     there = sorted([each.name.removesuffix(_INDEX) for each in directory.glob(f"*{_INDEX}")])
     hint = f"; it has {', '.join(there[:5])}: give one of these, as {directory / there[0]}" if there else ""
     raise NotFoundError(f"the directory {directory} has no checkpoint: there is neither {looked_for}{hint}")

@@ -60,6 +60,12 @@ def test_a_checkpoint_is_saved_shown_verified_and_restored(tmp_path: Path) -> No
         assert done.returncode == 0, done.stderr
         done = shardscope("restore", str(tmp_path / "here"), "--through-client", "--cluster", spec)
         assert done.returncode == 0, done.stderr
+        done = shardscope("restore", str(folder), "--names", "w*=v*", "--cluster", spec)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[:2] == ["restored   w0  from v0", "restored   w1  from v1"]
+        misfit = shardscope("restore", str(folder), "--cluster", spec)
+        assert misfit.returncode == 1
+        assert {"fresh      w0  float32[3]", "fresh      w1  float32[3]"} <= {*misfit.stderr.splitlines()}
         done = shardscope("save", str(folder), "--step", "7", "--cluster", spec)
         assert done.returncode == 1
         assert "there is a checkpoint step-000000007" in done.stderr

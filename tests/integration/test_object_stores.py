@@ -17,6 +17,7 @@ import pytest
 
 import worker_client as ss
 from ps_cluster import LocalCluster
+from ps_cluster.local.processes import ProcessSupervisor
 from ps_cluster.local.reserved_ports import LOOPBACK, ReservedPorts
 from ps_protocol.checkpoints import bucket as buckets
 from ps_protocol.checkpoints.store import StoreError
@@ -24,6 +25,7 @@ from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, No
 from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
 from tests.conftest import Eventually
 from tests.integration.test_cli import shardscope
+from tests.integration.test_up import Launch
 from tests.s3_process import ACCESS_KEY, SECRET_KEY, S3Process, environment_of
 from tests.unit.worker_client.checkpoints.small_clusters import Model, SmallCluster, assert_equal
 
@@ -198,6 +200,48 @@ def test_a_shell_takes_urls(bucket: str) -> None:
     done = shardscope("checkpoint", "ls", f"s3://{bucket}-of-nobody")
     assert done.returncode == 1
     assert "there is no such bucket" in done.stderr
+
+
+def test_up_goes_on_from_a_bucket(bucket: str, s3: S3Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tasks take the bucket from their environment, and nothing is written here."""
+    counts = (
+        "import shardscope as ss; c = ss.connect(); v = ss.get_variable('v', [], initializer=ss.zeros_initializer());"
+        "v.assign_add(1.0); print('counts', float(v)); c.close()"
+    )
+    supervisor, url = ProcessSupervisor(), f"s3://{bucket}/run"
+    monkeypatch.chdir(tmp_path)
+
+    def up(url: str, *options: str) -> Launch:
+        return Launch(supervisor, [*options, "--checkpoint", url, "--", "python", "-c", counts], {})
+
+    try:
+        first = up(url, "--ps", "2")
+        assert first.wait() == 0, first.text
+        [entry] = ss.checkpoint.list(url)
+        assert f"shardscope | no checkpoint in {url} yet: starting from nothing" in first.output
+        assert f"shardscope | saved {entry.path}, " in first.text
+        second = up(url)
+        assert second.wait() == 0, second.text
+        assert f"shardscope | restored {entry.path}: 1 variable, " in second.text
+        assert "worker:0   | counts 2.0" in second.output
+        wrong = up("s3://bucket-of-nobody/run")
+        assert wrong.wait() == 1
+        said = "cannot go on from s3://bucket-of-nobody/run: there is no such bucket; correct the URL or the endpoint"
+        assert said in " ".join("\n".join(wrong.output + wrong.errors).split())
+    finally:
+        supervisor.close()
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("through", ["ps", "client"])
+def test_nothing_is_saved_inside_another_checkpoint(bucket: str, cluster: SmallCluster, through: Through) -> None:
+    client, url = cluster.client(), f"s3://{bucket}/run"
+    Model(client).train(0, 1)
+    first = client.save(url, name="x", through=through)
+    with pytest.raises(FailedPreconditionError, match="run/x is a checkpoint, in which no other one can be saved"):
+        client.save(first.path, name="y", through=through)
+    assert [each.name for each in ss.checkpoint.list(url)] == ["x"]
+    assert ss.checkpoint.list(first.path) == []
 
 
 # -- what is damaged --------------------------------------------------------------------------

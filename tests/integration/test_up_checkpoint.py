@@ -163,13 +163,17 @@ def test_a_folder_that_cannot_be_used_is_said_and_training_goes_on(
     up: Up, tmp_path: Path, eventually: Eventually
 ) -> None:
     run = tmp_path / "run"
-    run.touch()  # a file in its place
-    (tmp_path / "wait-3").touch()
+    for step in (3, 5):
+        (tmp_path / f"wait-{step}").touch()
     launch = up("--ps 2 --save-every 0.1s")
+    wait_for(launch, f"saved {run}/step-000000003", eventually)
+    run.rename(tmp_path / "elsewhere")
+    run.touch()  # a file in its place
+    (tmp_path / "wait-3").unlink()
     eventually(lambda: "Not a directory" in "\n".join(launch.errors), timeout_s=TIMEOUT_S, message="it is said")
     run.unlink()
-    wait_for(launch, f"saved {run}/step-", eventually)
-    (tmp_path / "wait-3").unlink()
+    wait_for(launch, f"saved {run}/step-000000005", eventually)
+    (tmp_path / "wait-5").unlink()
     assert launch.wait() == 0, launch.text
     assert names(run)[-1].startswith("step-000000008")  # and the time, if a save came just before the last step
 
@@ -244,6 +248,9 @@ def test_interrupts_end_a_restore(up: Up, tmp_path: Path, eventually: Eventually
         ("--save-every 10s", "--save-every says how checkpoints are saved, but not where; give --checkpoint DIR"),
         ("--keep 3", "--keep says how"),
         ("--checkpoint x --save-every 0s", "it should be a time above 0, such as 60s, 10m or 2h"),
+        ("--checkpoint=", "it should be the path of a folder, or a URL, and is empty"),
+        ("--checkpoint s3:/models/run", "is a URL with one slash only"),
+        ("--checkpoint ftp://models/run", "checkpoints cannot be kept at ftp://"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: str, message: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category, is_ml_dtype
+from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
 from ps_protocol.tensor_files.stored_tensor import StoredTensor
 from worker_client.checkpoints.opening import open_checkpoint, variables_of
@@ -97,12 +98,15 @@ def diff_checkpoints(
 
     Raises:
         NotFoundError: There is no such checkpoint.
+        InvalidArgumentError: Nothing in either of them fits ``names``.
         DataLossError: A file is damaged.
         UnimplementedError: Elements cannot be read; give ``names`` to leave them out.
     """
     patterns = [names] if isinstance(names, str) else list(names)
     with open_checkpoint(first) as one, open_checkpoint(second) as other:
         ones, others = _fitting(variables_of(one), patterns), _fitting(variables_of(other), patterns)
+        if not ones and not others and (one or other):
+            raise InvalidArgumentError(f"neither checkpoint has a name that fits {' or '.join(patterns)}")
         both = [name for name in ones if name in others]
         total_bytes, done_bytes = sum([ones[name].nbytes for name in both]), 0
         found = [DifferentTensor(name, Difference.ONLY_FIRST, _kind(ones[name])) for name in ones if name not in others]

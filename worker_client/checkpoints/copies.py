@@ -38,7 +38,7 @@ _Tensors: TypeAlias = Mapping[str, StoredTensor]
 _Done: TypeAlias = Callable[[int], None]
 
 _NO_VALUE: Final = "it had no value when it was saved"
-_SLOT: Final = "a slot of an optimizer; say that slots are to be exported too"
+_SLOT: Final = "slots of optimizers; slots=True, in a shell --slots, takes them too"
 _SLOT_OF_OTHERS: Final = "by its name a slot of an optimizer, whose settings are not in such files: it begins anew"
 
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)(i?)b?", re.IGNORECASE | re.ASCII)
@@ -63,6 +63,10 @@ class _Target:
 
 
 def _write_tensorflow(target: _Target, tensors: _Tensors) -> Path:
+    if target.path.is_dir():  # the files would be beside it
+        raise InvalidArgumentError(
+            f"{target.path} is a folder; give the prefix of the files in it, as {target.path / 'model.ckpt'}"
+        )
     check_free([index_path(target.path)], overwrite=target.overwrite)
     with new_checkpoint(target.path) as writer:
         for name, tensor in tensors.items():
@@ -141,7 +145,8 @@ def export_checkpoint(
 
     Raises:
         NotFoundError: There is no such checkpoint.
-        InvalidArgumentError: The form is unknown; or a pattern of ``names`` fits nothing.
+        InvalidArgumentError: The form is unknown; a pattern of ``names`` fits nothing; or the prefix of files of
+            TensorFlow's is a folder.
         AlreadyExistsError: There is something at the target.
         DTypeMismatchError: The form has no such elements.
         DataLossError: The source is damaged.

@@ -13,7 +13,7 @@ import numpy as np
 
 from ps_protocol.checkpoints.boxes import CheckedValue
 from ps_protocol.checkpoints.locations import locate, open_store
-from ps_protocol.checkpoints.manifest import BLOCK_BYTES, CheckpointManifest
+from ps_protocol.checkpoints.manifest import BLOCK_BYTES, MANIFEST_FILE, CheckpointManifest
 from ps_protocol.checkpoints.store import DEAD_S, CheckpointStore, check_part, damaged, read_manifest, store_errors
 from ps_protocol.checkpoints.urls import absolute
 from ps_protocol.dtype_traits import dtype_name
@@ -85,6 +85,18 @@ def list_checkpoints(path: str | os.PathLike[str]) -> list[CheckpointEntry]:
     """Lists the checkpoints of a folder or URL, oldest first; those that are still being saved are not among them."""
     store = open_store(absolute(path))
     return [_entry(store, name) for name in store.names()]
+
+
+def look_at_checkpoint(path: str | os.PathLike[str]) -> CheckpointEntry:
+    """Returns what is known of a checkpoint, or of the newest of a folder.
+
+    Args:
+        path: Its folder or URL, or one of checkpoints.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    return _entry(*locate(absolute(path)))
 
 
 def show_checkpoint(path: str | os.PathLike[str]) -> list[CheckpointVariable]:
@@ -203,7 +215,10 @@ def _entry(store: CheckpointStore, name: str) -> CheckpointEntry:
     try:
         return _of_manifest(store, name, read_manifest(store, name))
     except ShardscopeError as error:
-        return CheckpointEntry(name, f"{store.path}/{name}", problem=error.message)
+        problem = error.message
+    except PermissionError as error:
+        problem = f"{MANIFEST_FILE}: {error.strerror}"
+    return CheckpointEntry(name, f"{store.path}/{name}", problem=problem)
 
 
 def _of_manifest(store: CheckpointStore, name: str, manifest: CheckpointManifest) -> CheckpointEntry:

@@ -364,7 +364,11 @@ def _retention(keep: SupportsIndex | Retention) -> Retention:
 
 
 def _at_least(number: SupportsIndex, least: int, name: str) -> int:
-    found = operator.index(number)
+    try:
+        found = operator.index(number)
+    except TypeError as error:
+        raise_interrupt(error)
+        raise TypeError(f"{name} is {number!r}; it should be a whole number") from None
     if found < least:
         raise InvalidArgumentError(f"{name} is {number}; it cannot be less than {least}")
     return found

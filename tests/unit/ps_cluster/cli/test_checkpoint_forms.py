@@ -42,6 +42,9 @@ def test_equal_different_and_trouble_have_their_own_codes(run: Path, tmp_path: P
     ]
     some = shardscope("diff", run, tmp_path / "m.npz", "--names", "layer/*", "--names-only")
     assert (some.exit_code, some.stdout) == (0, "0 different, 2 alike, their values not compared\n")
+    mistyped = shardscope("diff", run, tmp_path / "m.npz", "--names", "lyer/*")
+    assert (mistyped.exit_code, mistyped.stdout) == (2, "")
+    assert "neither checkpoint has a name that fits lyer/*" in mistyped.stderr
     trouble = shardscope("diff", run, tmp_path / "none")
     assert trouble.exit_code == 2
     assert f"there is no checkpoint {tmp_path}/none" in trouble.stderr
@@ -58,7 +61,9 @@ def test_a_checkpoint_goes_out_and_comes_back(run: Path, tmp_path: Path) -> None
     ]
     again = shardscope("export", run, target, "--format", "pytorch")
     assert again.exit_code == 1
-    assert "already exists; give another name, or say that it is to be overwritten" in " ".join(again.stderr.split())
+    assert "already exists; give another name, or overwrite=True, in a shell --overwrite" in " ".join(
+        again.stderr.split()
+    )
     assert shardscope("export", run, target, "--format", "pytorch", "--overwrite").exit_code == 0
     back = shardscope("import", target, tmp_path / "back", "--format", "pytorch", "--step", "4")
     assert back.exit_code == 0, back.output
@@ -76,6 +81,28 @@ def test_the_tensors_of_any_form_are_shown(run: Path, tmp_path: Path) -> None:
     missing = shardscope("show", tmp_path / "none")
     assert missing.exit_code == 1
     assert "there is no checkpoint" in missing.stderr
+
+
+def test_what_has_no_checkpoints_is_not_an_empty_list(run: Path, tmp_path: Path) -> None:
+    write_checkpoint(FolderStore(tmp_path), "a-longer-name", in_memory({"v": np.zeros(1), "w": np.zeros(1)}))
+    first, second = shardscope("ls", tmp_path).stdout.splitlines()
+    assert first.startswith("x              20")
+    assert first.endswith("  3 variables, 336 B in 1 part")
+    assert second.startswith("a-longer-name  20")
+    alone = shardscope("ls", run)
+    assert (alone.exit_code, alone.stdout) == (0, first.replace("x              ", "x  ") + "\n")
+    (tmp_path / "empty").mkdir()
+    for name, what in (("none", "there is no such folder"), ("empty", "it has no manifest.json")):
+        found = shardscope("ls", tmp_path / name)
+        assert (found.exit_code, found.stdout) == (1, "")
+        assert f"there is no checkpoint at {tmp_path}/{name}: {what}" in " ".join(found.stderr.split())
+
+
+def test_the_list_of_commands_has_whole_sentences() -> None:
+    for group in (["checkpoint"], []):
+        done = CliRunner().invoke(app, [*group, "--help"], terminal_width=80)
+        assert done.exit_code == 0
+        assert "..." not in done.stdout.partition("Commands:")[2]
 
 
 def test_slots_are_left_out_in_few_words(tmp_path: Path) -> None:

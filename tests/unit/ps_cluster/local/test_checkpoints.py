@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import worker_client as ss
+import worker_client.compat.v1 as tf
 from ps_cluster.local import checkpoints as module
 from ps_cluster.local.checkpoints import ClusterCheckpoints, NotRestoredError
 from ps_protocol.checkpoints.retention import Retention
@@ -55,6 +58,41 @@ def test_one_line_for_each_restore_and_save(tmp_path: Path, cluster: SmallCluste
         f"saved {entry.path}, 4.2 KiB",
     ]
     assert told.failures == []
+
+
+def test_where_no_checkpoint_can_be_saved_nothing_is_started(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Told()
+    (tmp_path / "model.npz").touch()
+    for folder in (tmp_path / "model.npz", tmp_path / "model.npz" / "run"):
+        with pytest.raises(
+            NotRestoredError, match=rf"in {folder}: {tmp_path}/model\.npz is a file; .*checkpoint import"
+        ):
+            told.checkpoints(folder).restore(cluster.spec)
+    refused: list[Path] = []
+
+    def access(path: Path, mode: int) -> bool:
+        assert mode == os.W_OK | os.X_OK
+        refused.append(path)
+        return False
+
+    monkeypatch.setattr(os, "access", access)
+    with pytest.raises(NotRestoredError, match=rf"in {tmp_path}/a/b: this user may not write to {tmp_path};"):
+        told.checkpoints(tmp_path / "a" / "b").restore(cluster.spec)
+    assert refused == [tmp_path]
+    assert told.lines == []
+
+
+def test_checkpoints_of_another_form_are_named(tmp_path: Path, cluster: SmallCluster) -> None:
+    told = Told()
+    ss.checkpoint.write_tensorflow(tmp_path / "model.ckpt-1", {"v": np.zeros(2)})
+    told.checkpoints(tmp_path).restore(cluster.spec)  # a prefix is not the folder
+    tf.train.update_checkpoint_state(str(tmp_path), str(tmp_path / "model.ckpt-1"))
+    told.checkpoints(tmp_path).restore(cluster.spec)
+    plain = f"no checkpoint in {tmp_path} yet: starting from nothing"
+    hint = f" (one of another form is there: `shardscope checkpoint import {tmp_path} FOLDER` takes it)"
+    assert told.lines == [plain, plain + hint]
 
 
 def test_the_newest_or_the_one_that_is_given_is_restored(

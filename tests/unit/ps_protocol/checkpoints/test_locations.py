@@ -56,6 +56,8 @@ def test_a_path_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         ("s3://user:secret@b/x", "no user, password, port or query"),
         ("s3://localhost:9000/b", "the endpoint and the credentials come from the environment"),
         (Path("s3://bucket/x"), "one slash only"),
+        ("", "the path of a checkpoint is ''; give a folder or a URL"),
+        (" ", "give a folder or a URL"),
     ],
 )
 def test_what_cannot_be_a_url_of_checkpoints_is_refused(url: str | Path, message: str) -> None:
@@ -71,6 +73,18 @@ def test_a_file_url_is_a_folder(tmp_path: Path) -> None:
     assert store.path == str(tmp_path / "a b")
     with pytest.raises(NotFoundError, match="there is no checkpoint at file://"):
         locate(f"file://{tmp_path}/a%20b")
+
+
+def test_what_is_in_the_place_of_a_checkpoint_is_said(tmp_path: Path) -> None:
+    (tmp_path / "model.npz").touch()
+    (tmp_path / "empty").mkdir()
+    for name, what in (
+        ("none", "there is no such folder"),
+        ("model.npz", "it is a file"),
+        ("empty", r"it has no manifest\.json, and no folder with one"),
+    ):
+        with pytest.raises(NotFoundError, match=rf"there is no checkpoint at .*/{name}: {what}\. .*through='client'"):
+            locate(str(tmp_path / name))
 
 
 def test_a_relative_folder_is_refused() -> None:

@@ -63,9 +63,10 @@ def test_what_is_missing_is_named(prefix: Path) -> None:
     with pytest.raises(NotFoundError, match=r"and there is no directory .*/nowhere$"):
         open_tensorflow(folder / "nowhere" / "model")
     (folder / "empty").mkdir()
-    with pytest.raises(
-        NotFoundError, match=r"/empty has no checkpoint: there is neither a file 'checkpoint'.*SavedModel$"
-    ):
+    said = (
+        r"/empty has no checkpoint: there is neither a file 'checkpoint'.*, nor variables/variables\.index of .*Model$"
+    )
+    with pytest.raises(NotFoundError, match=said):
         open_tensorflow(folder / "empty")
     (folder / "checkpoint").unlink()
     with pytest.raises(NotFoundError, match=r"it has model\.ckpt-5: give one of these, as .*/model\.ckpt-5$"):

@@ -13,7 +13,7 @@ import pytest
 import shardscope as ss
 import worker_client
 from ps_protocol.checkpoints.folder_store import FolderStore
-from ps_protocol.errors import DataLossError
+from ps_protocol.errors import DataLossError, InvalidArgumentError
 from ps_protocol.tensor_files import stored_tensor
 from ps_protocol.tensor_files.safetensors_writer import write_safetensors
 from tests.tensor_files import in_memory
@@ -114,6 +114,8 @@ def test_only_names_that_fit_are_compared(tmp_path: Path) -> None:
     assert ss.checkpoint.diff(one, two, names="*/b").is_equal
     found = ss.checkpoint.diff(one, two, names=["a/*", "x"])
     assert ([each.name for each in found.tensors], found.num_equal) == (["a/w"], 1)
+    with pytest.raises(InvalidArgumentError, match=r"neither checkpoint has a name that fits x or y/\*"):
+        ss.checkpoint.diff(one, two, names=["x", "y/*"])
 
 
 def test_names_only_reads_no_values(tmp_path: Path) -> None:

@@ -118,6 +118,15 @@ def test_what_is_no_size_is_refused(run: Path, tmp_path: Path, size: Any) -> Non
         ss.checkpoint.export(run, tmp_path / "out", format="pytorch", shard_size=size)
 
 
+def test_the_prefix_of_tensorflow_files_is_no_folder(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    with pytest.raises(
+        InvalidArgumentError, match=r"/models is a folder; give the prefix .*, as .*/models/model\.ckpt$"
+    ):
+        ss.checkpoint.export(run, tmp_path / "models", format="tensorflow")
+    assert not list(tmp_path.glob("models.*"))
+
+
 def test_wrong_arguments_are_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"'h5' is no form .* tensorflow, safetensors, pytorch, npz"):
         ss.checkpoint.export(run, tmp_path / "out", format="h5")
@@ -138,7 +147,7 @@ def test_what_is_there_is_replaced_only_if_that_is_said(run: Path, tmp_path: Pat
     target = tmp_path / FORMS[form]
     other = written(tmp_path, steps=np.array(5))
     made = ss.checkpoint.export(other, target, format=form)
-    with pytest.raises(AlreadyExistsError, match="already exists; give another name, or say that it is to be overw"):
+    with pytest.raises(AlreadyExistsError, match="already exists; give another name, or overwrite=True"):
         ss.checkpoint.export(run, target, format=form)
     assert ss.checkpoint.open(made)["steps"].read() == 5
     ss.checkpoint.export(run, target, format=form, overwrite=True)

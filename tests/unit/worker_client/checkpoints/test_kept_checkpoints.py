@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -14,10 +15,12 @@ import pytest
 
 import worker_client as ss
 from ps_protocol.checkpoints.folder_store import FolderStore
-from ps_protocol.checkpoints.manifest import MANIFEST_FILE, decode_manifest
+from ps_protocol.checkpoints.manifest import MANIFEST_FILE, CheckpointManifest, decode_manifest
+from ps_protocol.checkpoints.store import CheckpointStore, read_manifest
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ps_protocol.files.spec_json import encode_checked
 from tests.unit.worker_client.checkpoints.small_clusters import Model, SmallCluster, flip
+from worker_client.checkpoints import inspection
 
 Through = Literal["ps", "client"]
 THROUGH = pytest.mark.parametrize("through", ["ps", "client"])
@@ -36,6 +39,34 @@ def test_the_best_and_the_last_stay(tmp_path: Path, cluster: SmallCluster, throu
         client.save(tmp_path, name=name, metrics={"accuracy": accuracy}, keep=keep, through=through)
     assert names(tmp_path) == ["b", "e"]
     assert [each.metrics for each in ss.checkpoint.list(tmp_path)] == [{"accuracy": 0.9}, {"accuracy": 0.8}]
+
+
+def test_what_keep_cannot_be_is_said(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    Model(client)
+    with pytest.raises(TypeError, match="keep is 'all'; it should be a whole number"):
+        client.save(tmp_path, keep="all")  # type: ignore[call-overload]
+    assert names(tmp_path) == []
+
+
+def test_one_that_this_user_may_not_read_is_listed_as_such(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = cluster.client()
+    Model(client)
+    for name in ("a", "b"):
+        client.save(tmp_path, name=name)
+
+    def read_unless_a(store: CheckpointStore, name: str) -> CheckpointManifest:
+        if name == "a":
+            raise PermissionError(errno.EACCES, "Permission denied", f"{store.path}/a/manifest.json")
+        return read_manifest(store, name)
+
+    monkeypatch.setattr(inspection, "read_manifest", read_unless_a)
+    assert [(each.name, each.problem) for each in ss.checkpoint.list(tmp_path)] == [
+        ("a", "manifest.json: Permission denied"),
+        ("b", ""),
+    ]
 
 
 @THROUGH

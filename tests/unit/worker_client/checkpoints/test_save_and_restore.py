@@ -546,6 +546,19 @@ def test_a_name_is_taken_once(tmp_path: Path, cluster: SmallCluster) -> None:
         client._handles[0].service.checkpoints.begin(uuid4(), CheckpointPath("ftp://b", "x"), timeout_s=TIMEOUT_S)
 
 
+def test_nothing_is_saved_inside_another_checkpoint(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    Model(client)
+    first = client.save(tmp_path, name="x")
+    with pytest.raises(FailedPreconditionError, match="/x is a checkpoint, in which no other one can be saved"):
+        client.save(first.path, name="y")
+    assert sorted(path.name for path in (tmp_path / "x").iterdir() if path.is_dir()) == []
+    with pytest.raises(InvalidArgumentError, match="the path of a checkpoint is ''"):
+        client.save("")
+    with pytest.raises(InvalidArgumentError, match="the path of a checkpoint is ''"):
+        client.restore("")
+
+
 # -- what goes wrong while restoring ----------------------------------------------------------
 
 
