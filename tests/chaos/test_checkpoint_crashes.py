@@ -79,13 +79,14 @@ SAVING = [
     ("checkpoint.published", 0),
 ]
 WITHOUT_JOURNAL = ("checkpoint.imaged", "checkpoint.write", "checkpoint.before_visible", "checkpoint.visible")
+IN_STORES = ("checkpoint.write", "checkpoint.before_visible", "checkpoint.visible")
 VISIBLE = ("checkpoint.visible", "checkpoint.published")
 
 
 CASES = [
     *[("folder", *each, "journal") for each in SAVING],
     *[("folder", *each, "none") for each in SAVING if each[0] in WITHOUT_JOURNAL],
-    *[("s3", *each, "journal") for each in SAVING],
+    *[("s3", *each, "journal") for each in SAVING if each[0] in IN_STORES],
 ]
 
 

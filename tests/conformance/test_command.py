@@ -12,7 +12,7 @@ from tests.conformance import replay
 
 ELSEWHERE = {
     *("updates.json", "devices.json", "clusters.json", "conv_scopes.json"),
-    *("tensorflow_schedules.json", "torch_schedules.json", "checkpoints.tar.xz"),
+    *("tensorflow_schedules.json", "torch_schedules.json", "checkpoints.tar.xz", "torch_files.tar.xz"),
 }
 """What only tests replay."""
 
