@@ -365,18 +365,18 @@ def test_a_client_that_closes_has_left(leased_cluster: LocalCluster) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
-        ("ps_grace_s", -1.0, "from 0"),
-        ("lease_s", float("nan"), "from 0"),
-        ("operation_timeout_s", 0, "above 0"),
-        ("operation_timeout_s", -0.5, "above 0"),
-        ("connect_timeout_s", float("nan"), "above 0"),
-        ("connect_timeout_s", float("inf"), "above 0"),
-        ("connect_timeout_s", "a minute", "above 0"),
-        ("operation_timeout_s", True, "above 0"),
+        ("ps_grace_s", -1.0, "a number of seconds from 0"),
+        ("lease_s", float("nan"), "0 for never, or a number of seconds from 0.1"),
+        ("operation_timeout_s", 0, "a number of seconds above 0"),
+        ("operation_timeout_s", -0.5, "a number of seconds above 0"),
+        ("connect_timeout_s", float("nan"), "a number of seconds above 0"),
+        ("connect_timeout_s", float("inf"), "a number of seconds above 0"),
+        ("connect_timeout_s", "a minute", "a number of seconds above 0"),
+        ("operation_timeout_s", True, "a number of seconds above 0"),
     ],
 )
 def test_a_number_of_seconds_that_is_none_is_refused(name: str, value: Any, allowed: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} is {value!r}; it should be a number of seconds {allowed}"):
+    with pytest.raises(ValueError, match=f"{name} is {value!r}; it should be {allowed}"):
         ss.connect({"ps": ["localhost:1"]}, **{name: value})
 
 
