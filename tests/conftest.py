@@ -100,12 +100,13 @@ def _no_left_signal_handlers() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _level_of_the_ps_logs() -> Iterator[None]:
-    """Puts back what a ps task that a test has in its own process says of what it logs."""
-    logger = logging.getLogger("ps_server")
-    before = logger.level
+def _levels_of_logs() -> Iterator[None]:
+    """Puts back what a ps task in the test's own process, or a program with ``tf.logging``, says of what is logged."""
+    loggers = [logging.getLogger(name) for name in ("ps_server", "tensorflow")]
+    before = [logger.level for logger in loggers]
     yield
-    logger.setLevel(before)
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True, scope="session")
