@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import pytest
 pytestmark = [
     pytest.mark.chaos,
     pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("ckpt_chaos") is None, reason="ckpt-chaos is not installed"),
 ]
 
 ROOT = Path(__file__).parents[2]
