@@ -162,7 +162,7 @@ def queue_pop_of_too_many_waits(tf, notes):
     queue, push = of_numbers(tf, notes)
     push("push", 1, 2)
     notes.waits("pop 3", queue.dequeue_many(3))
-    # What is run on this queue then waits for ever, with or without a time limit.
+    # What is run on this queue then finds it empty, or waits for ever, by chance.
 
 
 @program
