@@ -25,6 +25,11 @@ _MAX_LEAKED_DESCRIPTORS = 64
 _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """How many test processes ``--numprocesses auto`` means: two for each core, since many tests wait for processes."""
+    return 2 * (os.cpu_count() or 1)
+
+
 class Eventually(Protocol):
     """Polls until a condition holds."""
 

@@ -13,7 +13,7 @@ import pytest
 
 import worker_client as ss
 from ps_cluster import LocalCluster
-from tests.integration.test_cli import shardscope
+from tests.commands import shardscope
 
 pytestmark = pytest.mark.integration
 

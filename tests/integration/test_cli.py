@@ -28,6 +28,7 @@ from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, ValueKin
 from ps_protocol.operations import Batch, Declare, VariableSpec
 from ps_protocol.service_types import Proposal
 from ps_server.cluster.membership import listed_incarnation
+from tests.commands import shardscope
 from tests.conftest import Eventually
 from worker_client.transport import grpc
 
@@ -38,18 +39,6 @@ WORKER = UUID(int=7)
 
 WEIGHTS = VariableSpec("dense/weights", np.dtype(np.float32), (64, 32))
 BIASES = VariableSpec("dense/biases", np.dtype(np.float64), (32,))
-
-
-def shardscope(*arguments: str, tf_config: str | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    return subprocess.run(
-        [sys.executable, "-m", "ps_cluster", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-        env=environment if tf_config is None else {**environment, "TF_CONFIG": tf_config},
-    )
 
 
 def declare(cluster: LocalCluster, ps_task: int, declaration: Declare) -> None:

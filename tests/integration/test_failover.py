@@ -20,6 +20,7 @@ from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, ClusterSpec, TaskId
 from ps_protocol.errors import ShardscopeError, StateLostError
 from ps_protocol.liveness import READY
 from ps_server.replication.decisions import EXIT_SUPERSEDED
+from tests.commands import shardscope
 from tests.conftest import Eventually
 from tests.etcd_process import EtcdProcess
 from tests.integration.test_replication import SIZE, Updates, counter_on, make_progress
@@ -331,9 +332,3 @@ def test_a_backup_dies_when_it_is_handed_the_place(
         failover.cluster.restart(TaskId(BACKUP_JOB, 0))
         failover.heal()
     np.testing.assert_array_equal(variable.read_value(), np.full(SIZE, updates.acknowledged))
-
-
-def shardscope(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ps_cluster", *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )

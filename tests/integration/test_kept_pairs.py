@@ -22,8 +22,9 @@ from ps_protocol.errors import ClusterStartError, StateLostError
 from ps_server.process.start import EXIT_CANNOT_START, EXIT_STATE_REFUSED
 from ps_server.replication.decisions import EXIT_SUPERSEDED
 from ps_server.replication.member import MEMBER_FILE
+from tests.commands import shardscope
 from tests.conftest import Eventually
-from tests.integration.test_failover import LEASE_S, TIMEOUT_S, Failover, counters, shardscope
+from tests.integration.test_failover import LEASE_S, TIMEOUT_S, Failover, counters
 from tests.integration.test_replication import SIZE, Updates, make_progress
 
 pytestmark = pytest.mark.integration

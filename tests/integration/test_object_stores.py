@@ -23,8 +23,8 @@ from ps_protocol.checkpoints import bucket as buckets
 from ps_protocol.checkpoints.store import StoreError
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
+from tests.commands import shardscope
 from tests.conftest import Eventually
-from tests.integration.test_cli import shardscope
 from tests.integration.test_up import Launch
 from tests.s3_process import ACCESS_KEY, SECRET_KEY, S3Process, environment_of
 from tests.unit.worker_client.checkpoints.small_clusters import Model, SmallCluster, assert_equal

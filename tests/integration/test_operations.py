@@ -27,9 +27,10 @@ from ps_protocol.errors import ShardscopeError, StateLostError
 from ps_protocol.liveness import READY
 from ps_protocol.task_id import TaskId
 from ps_server.process.options import parse_options
+from tests.commands import shardscope
 from tests.conftest import Eventually
 from tests.etcd_process import etcd_cluster
-from tests.integration.test_failover import LEASE_S, TIMEOUT_S, Failover, shardscope, started
+from tests.integration.test_failover import LEASE_S, TIMEOUT_S, Failover, started
 from tests.integration.test_replication import SIZE, Updates, counter_on, make_progress
 
 pytestmark = pytest.mark.integration

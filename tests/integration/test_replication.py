@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Batch, Update, UpdateRule
 from ps_server.replication.decisions import EXIT_SUPERSEDED
+from tests.commands import shardscope
 from tests.conftest import Eventually
 from worker_client.client import Client
 from worker_client.transport import grpc as grpc_transport
@@ -236,12 +235,6 @@ def roles(spec: ClusterSpec) -> dict[str, str]:
         connect=lambda address, task: grpc_transport.connect(address, task=str(task)),
     )
     return {record["task"]: record["replication"]["role"] for record in ps_records(answers)}
-
-
-def shardscope(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ps_cluster", *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
 
 
 def outcome_of(service: GrpcPsService, update: Batch) -> object:
