@@ -169,12 +169,13 @@ class StoredTensor:
             self._check_out(out, shape)
         return self._read((start, *[0] * (self.ndim - 1))[: self.ndim], shape, out)
 
-    def read_block(self, starts: Sequence[int], shape: Sequence[int]) -> Array:
+    def read_block(self, starts: Sequence[int], shape: Sequence[int], out: Array | None = None) -> Array:
         """Reads a block of the tensor: of each dimension a range; raises as ``read`` does.
 
         Args:
             starts: Of each dimension, the first index.
             shape: Of the block, which has to be inside the tensor.
+            out: As of ``read``.
         """
         is_inside = len(starts) == len(shape) == self.ndim and not [
             start
@@ -187,7 +188,9 @@ class StoredTensor:
                 f"which {self.name!r} is",
                 variable=self.name,
             )
-        return self._read(tuple(starts), tuple(shape), None)
+        if out is not None:
+            self._check_out(out, tuple(shape))
+        return self._read(tuple(starts), tuple(shape), out)
 
     def check_size(self) -> None:
         """Makes sure that its files are there and long enough, without reading them.
