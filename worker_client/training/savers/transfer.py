@@ -131,7 +131,7 @@ class _Rooms:
 
     def __init__(self, home: VariableHome):
         self._home = home
-        self._own: deque[Array] = deque([np.empty(0, np.uint8)] * 2)
+        self._own = _no_rooms()
 
     def of(self, batch: _Batch) -> list[Array]:
         """Returns memory for each value of a batch, as bytes, aligned for any dtype."""
@@ -154,11 +154,18 @@ class _Rooms:
         return found
 
     def _own_room(self, size_bytes: int) -> Array:
+        if size_bytes > ahead.MOST_BYTES // 2:  # of which no two have room, and nothing is kept beside it
+            self._own = _no_rooms()
+            return np.empty(size_bytes, np.uint8)
         room = self._own.popleft()
         if len(room) < size_bytes:
             room = np.empty(size_bytes, np.uint8)
-        self._own.append(room if len(room) <= ahead.MOST_BYTES // 2 else room[:0].copy())
+        self._own.append(room)
         return room
+
+
+def _no_rooms() -> deque[Array]:
+    return deque([np.empty(0, np.uint8)] * 2)
 
 
 def _room_bytes(each: SavedVariable) -> int:

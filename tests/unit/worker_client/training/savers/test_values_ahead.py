@@ -204,3 +204,12 @@ def test_values_that_need_more_memory_than_there_is_room_for_take_turns_between_
         add_ten(session, made)
         tf.train.Saver().restore(session, path)
         assert values(session, made) == [1.0] * 4
+
+
+def test_a_value_may_have_another_shape_than_its_variable(session: tf.Session, tmp_path: Path) -> None:
+    made = [tf.get_variable(name, [8], initializer=tf.ones_initializer()) for name in "abc"]
+    longer = tf.assign(made[2], np.arange(12, dtype=np.float32), validate_shape=False)
+    session.run(tf.global_variables_initializer())
+    session.run(longer)
+    path = tf.train.Saver().save(session, tmp_path / "m")
+    np.testing.assert_array_equal(tf.train.load_variable(path or "", "c"), np.arange(12))
