@@ -58,15 +58,15 @@ def measure(*, size_bytes: float, rounds: int, folder: Path) -> dict[str, Any]:
                 name = f"round-{turn}"
                 before = _resident_bytes()
                 _beside(spec, quiet, lambda: time.sleep(_QUIET_S))
-                rates["dd"].append(total_bytes / _timed(lambda: _dd(folder, total_bytes)))
+                rates["dd"].append(total_bytes / timed(lambda: dd(folder, total_bytes)))
                 took: list[float] = []
 
                 def save(name: str = name, took: list[float] = took) -> None:
-                    took.append(_timed(lambda: held.append(client.save(folder, name=name).held_s)))
+                    took.append(timed(lambda: held.append(client.save(folder, name=name).held_s)))
 
                 memory.append(_beside(spec, busy, save) / before)
                 rates["save"].append(total_bytes / took[0])
-                rates["restore"].append(total_bytes / _timed(lambda name=name: client.restore(folder / name)))  # type: ignore[misc]
+                rates["restore"].append(total_bytes / timed(lambda name=name: client.restore(folder / name)))  # type: ignore[misc]
                 shutil.rmtree(folder / name)
                 before = _resident_bytes()
                 changed_memory.append(_beside(spec, changes, save, _change_all) / before)
@@ -94,13 +94,15 @@ def _make_variables(client: Client, size_bytes: int) -> int:
     return 4 * elements * _VARIABLES
 
 
-def _timed(work: Callable[[], object]) -> float:
+def timed(work: Callable[[], object]) -> float:
+    """Returns how long some work takes, in seconds."""
     began_s = time.perf_counter()
     work()
     return time.perf_counter() - began_s
 
 
-def _dd(folder: Path, size_bytes: int) -> None:
+def dd(folder: Path, size_bytes: int) -> None:
+    """Has ``dd`` write so many bytes to a file in a folder, synced at its end, and removes it."""
     file = folder / "dd"
     blocks = max(1, size_bytes // 2**20)
     subprocess.run(
@@ -144,7 +146,7 @@ def _update(addresses: Sequence[str], begun: Path, ended: Path) -> list[float]:
         scalar.assign_add(1.0)
         begun.touch()
         while len(taken) % _LOOK_EVERY or not ended.exists():
-            taken.append(_timed(lambda: scalar.assign_add(1.0)))
+            taken.append(timed(lambda: scalar.assign_add(1.0)))
     return taken
 
 
@@ -155,7 +157,7 @@ def _change_all(addresses: Sequence[str], begun: Path, ended: Path) -> list[floa
         variables = [client.variable(f"value_{index}") for index in range(_VARIABLES)]
         begun.touch()
         while not ended.exists():
-            taken += [_timed(partial(each.scatter_add, [0], np.ones(1, np.float32))) for each in variables]
+            taken += [timed(partial(each.scatter_add, [0], np.ones(1, np.float32))) for each in variables]
     return taken
 
 

@@ -22,6 +22,7 @@ from benchmarks import (
     ps_tasks,
     replication,
     rolling_restart,
+    savers,
     sizes,
 )
 from benchmarks.comparison import comparison, comparison_tables
@@ -46,6 +47,7 @@ _TABLES: Mapping[str, Callable[[Record], list[Table]]] = {
             ps_tasks,
             replication,
             rolling_restart,
+            savers,
             sizes,
         )
     },

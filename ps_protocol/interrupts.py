@@ -7,7 +7,7 @@ in the middle of a ``finally``. Three things hold against that, and the client u
 - ``with`` on a lock itself (a ``threading.Lock``, not something with an ``__enter__`` in Python) takes and frees it
   whatever happens: both ends are one instruction each, before and after which no handler runs unseen. A ``Turn`` makes
   of that a lock that can be tried.
-- ``sheltered`` runs a function on another thread, where no handler ever runs.
+- ``sheltered`` runs a function on another thread, where no handler ever runs; ``begun`` does so meanwhile.
 - ``is_interrupt`` tells a handler's exception from an error of what it has interrupted, where errors are caught;
   ``raise_interrupt`` lets it go on.
 
@@ -94,8 +94,8 @@ class Turn:
 # -- shelter ----------------------------------------------------------------------------------
 
 
-class _Work(Generic[_T]):
-    """A call that another thread makes."""
+class Begun(Generic[_T]):
+    """A call that another thread makes. For one thread, which waits for the outcome or gives it up."""
 
     __slots__ = ("_function", "done", "error", "has_begun", "is_over", "result")
 
@@ -111,23 +111,38 @@ class _Work(Generic[_T]):
         function, self._function = self._function, None
         self.has_begun = True
         try:
-            assert function is not None
-            self.result = function()
+            if function is not None:  # else it was given up
+                self.result = function()
         except BaseException as error:  # noqa: BLE001 - who waits for it raises it
             self.error = error
         del function
         self.is_over = True
         self.done.release()
 
+    def outcome(self) -> _T:
+        """Waits for what the function returns, or raises its error."""
+        while not self.done.acquire(timeout=_LOOK_S if self.has_begun else _BEGIN_S):
+            if not self.has_begun:
+                _helpers.add()  # the others are busy with what was interrupted before
+        if self.error is not None:
+            raise self.error
+        return self.result  # type: ignore[return-value] # a result of None is one
+
+    def give_up(self) -> None:
+        """Keeps it from being begun; if it is, waits for its end, but not for longer than ``LINGER_S``."""
+        self._function = None
+        if self.has_begun and not self.is_over:
+            self.done.acquire(timeout=LINGER_S)
+
 
 class _Helpers:
     """Threads that take work; one is started when none is free, and ends when it has had nothing to do for a while."""
 
     def __init__(self) -> None:
-        self._work: SimpleQueue[_Work[Any]] = SimpleQueue()
+        self._work: SimpleQueue[Begun[Any]] = SimpleQueue()
         self.free: deque[None] = deque()  # one for each that waits for work
 
-    def do(self, work: _Work[Any]) -> None:
+    def do(self, work: Begun[Any]) -> None:
         """Has it begun soon, on some thread."""
         self._work.put(work)
         if not self.free:
@@ -205,7 +220,7 @@ def sheltered(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
     """
     if not on_main_thread():
         return function(*args, **kwargs)
-    return _outcome(_hand_over(lambda: function(*args, **kwargs)))
+    return begun(lambda: function(*args, **kwargs)).outcome()
 
 
 def sheltered_to_the_end(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -216,28 +231,26 @@ def sheltered_to_the_end(function: Callable[_P, _T], /, *args: _P.args, **kwargs
     """
     if not on_main_thread():
         return function(*args, **kwargs)
-    work = _hand_over(lambda: function(*args, **kwargs))
+    work = begun(lambda: function(*args, **kwargs))
     try:
-        return _outcome(work)
+        return work.outcome()
     except BaseException:
         if not work.is_over:
             work.done.acquire(timeout=LINGER_S)
         raise
 
 
-def _hand_over(function: Callable[[], _T]) -> _Work[_T]:
-    work = _Work(function)
+def begun(function: Callable[[], _T]) -> Begun[_T]:
+    """Has another thread call a function while this one goes on.
+
+    An interrupt does not end the call; whoever is not told of it, since the interrupt came just here, has lost it.
+
+    Args:
+        function: As of ``sheltered``.
+    """
+    work = Begun(function)
     _helpers.do(work)
     return work
-
-
-def _outcome(work: _Work[_T]) -> _T:
-    while not work.done.acquire(timeout=_LOOK_S if work.has_begun else _BEGIN_S):
-        if not work.has_begun:
-            _helpers.add()  # the others are busy with what was interrupted before
-    if work.error is not None:
-        raise work.error
-    return work.result  # type: ignore[return-value] # a result of None is one
 
 
 # -- errors -----------------------------------------------------------------------------------

@@ -60,12 +60,20 @@ class NewFile:
         os.posix_fadvise(self.file.fileno(), self._begun_bytes, fresh_bytes, os.POSIX_FADV_DONTNEED)
         self._begun_bytes += fresh_bytes
 
+    def sync(self) -> None:
+        """Returns when what was written is on disk, not yet under its name; else as ``finish``."""
+        try:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+        except BaseException:
+            self.discard()
+            raise
+
     def finish(self) -> None:
         """Returns when the file is on disk under its name. If it cannot be, nothing is left of it."""
         try:
             with self.file:
-                self.file.flush()
-                os.fsync(self.file.fileno())
+                self.sync()
             self._written.replace(self.path)
             sync_directory(self.path.parent)
         except BaseException:

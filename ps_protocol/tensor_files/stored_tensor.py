@@ -169,12 +169,13 @@ class StoredTensor:
             self._check_out(out, shape)
         return self._read((start, *[0] * (self.ndim - 1))[: self.ndim], shape, out)
 
-    def read_block(self, starts: Sequence[int], shape: Sequence[int]) -> Array:
+    def read_block(self, starts: Sequence[int], shape: Sequence[int], out: Array | None = None) -> Array:
         """Reads a block of the tensor: of each dimension a range; raises as ``read`` does.
 
         Args:
             starts: Of each dimension, the first index.
             shape: Of the block, which has to be inside the tensor.
+            out: As of ``read``.
         """
         is_inside = len(starts) == len(shape) == self.ndim and not [
             start
@@ -187,7 +188,9 @@ class StoredTensor:
                 f"which {self.name!r} is",
                 variable=self.name,
             )
-        return self._read(tuple(starts), tuple(shape), None)
+        if out is not None:
+            self._check_out(out, tuple(shape))
+        return self._read(tuple(starts), tuple(shape), out)
 
     def check_size(self) -> None:
         """Makes sure that its files are there and long enough, without reading them.
@@ -219,6 +222,8 @@ class StoredTensor:
     def pieces(self, rows: int | None = None) -> Iterator[Array]:
         """Reads all of it, some rows at a time: arrays whose bytes, in C order, follow each other.
 
+        Numbers are read into the same memory again: a piece is of use until the next is asked for.
+
         Args:
             rows: How many at a time; ``rows_of_a_piece`` if not given.
 
@@ -229,8 +234,11 @@ class StoredTensor:
         if not self.shape or len(self) <= step:
             yield self.read()
             return
+        self._check_readable()
+        self.check_size()
+        room = None if self.dtype.hasobject else self._fresh_array((step, *self.shape[1:]))
         for start in range(0, len(self), step):
-            yield self.read(slice(start, start + step))
+            yield self.read(slice(start, start + step), None if room is None else room[: len(self) - start])
 
     def pieces_of(self, part: Part) -> Iterator[Array]:
         """Reads one of its parts as ``pieces`` reads all of it."""
@@ -238,8 +246,9 @@ class StoredTensor:
         part.values.check_size()
         step = _rows_of_a_piece(part.shape, self.dtype)
         rows = part.shape[0] if part.shape else 1
+        room = _fresh_array((min(step, rows), *part.shape[1:]) if part.shape else (), self.dtype)
         for start in range(0, rows, step):
-            target = _fresh_array((min(step, rows - start), *part.shape[1:]) if part.shape else (), self.dtype)
+            target = room[: rows - start] if part.shape else room
             if target.size:
                 part.values.read_into(target, start)
             yield target

@@ -179,6 +179,7 @@ class ShardWriter:
         """
         if self._finished is None:
             with explained(self._new.path):
+                self._new.sync()  # takes the longest, and until it has ended what was there before is still whole
                 index_path(self._prefix).unlink(missing_ok=True)
                 self._new.finish()
             entries = tuple([(key, entry.SerializeToString()) for key, entry in self._entries.items()])

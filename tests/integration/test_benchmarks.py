@@ -211,3 +211,17 @@ def test_saves_and_restores_are_measured(tmp_path: Path) -> None:
     assert results["bytes"] == 1_000_000 // 64 * 64
     assert min(results[name] for name in ("dd", "save", "restore", "held_s", "quiet_p99_s", "busy_p99_s")) > 0
     assert list(tmp_path.iterdir()) == [written]
+
+
+def test_savers_are_measured(tmp_path: Path) -> None:
+    written = tmp_path / "savers.json"
+    arguments = ("--bytes", "1e6", "--rounds", "1", "--folder", tmp_path, "--json", written)
+    done = run_command("benchmarks.savers", *arguments)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(written.read_text())["results"]
+    assert results["bytes"] == 1_000_000 // 64 * 64
+    (row,) = results["rounds"]
+    names = [f"{transport} {form}" for transport in ("socket", "shm") for form in ("tensorflow", "shardscope")]
+    assert list(row) == ["dd", *names]
+    assert min(row[name][what] for name in names for what in ("save", "restore")) > 0
+    assert list(tmp_path.iterdir()) == [written]

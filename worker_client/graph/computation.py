@@ -156,6 +156,10 @@ class VariableHome(Protocol):
         """Carries out ``Routed`` operations, one exchange for each ps task; an error is a reply."""
         ...
 
+    def new_buffer(self, ps_task: int | None, size_bytes: int) -> Array | None:
+        """Memory that is shared with a ps task, as a uint8 array, or None if there is none."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class BulkTransfer(Computation):

@@ -8,7 +8,7 @@ from uuid import uuid4
 import numpy as np
 
 from ps_protocol.forks import new_lock
-from ps_protocol.operations import Declare, Reply
+from ps_protocol.operations import Array, Declare, Reply
 from ps_protocol.task_id import TaskId
 from worker_client.client import Client
 from worker_client.connection.fanout import Fanout, Routed
@@ -69,6 +69,10 @@ class VariableRuntime:
     def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
         """Carries out operations, one exchange for each ps task, and returns all replies; an error is a reply."""
         return self._fanout.exchange_all(routed)
+
+    def new_buffer(self, ps_task: int | None, size_bytes: int) -> Array | None:
+        """Memory that is shared with a ps task, as a uint8 array, or None if there is none."""
+        return self._fanout.new_buffer(ps_task, size_bytes)
 
     def wait_until_initialized(self, variables: Iterable[AccessedVariable], timeout_s: float | None) -> None:
         """Waits until placed variables have values; FailedPreconditionError if time runs out."""

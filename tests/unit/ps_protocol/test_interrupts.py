@@ -9,7 +9,7 @@ from types import FrameType
 
 import pytest
 
-from ps_protocol.interrupts import Turn, is_interrupt, sheltered, sheltered_to_the_end
+from ps_protocol.interrupts import Begun, Turn, begun, is_interrupt, sheltered, sheltered_to_the_end
 
 WAIT_S = 10.0
 NOTHING: dict[str, int] = {}
@@ -135,3 +135,26 @@ def test_a_handlers_exception_is_told_from_others() -> None:
     assert is_interrupt(KeyboardInterrupt())
     assert not is_interrupt(own.value)
     assert not sheltered(is_interrupt, handlers.value), "no handler runs there"
+
+
+def test_what_is_begun_goes_on_meanwhile_and_its_outcome_is_waited_for() -> None:
+    goes_on, main = threading.Event(), threading.get_ident()
+
+    def function() -> bool:
+        assert goes_on.wait(WAIT_S)
+        return threading.get_ident() != main
+
+    work = begun(function)
+    goes_on.set()
+    assert work.outcome()
+    with pytest.raises(KeyError, match="missing"):
+        begun(lambda: NOTHING["missing"]).outcome()
+
+
+def test_what_is_given_up_before_it_has_begun_never_is() -> None:
+    called: list[int] = []
+    work = Begun(lambda: called.append(1))
+    work.give_up()
+    work.run()  # by a thread that comes to it late
+    assert not called
+    assert work.is_over

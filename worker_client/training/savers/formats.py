@@ -6,6 +6,7 @@ asked for, and no more than that.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -65,13 +66,15 @@ class OpenCheckpoint(Protocol):
         """
         ...
 
-    def read(self, key: str, place: PartitionSlice | None, shape: Sequence[int]) -> Array:
+    def read(self, key: str, place: PartitionSlice | None, shape: Sequence[int], room: Array | None = None) -> Array:
         """Reads a tensor.
 
         Args:
             key: Its name.
             place: Where in it that begins which is wanted; None for all of it.
             shape: Of what is wanted; of no account where ``place`` is None.
+            room: Bytes, aligned for any dtype, in which the array is to lie if they are enough for it; not used for
+                text.
 
         Raises:
             DataLossError: A file is damaged.
@@ -89,7 +92,7 @@ class NewCheckpoint(Protocol):
             shard: To which of the files.
             key: Its name.
             place: Where in the tensor of that name the value lies; None if it is all of it.
-            value: The value.
+            value: The value, which is not kept: it may lie in memory that is shared with a ps task.
 
         Raises:
             ResourceExhaustedError: The disk is full.
@@ -196,9 +199,13 @@ class _OpenStored:
     def verify(self, key: str) -> None:
         self._files[key].verify()
 
-    def read(self, key: str, place: PartitionSlice | None, shape: Sequence[int]) -> Array:
+    def read(self, key: str, place: PartitionSlice | None, shape: Sequence[int], room: Array | None = None) -> Array:
         found = self._files[key]
-        return found.read() if place is None else found.read_block(place.offset, shape)
+        starts, shape = ((0,) * found.ndim, found.shape) if place is None else (place.offset, shape)
+        size_bytes, out = math.prod(shape) * found.dtype.itemsize, None
+        if room is not None and not found.dtype.hasobject and size_bytes <= len(room):
+            out = room[:size_bytes].view(found.dtype).reshape(shape)
+        return found.read_block(starts, shape, out)
 
     def __enter__(self) -> Self:
         return self

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, NotFoundError
+from ps_protocol.memory.regions import INLINE_LIMIT_BYTES
 from ps_protocol.operations import Array, PsOperation, Read, Replace, Update, UpdateRule
+from ps_protocol.tensor_files import ahead
 from ps_protocol.tensor_files.covering import cover_once, inside
 from worker_client.connection.fanout import Routed, succeeded
 from worker_client.deferred.variable import DeferredVariable
@@ -23,6 +26,10 @@ BATCH_BYTES: Final = 16 * 1024**2
 """What is asked of a ps task, or sent to it, in one exchange; a larger value goes alone."""
 
 _MOST_NAMED: Final = 10
+_ALIGNMENT: Final = 64
+
+_Batch: TypeAlias = list[tuple[int | None, SavedVariable]]
+"""What is moved together, each with its ps task."""
 
 
 def save_variables(
@@ -36,7 +43,7 @@ def save_variables(
 ) -> None:
     """Writes the present values of variables. The checkpoint is there, whole, when this returns; else not at all.
 
-    Values are read in batches, one exchange for each ps task, and written before the next are read. Each is of one
+    Values are read in batches, one exchange for each ps task, the next while those before are written. Each is of one
     moment, but not all of the same: other workers may train on meanwhile.
 
     Args:
@@ -57,11 +64,14 @@ def save_variables(
     by_task = _by_task(home, saved)
     shards = {task: number if sharded else 0 for number, task in enumerate(by_task)}
     with checkpoint_format.create(path, len(by_task) if sharded else 1) as checkpoint:
-        for batch in _batches(by_task, batch_bytes):
-            values = _values(home, batch)
+
+        def write(batch: _Batch, values: list[Array]) -> None:
             values.reverse()
-            for task, each in batch:  # of which none is left when the next are read
+            for task, each in batch:
                 checkpoint.add(shards[task], each.key, each.place, values.pop())
+
+        batches = list(_batches(by_task, batch_bytes))
+        ahead.move(batches, fetch=lambda batch: _values(home, batch), put=write, size_bytes=_size_bytes)
 
 
 def restore_variables(
@@ -74,6 +84,8 @@ def restore_variables(
     batch_bytes: int = BATCH_BYTES,
 ) -> None:
     """Gives variables the values that a checkpoint has. Nothing is changed before all is there and fits.
+
+    Values are sent in batches, one exchange for each ps task; the next are read from the files meanwhile.
 
     Args:
         home: Where the variables live.
@@ -95,15 +107,69 @@ def restore_variables(
         batches = list(_batches(_by_task(home, saved), batch_bytes))
         for key in dict.fromkeys([each.key for batch in batches[1:] for _, each in batch]):
             checkpoint.verify(key)  # what is sent first is read before anything is changed
-        for batch in batches:
-            replies = home.exchange(
-                [
-                    Routed(task, assignment(each.variable, _read(checkpoint, each, reshape=reshape)))
-                    for task, each in batch
-                ]
-            )
-            for reply in replies:
+        rooms = _Rooms(home)
+
+        def read(batch: _Batch) -> list[Routed]:
+            return [
+                Routed(task, assignment(each.variable, _read(checkpoint, each, room, reshape=reshape)))
+                for (task, each), room in zip(batch, rooms.of(batch), strict=True)
+            ]
+
+        def send(_: _Batch, routed: list[Routed]) -> None:
+            for reply in home.exchange(routed):
                 succeeded(reply)
+
+        ahead.move(batches, fetch=read, put=send, size_bytes=_size_bytes)
+
+
+class _Rooms:
+    """Memory for values that are read from files: shared with a ps task that is on this host, else this process's own.
+
+    Both are used again and again, by turns, since to touch fresh memory takes longer than to read a file into it. One
+    thread at a time, which has used up what it was given the time before the last.
+    """
+
+    def __init__(self, home: VariableHome):
+        self._home = home
+        self._own = _no_rooms()
+
+    def of(self, batch: _Batch) -> list[Array]:
+        """Returns memory for each value of a batch, as bytes, aligned for any dtype."""
+        needed: dict[int | None, int] = {}
+        for task, each in batch:
+            needed[task] = needed.get(task, 0) + _room_bytes(each)
+        shared = {
+            task: None if task is None or size_bytes < INLINE_LIMIT_BYTES else self._home.new_buffer(task, size_bytes)
+            for task, size_bytes in needed.items()
+        }
+        own = self._own_room(sum([size_bytes for task, size_bytes in needed.items() if shared[task] is None]))
+        found: list[Array] = []
+        for task, each in batch:
+            left, size_bytes = shared[task], _room_bytes(each)
+            if left is None:
+                room, own = own[:size_bytes], own[size_bytes:]
+            else:
+                room, shared[task] = left[:size_bytes], left[size_bytes:]
+            found.append(room)
+        return found
+
+    def _own_room(self, size_bytes: int) -> Array:
+        if size_bytes > ahead.MOST_BYTES // 2:  # of which no two have room, and nothing is kept beside it
+            self._own = _no_rooms()
+            return np.empty(size_bytes, np.uint8)
+        room = self._own.popleft()
+        if len(room) < size_bytes:
+            room = np.empty(size_bytes, np.uint8)
+        self._own.append(room)
+        return room
+
+
+def _no_rooms() -> deque[Array]:
+    return deque([np.empty(0, np.uint8)] * 2)
+
+
+def _room_bytes(each: SavedVariable) -> int:
+    return each.variable.spec.size_bytes + -each.variable.spec.size_bytes % _ALIGNMENT
 
 
 def assignment(variable: DeferredVariable, value: Array) -> PsOperation:
@@ -186,14 +252,14 @@ def _check_is_there(
         )
 
 
-def _read(checkpoint: OpenCheckpoint, each: SavedVariable, *, reshape: bool) -> Array:
-    value = checkpoint.read(each.key, each.place, each.variable.spec.shape)
+def _read(checkpoint: OpenCheckpoint, each: SavedVariable, room: Array, *, reshape: bool) -> Array:
+    value = checkpoint.read(each.key, each.place, each.variable.spec.shape, room)
     return value.reshape(each.variable.spec.shape) if reshape else value
 
 
-def _values(home: VariableHome, batch: Sequence[tuple[int | None, SavedVariable]]) -> list[Array]:
+def _values(home: VariableHome, batch: _Batch) -> list[Array]:
     reads = [
-        Routed(task, Read(each.variable.spec.name), each.variable.spec.size_bytes, needs_value=True)
+        Routed(task, Read(each.variable.spec.name, view=True), each.variable.spec.size_bytes, needs_value=True)
         for task, each in batch
     ]
     return [taken(tensor_of(succeeded(reply))) for reply in home.exchange(reads)]
@@ -207,16 +273,32 @@ def _by_task(home: VariableHome, saved: Sequence[SavedVariable]) -> dict[int | N
     return dict(sorted(found.items(), key=lambda item: (item[0] is None, item[0] or 0)))
 
 
-def _batches(
-    by_task: dict[int | None, list[SavedVariable]], batch_bytes: int
-) -> Iterator[list[tuple[int | None, SavedVariable]]]:
-    """Yields what is moved together: of each task as many variables as have so many bytes, but at least one."""
-    left = {task: list(reversed(variables)) for task, variables in by_task.items()}
-    while any(list(left.values())):
-        batch: list[tuple[int | None, SavedVariable]] = []
-        for task, variables in left.items():
+def _batches(by_task: dict[int | None, list[SavedVariable]], batch_bytes: int) -> Iterator[_Batch]:
+    """Yields what is moved together: of each task as many variables as have so many bytes, but at least one.
+
+    A batch for which two of its size would not have room in memory is left before it has its share of all tasks; the
+    next begins with those.
+    """
+    waiting = deque([(task, list(reversed(variables))) for task, variables in by_task.items()])
+    while waiting:
+        batch: _Batch = []
+        room = ahead.MOST_BYTES // 2
+        for _ in range(len(waiting)):
+            task, variables = waiting[0]
+            if batch and variables[-1].variable.spec.size_bytes > room:
+                break
             size_bytes = 0
-            while variables and (not size_bytes or size_bytes + variables[-1].variable.spec.size_bytes <= batch_bytes):
+            while variables and (
+                not size_bytes or size_bytes + variables[-1].variable.spec.size_bytes <= min(batch_bytes, room)
+            ):
                 size_bytes += max(1, variables[-1].variable.spec.size_bytes)
                 batch.append((task, variables.pop()))
+            room -= size_bytes
+            waiting.popleft()
+            if variables:
+                waiting.append((task, variables))
         yield batch
+
+
+def _size_bytes(batch: _Batch) -> int:
+    return sum([each.variable.spec.size_bytes for _, each in batch])

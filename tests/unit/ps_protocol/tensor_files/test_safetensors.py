@@ -372,3 +372,17 @@ def test_a_file_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytes
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises((UnknownError, DataLossError), match=str(tmp_path)):
         SafetensorsCheckpoint(tmp_path)
+
+
+def test_pieces_are_read_into_the_same_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored_tensor, "_PIECE_BYTES", 24)
+    value = np.arange(15, dtype=np.float32).reshape(5, 3)
+    save_file({"a": value}, tmp_path / "m.safetensors")
+    with SafetensorsCheckpoint(tmp_path / "m.safetensors") as checkpoint:
+        found = checkpoint["a"]
+        for pieces in (found.pieces(), found.pieces_of(found.parts[0])):
+            first = next(pieces)
+            for row, piece in enumerate(pieces, start=1):
+                np.testing.assert_array_equal(piece, value[2 * row : 2 * row + 2])
+                assert np.shares_memory(first, piece)
+            assert row == 2

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ps_protocol.errors import ResourceExhaustedError
 from ps_protocol.tensorflow_files.bundle_writer import new_checkpoint
 from ps_protocol.tensorflow_files.checkpoint import open_tensorflow
 
@@ -35,3 +37,23 @@ def test_the_disk_begins_with_a_large_tensor_before_it_is_finished(
     with open_tensorflow(tmp_path / "x") as checkpoint:
         np.testing.assert_array_equal(checkpoint["a"].read(), small)
         np.testing.assert_array_equal(checkpoint["b"].read(), large)
+
+
+def test_a_checkpoint_in_the_place_of_another_leaves_that_until_its_data_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with new_checkpoint(tmp_path / "m") as writer:
+        writer.add("a", np.ones(3))
+    failures: list[int] = []
+
+    def full(descriptor: int) -> None:
+        failures.append(descriptor)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(ResourceExhaustedError), new_checkpoint(tmp_path / "m") as writer:
+            writer.add("a", np.zeros(3))
+    assert len(failures) == 1
+    with open_tensorflow(tmp_path / "m") as checkpoint:
+        np.testing.assert_array_equal(checkpoint["a"].read(), np.ones(3))
