@@ -355,10 +355,6 @@ def _progress(
     return shown
 
 
-def _absolute(path: str | os.PathLike[str]) -> str:
-    return os.path.abspath(os.fspath(path))  # noqa: PTH100 - without following links
-
-
 def _retention(keep: SupportsIndex | Retention) -> Retention:
     return keep if isinstance(keep, Retention) else Retention(last=_at_least(keep, 0, "keep"))
 
