@@ -124,22 +124,27 @@ class ClusterCheckpoints:
             self._saves = saves
         saves.start()
 
-    def finish(self) -> None:
-        """Saves once more, unless nothing has changed since the last time; returns when that is done or has failed."""
+    def finish(self) -> bool:
+        """Saves once more, unless nothing has changed since the last time; returns when that is done or has failed.
+
+        Returns:
+            Whether all is saved. Why it is not was told, unless it was given up.
+        """
         with self._lock:
             saves = self._saves
         if saves is None:
-            return
+            return True
         before = saves.last
         try:
             saves.stop()
         except Exception as error:  # noqa: BLE001 - the end is not to stop here
             if not self._is_over:
-                self._failed(error)
-            return
+                self._failed(error, "the last state is not saved: ")
+            return False
         if saves.last is before:
             newest = self._restored if before is None else before.path
             self._tell(printable(f"nothing has changed since {newest}" if newest else "there is nothing to save"))
+        return True
 
     def give_up(self) -> None:
         """Has a restore or a save that is under way end soon, undone; later ones are not begun."""
@@ -177,9 +182,9 @@ class ClusterCheckpoints:
     def _saved(self, saved: SavedCheckpoint) -> None:
         self._tell(printable(f"saved {saved.path}, {format_size(saved.size_bytes)}"))
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: Exception, consequence: str = "") -> None:
         what = " ".join(_said(error).split()) or type(error).__name__
-        self._tell_failure(printable(f"no checkpoint was saved in {self._changes.folder}: {what}"))
+        self._tell_failure(printable(f"{consequence}no checkpoint was saved in {self._changes.folder}: {what}"))
 
     def _progress(self, what: str) -> ShowProgress:
         """Tells how far a long save or restore is, now and then."""
