@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Final
 
@@ -99,6 +99,13 @@ class Bundle:
         else:
             parts = [self._part(entry, name, dtype, (0,) * len(shape), shape)]
         return dtype.tensor(name, shape, parts, f"{self._index.path}")
+
+    def content_of(self, name: str) -> tuple[Hashable, ...] | None:
+        """What tells a tensor from others without reading it: dtype, shape, size, checksum; None of one in parts."""
+        entry = self._entry(name.encode(errors="surrogateescape"), name)
+        if entry is None or entry.slices:
+            return None
+        return entry.dtype, self._shape(entry, name), entry.size, entry.crc32c
 
     def _slice(self, place: TensorSlice, key: bytes, name: str, dtype: FileDType, shape: tuple[int, ...]) -> Part:
         part_shape = place.shape_in(shape)

@@ -28,6 +28,8 @@ from worker_client.checkpoints.contents import ShardscopeCheckpoint, open_shards
 _Path: TypeAlias = str | os.PathLike[str]
 _PICKLES: Final = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _PYTORCH_DATA: Final = "data.pkl"
+_HDF5: Final = b"\x89H"
+_KERAS_WEIGHTS: Final = "model.weights.h5"
 _OF_SAVED_MODELS: Final = ("variables/variables.index", "variables.index")
 
 
@@ -117,12 +119,14 @@ def check_form(form: str, known: Mapping[str, object]) -> str:
 def variables_of(checkpoint: StoredTensors) -> dict[str, StoredTensor]:
     """Returns the tensors of a checkpoint by the names of variables.
 
-    Those are the keys; of objects of TensorFlow 2 their full names, without what describes the objects.
+    Those are the keys; of objects of TensorFlow 2 their full names, each variable once, without what describes the
+    objects.
     """
     if not isinstance(checkpoint, TensorFlowCheckpoint):
         return dict(checkpoint)
     by_key = {key: name for name, key in checkpoint.full_names.items()}
-    return {by_key.get(key, key): tensor for key, tensor in checkpoint.items() if key != OBJECT_GRAPH_KEY}
+    others = {OBJECT_GRAPH_KEY, *checkpoint.copies}
+    return {by_key.get(key, key): tensor for key, tensor in checkpoint.items() if key not in others}
 
 
 def is_shardscope(path: _Path) -> bool:
@@ -175,10 +179,15 @@ def _open_file(path: Path) -> StoredTensors:
             start = file.read(2)
     except PermissionError as error:
         raise PermissionDeniedError(f"{path} may not be read by this user") from error
-    if start in _PICKLES or (zipfile.is_zipfile(path) and _is_pytorch(path)):
+    if start in _PICKLES or _has_member(path, _PYTORCH_DATA):
         raise UnimplementedError(
             f"{path} is a pickle, which is read by running the code in it: not here. In PyTorch, save the state_dict "
             f"as safetensors: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+        )
+    if start == _HDF5 or _has_member(path, _KERAS_WEIGHTS):
+        raise UnimplementedError(
+            f"{path} is HDF5, as Keras saves models and weights, which is not read here. In Keras, write a SavedModel: "
+            f"model.export('folder')"
         )
     if path.name.endswith(npz.SUFFIX) or zipfile.is_zipfile(path):
         return npz.NpzCheckpoint(path)
@@ -191,9 +200,12 @@ def _open_file(path: Path) -> StoredTensors:
         ) from error
 
 
-def _is_pytorch(path: Path) -> bool:
+def _has_member(path: Path, name: str) -> bool:
+    """Whether a file is a zip archive with a member of a name, in whatever folder."""
+    if not zipfile.is_zipfile(path):
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
-            return bool([name for name in archive.namelist() if name.rpartition("/")[2] == _PYTORCH_DATA])
+            return bool([each for each in archive.namelist() if each.rpartition("/")[2] == name])
     except (zipfile.BadZipFile, OSError, ValueError):
         return False
