@@ -8,6 +8,7 @@ under the key of each where that is.
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -31,12 +32,12 @@ HEADER_KEY: Final = b""
 FORMAT_VERSION: Final = 1
 
 
-def index_path(prefix: Path) -> Path:
-    """Returns where the index of a checkpoint is."""
+def index_path(prefix: str | os.PathLike[str]) -> Path:
+    """Returns where the index of a checkpoint is: of "folder/", the text, the file ".index" in that folder."""
     return Path(f"{prefix}.index")
 
 
-def shard_path(prefix: Path, shard: int, num_shards: int) -> Path:
+def shard_path(prefix: str | os.PathLike[str], shard: int, num_shards: int) -> Path:
     """Returns where a shard of a checkpoint is."""
     return Path(f"{prefix}.data-{shard:05d}-of-{num_shards:05d}")
 
@@ -54,7 +55,7 @@ class Bundle:
         UnimplementedError: A newer TensorFlow has written it, or a computer that has the highest byte first.
     """
 
-    def __init__(self, prefix: Path, verify: bool = True):
+    def __init__(self, prefix: str | os.PathLike[str], verify: bool = True):
         self._prefix = prefix
         self._verify = verify
         self._shards: dict[int, CheckpointFile] = {}

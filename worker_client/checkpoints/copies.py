@@ -51,19 +51,21 @@ class _Target:
 
     Attributes:
         path: Where.
+        is_folder: Whether that is a folder, or was given with a slash at its end.
         shard_bytes: Most bytes in one file.
         overwrite: Whether what is there is replaced.
         done: Called with the bytes of each piece.
     """
 
     path: Path
+    is_folder: bool
     shard_bytes: int | None
     overwrite: bool
     done: _Done
 
 
 def _write_tensorflow(target: _Target, tensors: _Tensors) -> Path:
-    if target.path.is_dir():  # the files would be beside it
+    if target.is_folder:  # the files would be beside it
         raise InvalidArgumentError(
             f"{target.path} is a folder; give the prefix of the files in it, as {target.path / 'model.ckpt'}"
         )
@@ -174,7 +176,9 @@ def export_checkpoint(
         if format == "pytorch":
             wanted = _respelled(wanted, "/", ".")
         _check_all(wanted)
-        path = write(_Target(Path(target), shard_bytes, overwrite, _counted(wanted, show_progress)), wanted)
+        is_folder = os.fspath(target).endswith("/") or Path(target).is_dir()
+        done = _counted(wanted, show_progress)
+        path = write(_Target(Path(target), is_folder, shard_bytes, overwrite, done), wanted)
     return CopiedCheckpoint(os.fspath(path), format, tuple(wanted), _size_of(wanted), left_out)
 
 

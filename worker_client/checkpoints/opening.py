@@ -91,7 +91,7 @@ def open_checkpoint(path: _Path, *, format: str | None = None) -> StoredTensors:
     place = Path(path)
     if is_url(os.fspath(path)) or is_shardscope(place):
         return open_shardscope(path)
-    if index_path(place).is_file():
+    if index_path(path).is_file():
         return TensorFlowCheckpoint(path)
     if place.is_dir():
         return _open_folder(place)
@@ -99,14 +99,19 @@ def open_checkpoint(path: _Path, *, format: str | None = None) -> StoredTensors:
 
 
 def open_saved(path: _Path) -> StoredTensors:
-    """Opens what a saver has written: a checkpoint of Shardscope's, or of TensorFlow's.
+    """Opens what a saver has written: a checkpoint of Shardscope's, or of TensorFlow's; of a folder the newest in it.
 
     Raises:
         NotFoundError: There is none of that path.
         DataLossError: A file is damaged.
         FailedPreconditionError: The manifest of a checkpoint of Shardscope's is damaged or newer.
     """
-    return open_shardscope(path) if is_shardscope(path) else TensorFlowCheckpoint(path)
+    text = local_path(path)
+    if is_shardscope(text):
+        return open_shardscope(text)
+    if Path(text).is_dir() and not index_path(text).is_file():
+        return _open_folder(Path(text))
+    return TensorFlowCheckpoint(path)
 
 
 def check_form(form: str, known: Mapping[str, object]) -> str:
