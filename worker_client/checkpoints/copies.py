@@ -32,6 +32,7 @@ from worker_client.checkpoints.opening import check_form, open_checkpoint, varia
 from worker_client.checkpoints.other_slots import without_slots
 from worker_client.checkpoints.report import CopiedCheckpoint, ShowProgress
 from worker_client.checkpoints.saving import default_name
+from worker_client.checkpoints.state import note_newest
 from worker_client.graph.naming import check_variable_name
 
 _Tensors: TypeAlias = Mapping[str, StoredTensor]
@@ -70,10 +71,12 @@ def _write_tensorflow(target: _Target, tensors: _Tensors) -> Path:
             f"{target.path} is a folder; give the prefix of the files in it, as {target.path / 'model.ckpt'}"
         )
     check_free([index_path(target.path)], overwrite=target.overwrite)
+    note = note_newest(target.path)
     with new_checkpoint(target.path) as writer:
         for name, tensor in tensors.items():
             writer.add_stored(name, tensor)
             target.done(tensor.nbytes)
+    note()
     return target.path
 
 
@@ -125,7 +128,8 @@ def export_checkpoint(
         ss.checkpoint.export("/shared/run-7", "exported/model.ckpt-7", format="tensorflow")
         ss.checkpoint.export("/shared/run-7", "exported", format="pytorch", names={"*": "model/*"}, shard_size="5GB")
 
-    It is there, whole and on disk, when this returns; after an error it is not there.
+    It is there, whole and on disk, when this returns; after an error it is not there. For "tensorflow" the file
+    "checkpoint" beside it then says that it is the newest, as after a saver's ``save``.
 
     Args:
         source: A checkpoint of any form; see ``open``.

@@ -160,18 +160,19 @@ def _open_folder(folder: Path) -> StoredTensors:
     named = newest_shardscope(folder)
     if named is not None:
         return open_shardscope(named)
+    try:  # first, as ``restore`` does, though what was exported may lie beside
+        return ShardscopeCheckpoint(absolute(folder))
+    except NotFoundError as error:
+        not_found = error
     if (folder / STATE_FILE_NAME).is_file() or [each for each in _OF_SAVED_MODELS if (folder / each).is_file()]:
         return TensorFlowCheckpoint(folder)
     found = safetensors.find_safetensors(folder)
     if found is not None:
         return safetensors.SafetensorsCheckpoint(found)
-    try:
-        return ShardscopeCheckpoint(absolute(folder))
-    except NotFoundError as error:
-        raise NotFoundError(
-            f"the folder {folder} has no checkpoint: there is no {MANIFEST_FILE} of Shardscope's in it or in a folder "
-            f"of it, no file {STATE_FILE_NAME!r} or variables of TensorFlow's, and no *{safetensors.SUFFIX}"
-        ) from error
+    raise NotFoundError(
+        f"the folder {folder} has no checkpoint: there is no {MANIFEST_FILE} of Shardscope's in it or in a folder "
+        f"of it, no file {STATE_FILE_NAME!r} or variables of TensorFlow's, and no *{safetensors.SUFFIX}"
+    ) from not_found
 
 
 def _open_file(path: Path) -> StoredTensors:
