@@ -79,9 +79,9 @@ def _in_directory(directory: Path) -> FoundCheckpoint:
                 return find_checkpoint(prefix)
         what = f"says that the newest checkpoint is {newest}, but it is neither there nor in this directory"
         raise NotFoundError(f"{directory / STATE_FILE_NAME} {what}")
-    for prefix in (directory / _VARIABLES, directory / _VARIABLES.name):
-        if index_path(prefix).is_file():
-            return FoundCheckpoint(f"{prefix}")
+    for place in (directory / _VARIABLES, directory / _VARIABLES.name):
+        if index_path(place).is_file():
+            return FoundCheckpoint(f"{place}")
     looked_for = f"a file {STATE_FILE_NAME!r} that names the newest one, nor {index_path(_VARIABLES)} of a SavedModel"
     there = sorted([each.name.removesuffix(_INDEX) for each in directory.glob(f"*{_INDEX}")])
     hint = f"; it has {', '.join(there[:5])}: give one of these, as {directory / there[0]}" if there else ""
