@@ -51,7 +51,7 @@ def test_one_line_for_each_restore_and_save(tmp_path: Path, cluster: SmallCluste
     with cluster:
         model = Model(cluster.client())
         model.train(0, 1)
-        assert first.finish()
+        assert first.finish() is None
     [entry] = ss.checkpoint.list(tmp_path / "run")
     assert told.lines == [
         f"no checkpoint in {tmp_path}/run yet: starting from nothing",
@@ -141,7 +141,7 @@ def test_a_last_save_that_fails_is_said_and_given_up_ones_are_not(
     monkeypatch.setattr(module, "connect", away)
     checkpoints = told.checkpoints(tmp_path)
     checkpoints.start(cluster.spec)
-    assert not checkpoints.finish()
+    assert isinstance(checkpoints.finish(), UnavailableError)
     assert told.failures == [
         f"the last state is not saved: no checkpoint was saved in {tmp_path}: [ps:1] it does not answer"
     ]
