@@ -14,6 +14,7 @@ from ps_protocol.checkpoints.store import DEAD_S
 from ps_protocol.settings import POSITIVE_SECONDS
 from worker_client.checkpoints.contents import ShardscopeCheckpoint
 from worker_client.checkpoints.inspection import (
+    CheckpointEntry,
     clean_checkpoints,
     list_checkpoints,
     look_at_checkpoint,
@@ -23,6 +24,11 @@ from worker_client.checkpoints.inspection import (
     verify_checkpoint,
 )
 from worker_client.checkpoints.opening import open_checkpoint
+
+
+def _contents(entry: CheckpointEntry) -> str:
+    """What is in a checkpoint: variables and slots as wholes, and the size of its files."""
+    return f"{entry.counts}, {format_size(entry.size_bytes)} in {counted(entry.num_parts, 'part')}"
 
 
 @click.group()
@@ -48,22 +54,28 @@ def ls(path: str) -> None:
             saved_at = datetime.fromtimestamp(each.saved_at_s, UTC)
             step = "" if each.step is None or f"{each.step:09}" in each.name else f"  step {each.step}"
             metrics = "".join([f"  {name} {value:g}" for name, value in each.metrics.items()])
-            size = f"{counted(each.num_variables, 'variable')}, {format_size(each.size_bytes)}"
-            parts = f"{size} in {counted(each.num_parts, 'part')}"
             pinned = "  pinned" if each.is_pinned else ""
-            click.echo(printable(f"{each.name:{width}}  {saved_at:%Y-%m-%d %H:%M:%S}{step}  {parts}{metrics}{pinned}"))
+            found = f"{_contents(each)}{metrics}{pinned}"
+            click.echo(printable(f"{each.name:{width}}  {saved_at:%Y-%m-%d %H:%M:%S}{step}  {found}"))
 
 
 @command.command(short_help="Lists the variables of a checkpoint.")
 @click.argument("path", metavar="CHECKPOINT")
 def show(path: str) -> None:
-    """Lists the variables of a checkpoint, or of the newest of a folder; or the tensors of one of another form."""
+    """Lists the variables of a checkpoint, or of the newest of a folder; or the tensors of one of another form.
+
+    The first line counts partitioned variables and their slots as wholes; below each part has a line.
+    """
     with one_line_errors():
         with open_checkpoint(path) as checkpoint:
             if not isinstance(checkpoint, ShardscopeCheckpoint):
+                size = format_size(sum([tensor.nbytes for tensor in checkpoint.values()]))
+                head = f"{checkpoint.path}: {checkpoint.form}, {counted(len(checkpoint), 'tensor')}, {size} of values"
+                click.echo(printable(head))
                 for name, tensor in checkpoint.items():
                     click.echo(printable(f"{name}  {tensor.dtype_name} {list(tensor.shape)}"))
                 return
+        click.echo(printable(f"{checkpoint.path}: {_contents(look_at_checkpoint(checkpoint.path))}"))
         for each in show_checkpoint(checkpoint.path):
             click.echo(printable(f"{each}{'' if each.initialized else '  without a value'}"))
 
@@ -71,12 +83,21 @@ def show(path: str) -> None:
 @command.command(short_help="Checks all checksums of a checkpoint.")
 @click.argument("path", metavar="CHECKPOINT")
 def verify(path: str) -> None:
-    """Reads a whole checkpoint, or the newest of a folder, and checks all its checksums."""
+    """Reads a whole checkpoint, or the newest of a folder, and checks all its checksums.
+
+    So it does with one of TensorFlow's and with npz files. Safetensors have no checksums: there it checks whether all
+    is there.
+    """
     with one_line_errors():
         found = verify_checkpoint(path, show_progress=True)
-        click.echo(
-            printable(f"{found.path} is whole: {counted(found.num_variables, 'variable')}, {found.size_bytes} bytes")
-        )
+        if found.form == ShardscopeCheckpoint.form:
+            click.echo(printable(f"{found.path} is whole: {_contents(found)}"))
+            return
+        for name in found.unread:
+            click.echo(printable(f"not checked, since only other programs can read it: {name}"))
+        size = f"{counted(found.num_variables, 'tensor')}, {format_size(found.size_bytes)} of values"
+        note = "" if found.has_checksums else "; it has no checksums, so that changed values would not be noticed"
+        click.echo(printable(f"{found.path} is whole: {found.form}, {size}{note}"))
 
 
 @command.command(short_help="Has a checkpoint stay.")

@@ -219,7 +219,4 @@ def _said(error: Exception) -> str:
 
 
 def _restored(report: RestoreReport) -> str:
-    number = len(report.names("restored"))
-    return printable(
-        f"restored {report.path}: {number} variable{'' if number == 1 else 's'}, {format_size(report.size_bytes)}"
-    )
+    return printable(f"restored {report.path}: {report.counts}, {format_size(report.size_bytes)} read")

@@ -111,7 +111,7 @@ def test_the_newest_or_the_one_that_is_given_is_restored(
             told = Told()
             checkpoints = told.checkpoints(source)
             checkpoints.restore(other.spec)
-            assert told.lines == [f"restored {tmp_path}/step-00000000{restored}: 9 variables, 3.0 KiB"]
+            assert told.lines == [f"restored {tmp_path}/step-00000000{restored}: 3 variables, 6 slots, 3.0 KiB read"]
             checkpoints.start(other.spec)
             checkpoints.finish()
             assert told.lines[1:] == [f"nothing has changed since {tmp_path}/step-00000000{restored}"]
