@@ -55,8 +55,8 @@ def ls(path: str) -> None:
             step = "" if each.step is None or f"{each.step:09}" in each.name else f"  step {each.step}"
             metrics = "".join([f"  {name} {value:g}" for name, value in each.metrics.items()])
             pinned = "  pinned" if each.is_pinned else ""
-            found = f"{_contents(each)}{metrics}{pinned}"
-            click.echo(printable(f"{each.name:{width}}  {saved_at:%Y-%m-%d %H:%M:%S}{step}  {found}"))
+            what = f"{_contents(each)}{metrics}{pinned}"
+            click.echo(printable(f"{each.name:{width}}  {saved_at:%Y-%m-%d %H:%M:%S}{step}  {what}"))
 
 
 @command.command(short_help="Lists the variables of a checkpoint.")
