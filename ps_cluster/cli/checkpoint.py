@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
@@ -11,6 +12,8 @@ from ps_cluster.cli.common import counted, one_line_errors
 from ps_cluster.inspection.printable_text import printable
 from ps_cluster.inspection.task_table import format_size
 from ps_protocol.checkpoints.store import DEAD_S
+from ps_protocol.checkpoints.urls import is_url
+from ps_protocol.errors import NotFoundError
 from ps_protocol.settings import POSITIVE_SECONDS
 from worker_client.checkpoints.contents import ShardscopeCheckpoint
 from worker_client.checkpoints.inspection import (
@@ -129,5 +132,10 @@ def unpin(path: str) -> None:
 def clean(path: str, older_than_s: float) -> None:
     """Removes what saves that were killed have left behind in a folder, or at a URL."""
     with one_line_errors():
-        for each in clean_checkpoints(path, older_than_s=older_than_s):
+        if not is_url(path) and not Path(path).is_dir():
+            raise NotFoundError(f"there is no folder {path}")
+        removed = clean_checkpoints(path, older_than_s=older_than_s)
+        for each in removed:
             click.echo(printable(f"removed {each}"))
+        if not removed:
+            click.echo(printable(f"nothing in {path} was left behind more than {older_than_s:g} s ago"))

@@ -40,7 +40,7 @@ def test_a_checkpoint_is_saved_shown_verified_and_restored(tmp_path: Path) -> No
         assert "step-000000007" in done.stdout
         assert "2 variables" in done.stdout
         assert done.stdout.endswith("  loss 0.5\n")
-        assert shardscope("checkpoint", "show", str(folder)).stdout.splitlines() == [
+        assert shardscope("checkpoint", "show", str(folder)).stdout.splitlines()[1:] == [
             "v0  float32 [3]  ps:0",
             "v1  float32 [3]  ps:1",
         ]
@@ -73,7 +73,9 @@ def test_a_checkpoint_is_saved_shown_verified_and_restored(tmp_path: Path) -> No
     assert "there is no checkpoint" in shardscope("checkpoint", "verify", str(tmp_path / "none")).stderr
     left = folder / f".step-000000008.{'0f' * 16}.tmp"
     left.mkdir()
-    assert shardscope("checkpoint", "clean", str(folder)).stdout == ""
+    unchanged = shardscope("checkpoint", "clean", str(folder)).stdout
+    assert unchanged == f"nothing in {folder} was left behind more than 86400 s ago\n"
+    assert "there is no folder" in shardscope("checkpoint", "clean", str(tmp_path / "none")).stderr
     done = shardscope("checkpoint", "clean", f"file://{folder}", "--older-than", "0.001")
     assert done.stdout == f"removed {left.name}\n"
     assert [path.name for path in folder.iterdir()] == ["step-000000007"]

@@ -100,6 +100,8 @@ def _write_pytorch(target: _Target, tensors: _Tensors) -> Path:
 
 
 def _write_npz(target: _Target, tensors: _Tensors) -> Path:
+    if target.is_folder:
+        raise InvalidArgumentError(f"{target.path} is a folder; give the file in it, as {target.path / 'model.npz'}")
     return write_npz(target.path, tensors, overwrite=target.overwrite, done=target.done)[0]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from ps_protocol.checkpoints.locations import open_store
 from ps_protocol.checkpoints.manifest import MANIFEST_FILE
 from ps_protocol.checkpoints.urls import absolute, is_url
 from ps_protocol.errors import (
@@ -26,6 +27,7 @@ from ps_protocol.tensorflow_files.state_file import STATE_FILE_NAME, read_state
 from worker_client.checkpoints.contents import ShardscopeCheckpoint, open_shardscope
 
 _Path: TypeAlias = str | os.PathLike[str]
+_MOST_NAMED: Final = 5
 _PICKLES: Final = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _PYTORCH_DATA: Final = "data.pkl"
 _HDF5: Final = b"\x89H"
@@ -95,7 +97,15 @@ def open_checkpoint(path: _Path, *, format: str | None = None) -> StoredTensors:
         return TensorFlowCheckpoint(path)
     if place.is_dir():
         return _open_folder(place)
-    return _open_file(place) if place.is_file() else TensorFlowCheckpoint(path)  # a pattern; or it says what is missing
+    if place.is_file():
+        return _open_file(place)
+    try:
+        return TensorFlowCheckpoint(path)  # a pattern; or it says what is missing
+    except NotFoundError as error:
+        beside = open_store(absolute(place.parent)).names()
+        if not beside:
+            raise
+        raise NotFoundError(f"{error.message}; {place.parent} has {', '.join(beside[-_MOST_NAMED:])}") from error
 
 
 def open_saved(path: _Path) -> StoredTensors:

@@ -185,6 +185,28 @@ def test_what_has_no_checkpoints_is_not_an_empty_list(run: Path, tmp_path: Path)
         assert f"there is no checkpoint at {tmp_path}/{name}: {what}" in " ".join(found.stderr.split())
 
 
+def test_a_name_that_is_none_says_which_there_are(run: Path, tmp_path: Path) -> None:
+    for what in ("show", "verify"):
+        done = shardscope(what, tmp_path / "step-3")
+        assert done.exit_code == 1
+        assert f"there is no checkpoint {tmp_path}/step-3: " in " ".join(done.stderr.split())
+        assert done.stderr.strip().endswith(f"{tmp_path} has {run.name}")
+
+
+def test_an_npz_file_is_no_folder(run: Path, tmp_path: Path) -> None:
+    done = shardscope("export", run, f"{tmp_path}/out/", "--format", "npz")
+    assert done.exit_code == 1
+    assert f"{tmp_path}/out is a folder; give the file in it" in " ".join(done.stderr.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_cleaning_says_what_it_found(run: Path, tmp_path: Path) -> None:
+    done = shardscope("clean", tmp_path)
+    assert (done.exit_code, done.stdout) == (0, f"nothing in {tmp_path} was left behind more than 86400 s ago\n")
+    missing = shardscope("clean", tmp_path / "none")
+    assert (missing.exit_code, missing.stderr) == (1, f"shardscope: there is no folder {tmp_path}/none\n")
+
+
 def test_the_list_of_commands_has_whole_sentences() -> None:
     for group in (["checkpoint"], []):
         done = CliRunner().invoke(app, [*group, "--help"], terminal_width=80)
