@@ -91,11 +91,17 @@ def import_(
     _show("imported", made)
 
 
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {len(names) - _MOST_NAMED} more" * (len(names) > _MOST_NAMED))
+
+
 def _show(what: str, made: CopiedCheckpoint) -> None:
     for reason in dict.fromkeys(made.left_out.values()):
         names = [name for name, each in made.left_out.items() if each == reason]
-        shown = ", ".join(names[:_MOST_NAMED]) + (f" and {len(names) - _MOST_NAMED} more" * (len(names) > _MOST_NAMED))
-        click.echo(printable(f"left out {shown}: {reason}"))
+        click.echo(printable(f"left out {_some(names)}: {reason}"))
+    if made.tensorflow_slots:
+        slots = "slots of TensorFlow 1's optimizers, which go on with them; those of ss.train begin anew"
+        click.echo(printable(f"as variables {_some(made.tensorflow_slots)}: {slots}"))
     click.echo(
         printable(f"{what} {made.path}: {counted(len(made.names), 'tensor')}, {format_size(made.size_bytes)} of values")
     )

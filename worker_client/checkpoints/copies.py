@@ -29,7 +29,7 @@ from worker_client.checkpoints.contents import ShardscopeCheckpoint
 from worker_client.checkpoints.name_patterns import selected
 from worker_client.checkpoints.new_checkpoint import write_checkpoint
 from worker_client.checkpoints.opening import check_form, open_checkpoint, variables_of
-from worker_client.checkpoints.other_slots import without_slots
+from worker_client.checkpoints.other_slots import slots_of_tensorflow, without_slots
 from worker_client.checkpoints.report import CopiedCheckpoint, ShowProgress
 from worker_client.checkpoints.saving import default_name
 from worker_client.checkpoints.state import note_newest
@@ -204,7 +204,8 @@ def import_checkpoint(
         ss.restore("/shared/imported")                              # on any number of ps tasks
 
     It is there, whole and on disk, when this returns; after an error it is not there. Tensors become variables as they
-    are; what looks like a slot of an optimizer of ``ss.train`` is left out.
+    are; what looks like a slot of an optimizer of ``ss.train`` is left out. What TensorFlow 1's optimizers keep are
+    variables, as they are in its programs: these go on with them.
 
     Args:
         source: A checkpoint of TensorFlow's, safetensors or npz; see ``open``.
@@ -249,7 +250,14 @@ def import_checkpoint(
         done = _counted(wanted, show_progress)
         with store_errors("this process"):
             write_checkpoint(store, own_name, wanted, step=number, done=done)
-    return CopiedCheckpoint(f"{store.path}/{own_name}", "shardscope", tuple(wanted), _size_of(wanted), left_out)
+    return CopiedCheckpoint(
+        f"{store.path}/{own_name}",
+        "shardscope",
+        tuple(wanted),
+        _size_of(wanted),
+        left_out,
+        tuple(slots_of_tensorflow(wanted)),
+    )
 
 
 def _respelled(tensors: dict[str, StoredTensor], sign: str, other: str) -> dict[str, StoredTensor]:

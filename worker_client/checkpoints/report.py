@@ -46,6 +46,8 @@ class CopiedCheckpoint:
         names: Of its tensors.
         size_bytes: Of the values of these.
         left_out: For each name of the other that it does not have, why.
+        tensorflow_slots: Of its tensors, those that optimizers of TensorFlow 1 keep: variables like others, with which
+            the optimizers of ``worker_client.compat.v1`` go on. Those of ``ss.train`` begin anew.
     """
 
     path: str
@@ -53,6 +55,7 @@ class CopiedCheckpoint:
     names: tuple[str, ...]
     size_bytes: int
     left_out: Mapping[str, str] = field(default_factory=dict)
+    tensorflow_slots: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.path

@@ -223,6 +223,15 @@ def test_slots_are_left_out_in_few_words(tmp_path: Path) -> None:
     )
 
 
+def test_slots_of_tensorflow_are_said_to_be_variables(tmp_path: Path) -> None:
+    ss.checkpoint.write_tensorflow(tmp_path / "m", {"w": np.zeros(1), "w/Adam": np.zeros(1), "w/Adam_1": np.zeros(1)})
+    done = shardscope("import", tmp_path / "m", tmp_path / "run", "--name", "x")
+    assert done.stdout.splitlines()[0] == (
+        "as variables w/Adam, w/Adam_1: slots of TensorFlow 1's optimizers, which go on with them; those of ss.train "
+        "begin anew"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
