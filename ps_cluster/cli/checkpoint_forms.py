@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from ps_cluster.cli.common import EXIT_FAILED, EXIT_USAGE, counted, name_pairs, names_option, one_line_errors
+from ps_cluster.cli.common import EXIT_FAILED, EXIT_USAGE, counted, name_pairs, names_option, one_line_errors, say
 from ps_cluster.inspection.printable_text import printable
 from ps_cluster.inspection.task_table import format_size
 from worker_client.checkpoints.comparison import diff_checkpoints
@@ -98,10 +98,8 @@ def _some(names: Sequence[str]) -> str:
 def _show(what: str, made: CopiedCheckpoint) -> None:
     for reason in dict.fromkeys(made.left_out.values()):
         names = [name for name, each in made.left_out.items() if each == reason]
-        click.echo(printable(f"left out {_some(names)}: {reason}"))
+        say(f"left out {_some(names)}: {reason}")
     if made.tensorflow_slots:
         slots = "slots of TensorFlow 1's optimizers, which go on with them; those of ss.train begin anew"
-        click.echo(printable(f"as variables {_some(made.tensorflow_slots)}: {slots}"))
-    click.echo(
-        printable(f"{what} {made.path}: {counted(len(made.names), 'tensor')}, {format_size(made.size_bytes)} of values")
-    )
+        say(f"as variables {_some(made.tensorflow_slots)}: {slots}")
+    say(f"{what} {made.path}: {counted(len(made.names), 'tensor')}, {format_size(made.size_bytes)} of values")

@@ -96,8 +96,11 @@ def test_all_count_variables_and_slots_as_wholes(tmp_path: Path) -> None:
         Model(client).train(0, 1)
         client.save(tmp_path, name="x")
         assert str(client.restore(tmp_path).counts) == "3 variables, 6 slots"
-    what = f"3 variables, 6 slots, {format_size(entry_size(tmp_path))} in 2 parts"
-    assert shardscope("ls", tmp_path).stdout.rstrip().endswith(what)
+    size = format_size(entry_size(tmp_path))
+    what = f"3 variables, 6 slots, {size} in 2 parts"
+    heads, row = shardscope("ls", tmp_path).stdout.splitlines()
+    assert heads.split() == ["name", "saved", "(UTC)", "variables", "slots", "size", "parts"]
+    assert row.split()[3:] == ["3", "6", *size.split(), "2"]
     head, *rows = shardscope("show", tmp_path).stdout.splitlines()
     assert head == f"{tmp_path}/x: {what}"
     assert (
@@ -172,12 +175,18 @@ def test_a_checkpoint_of_another_form_cannot_be_pinned(tmp_path: Path) -> None:
 
 def test_what_has_no_checkpoints_is_not_an_empty_list(run: Path, tmp_path: Path) -> None:
     write_checkpoint(FolderStore(tmp_path), "a-longer-name", in_memory({"v": np.zeros(1), "w": np.zeros(1)}))
-    first, second = shardscope("ls", tmp_path).stdout.splitlines()
+    ss.checkpoint.pin(tmp_path / "a-longer-name")
+    heads, first, second = shardscope("ls", tmp_path).stdout.splitlines()
+    assert heads == "name           saved (UTC)          variables  slots   size  parts"
     assert first.startswith("x              20")
-    assert first.endswith("  3 variables, 336 B in 1 part")
+    assert first.endswith("          3      0  336 B      1")
     assert second.startswith("a-longer-name  20")
+    assert second.endswith("          2      0  200 B      1  pinned")
     alone = shardscope("ls", run)
-    assert (alone.exit_code, alone.stdout) == (0, first.replace("x              ", "x  ") + "\n")
+    assert (alone.exit_code, alone.stdout.split()) == (0, [*heads.split(), *first.split()])
+    (tmp_path / "a-longer-name" / "manifest.json").write_text("{}")
+    _, first, second = shardscope("ls", tmp_path).stdout.splitlines()
+    assert second.startswith("a-longer-name  cannot be used: ")
     (tmp_path / "empty").mkdir()
     for name, what in (("none", "there is no such folder"), ("empty", "it has no manifest.json")):
         found = shardscope("ls", tmp_path / name)
