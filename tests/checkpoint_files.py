@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 ARCHIVE = Path(__file__).parent / "conformance" / "reference" / "traces" / "checkpoints.tar.xz"
+KERAS_ARCHIVE = ARCHIVE.with_name("keras_models.tar.xz")
+KERAS_CASES = ("keras-export", "keras-saved_model", "tf_keras-export", "tf_keras-saved_model", "tf_keras-save")
 TORCH_ARCHIVE = ARCHIVE.with_name("torch_files.tar.xz")
 CASES = (
     *("adam", "sharded", "version_1", "version_1_sharded", "dtypes", "sliced", "many_names", "tensor_lists"),

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import click
 
-from ps_cluster.cli.common import EXIT_FAILED, EXIT_USAGE, counted, name_pairs, names_option, one_line_errors
+from ps_cluster.cli.common import EXIT_FAILED, EXIT_USAGE, counted, name_pairs, names_option, one_line_errors, say
 from ps_cluster.inspection.printable_text import printable
+from ps_cluster.inspection.task_table import format_size
 from worker_client.checkpoints.comparison import diff_checkpoints
 from worker_client.checkpoints.copies import WRITERS, export_checkpoint, import_checkpoint
 from worker_client.checkpoints.opening import FORMS
@@ -33,7 +34,7 @@ def diff(first: str, second: str, names: Sequence[str], names_only: bool) -> Non
     for line in str(found).splitlines():
         click.echo(printable(line))
     what = "equal" if found.compared_values else "alike, their values not compared"
-    click.echo(f"{len(found.tensors)} different, {found.num_equal} {what}")
+    click.echo(f"{counted(len(found.tensors), 'tensor')} different, {found.num_equal} {what}")
     sys.exit(0 if found.is_equal else EXIT_FAILED)
 
 
@@ -90,9 +91,15 @@ def import_(
     _show("imported", made)
 
 
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {len(names) - _MOST_NAMED} more" * (len(names) > _MOST_NAMED))
+
+
 def _show(what: str, made: CopiedCheckpoint) -> None:
     for reason in dict.fromkeys(made.left_out.values()):
         names = [name for name, each in made.left_out.items() if each == reason]
-        shown = ", ".join(names[:_MOST_NAMED]) + (f" and {len(names) - _MOST_NAMED} more" * (len(names) > _MOST_NAMED))
-        click.echo(printable(f"left out {shown}: {reason}"))
-    click.echo(printable(f"{what} {made.path}: {counted(len(made.names), 'tensor')}, {made.size_bytes} bytes"))
+        say(f"left out {_some(names)}: {reason}")
+    if made.tensorflow_slots:
+        slots = "slots of TensorFlow 1's optimizers, which go on with them; those of ss.train begin anew"
+        say(f"as variables {_some(made.tensorflow_slots)}: {slots}")
+    say(f"{what} {made.path}: {counted(len(made.names), 'tensor')}, {format_size(made.size_bytes)} of values")

@@ -30,6 +30,11 @@ def timeout_option(default_s: float) -> Callable[[Any], Any]:
     )
 
 
+def say(sentence: str) -> None:
+    """Says something in a sentence, which a terminal does not break within words."""
+    click.echo(wrap_for(sys.stdout, printable(sentence)))
+
+
 def print_error(message: str) -> None:
     """Says what has failed in one line, on standard error."""
     click.echo(wrap_for(sys.stderr, f"shardscope: {printable(message)}"), err=True)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import click
 
-from ps_cluster.cli.common import name_pairs, names_option, one_line_errors, timeout_option
+from ps_cluster.cli.common import name_pairs, names_option, one_line_errors, say, timeout_option
 from ps_cluster.cli.questions import cluster_option, cluster_spec
 from ps_cluster.inspection.printable_text import printable
+from ps_cluster.inspection.task_table import format_size
 from worker_client.client import connect
 
 
@@ -37,4 +38,4 @@ def command(
             )
     for line in str(report).splitlines():
         click.echo(printable(line))
-    click.echo(printable(f"restored {report.path}: {report.size_bytes} bytes"))
+    say(f"restored {report.path}: {report.counts}, {format_size(report.size_bytes)} read")

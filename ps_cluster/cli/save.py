@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from ps_cluster.cli.common import one_line_errors, timeout_option
+from ps_cluster.cli.common import one_line_errors, say, timeout_option
 from ps_cluster.cli.questions import cluster_option, cluster_spec
-from ps_cluster.inspection.printable_text import printable
+from ps_cluster.inspection.task_table import format_size
 from worker_client.client import connect
 
 
@@ -47,7 +47,7 @@ def command(
                 through="client" if through_client else "ps",
                 show_progress=True,
             )
-    click.echo(printable(f"saved {saved.path}: {saved.size_bytes} bytes; updates waited {saved.held_s * 1000:.1f} ms"))
+    say(f"saved {saved.path}: {format_size(saved.size_bytes)}; updates waited {saved.held_s * 1000:.1f} ms")
 
 
 def _metric(text: str) -> tuple[str, float]:

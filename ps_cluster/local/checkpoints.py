@@ -17,7 +17,7 @@ from ps_protocol.checkpoints.retention import Retention
 from ps_protocol.checkpoints.store import StoreError
 from ps_protocol.checkpoints.urls import absolute, is_url
 from ps_protocol.cluster_spec import ClusterSpec
-from ps_protocol.errors import NotFoundError, ShardscopeError
+from ps_protocol.errors import ClusterStartError, NotFoundError, ShardscopeError
 from worker_client.checkpoints.background import Wanted
 from worker_client.checkpoints.methods import ConnectionSaver
 from worker_client.checkpoints.opening import open_checkpoint
@@ -33,7 +33,7 @@ _FIRST_TOLD_S: Final = 3.0
 _TOLD_AGAIN_S: Final = 10.0
 
 
-class NotRestoredError(Exception):
+class NotRestoredError(ClusterStartError):
     """The newest checkpoint could not be restored; the message says why."""
 
 
@@ -124,22 +124,27 @@ class ClusterCheckpoints:
             self._saves = saves
         saves.start()
 
-    def finish(self) -> None:
-        """Saves once more, unless nothing has changed since the last time; returns when that is done or has failed."""
+    def finish(self) -> Exception | None:
+        """Saves once more, unless nothing has changed since the last time; returns when that is done or has failed.
+
+        Returns:
+            Why the last state is not saved, which was told unless it was given up; None if it is.
+        """
         with self._lock:
-            saves = self._saves
+            saves = None if self._is_over else self._saves
         if saves is None:
-            return
+            return None
         before = saves.last
         try:
             saves.stop()
         except Exception as error:  # noqa: BLE001 - the end is not to stop here
             if not self._is_over:
-                self._failed(error)
-            return
+                self._failed(error, "the last state is not saved: ")
+            return error
         if saves.last is before:
             newest = self._restored if before is None else before.path
             self._tell(printable(f"nothing has changed since {newest}" if newest else "there is nothing to save"))
+        return None
 
     def give_up(self) -> None:
         """Has a restore or a save that is under way end soon, undone; later ones are not begun."""
@@ -177,9 +182,9 @@ class ClusterCheckpoints:
     def _saved(self, saved: SavedCheckpoint) -> None:
         self._tell(printable(f"saved {saved.path}, {format_size(saved.size_bytes)}"))
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: Exception, consequence: str = "") -> None:
         what = " ".join(_said(error).split()) or type(error).__name__
-        self._tell_failure(printable(f"no checkpoint was saved in {self._changes.folder}: {what}"))
+        self._tell_failure(printable(f"{consequence}no checkpoint was saved in {self._changes.folder}: {what}"))
 
     def _progress(self, what: str) -> ShowProgress:
         """Tells how far a long save or restore is, now and then."""
@@ -199,12 +204,12 @@ def _check_folder(folder: Path) -> None:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
         raise NotRestoredError(
-            f"cannot keep checkpoints in {folder}: {there} is a file; give --checkpoint a folder, and make one of "
-            f"another form with `shardscope checkpoint import`"
+            f"cannot keep checkpoints in {folder}: {there} is a file; give a folder, and make one of another form with "
+            f"`shardscope checkpoint import`"
         )
     if not os.access(there, os.W_OK | os.X_OK):
         raise NotRestoredError(
-            f"cannot keep checkpoints in {folder}: this user may not write to {there}; give --checkpoint another folder"
+            f"cannot keep checkpoints in {folder}: this user may not write to {there}; give another folder"
         )
 
 
@@ -214,7 +219,4 @@ def _said(error: Exception) -> str:
 
 
 def _restored(report: RestoreReport) -> str:
-    number = len(report.names("restored"))
-    return printable(
-        f"restored {report.path}: {number} variable{'' if number == 1 else 's'}, {format_size(report.size_bytes)}"
-    )
+    return printable(f"restored {report.path}: {report.counts}, {format_size(report.size_bytes)} read")

@@ -91,7 +91,8 @@ class LaunchState:
         keeps_checkpoints: Whether a last checkpoint is saved when the workers have ended.
         phase: How far the launch has come.
         exit_code: What the launcher returns in the end: the exit code of the first worker that failed, 128 + n if
-            signal n ended it; 1 if a ps died; 128 + n if the launcher itself was ended by signal n; else 0.
+            signal n ended it; 1 if a ps died; 128 + n if the launcher itself was ended by signal n; 1 if only the last
+            checkpoint could not be saved; else 0.
     """
 
     num_ps: int
@@ -173,10 +174,12 @@ class LaunchState:
         hint = "; Ctrl-C again kills at once" if signum == signal.SIGINT else ""
         return [Report(f"{signal_name(signum)}: ending all tasks{hint}"), *self._end(now_s), *self._advance(now_s)]
 
-    def saved(self, now_s: float) -> list[Decision]:
-        """The last checkpoint was saved, or could not be."""
+    def saved(self, is_saved: bool, now_s: float) -> list[Decision]:
+        """The last checkpoint was saved, or could not be; why not was told."""
         if self.phase is not Phase.SAVING:
             return []
+        if not is_saved:
+            self.exit_code = self.exit_code or EXIT_FAILED
         self._has_state = False
         self.phase = Phase.ENDING_WORKERS
         return self._advance(now_s)

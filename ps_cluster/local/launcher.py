@@ -185,9 +185,8 @@ class Launcher:
             self._events.put(self._state.ps_ready)
 
     def _save_at_the_end(self) -> None:
-        if self._checkpoints is not None:
-            self._checkpoints.finish()
-        self._events.put(self._state.saved)
+        is_saved = self._checkpoints is None or self._checkpoints.finish() is None
+        self._events.put(functools.partial(self._state.saved, is_saved))
 
     def _give_up_checkpoints(self) -> None:
         if self._checkpoints is not None:

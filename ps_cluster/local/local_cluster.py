@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import shutil
 import signal
@@ -10,21 +11,29 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Self
+from types import TracebackType
+from typing import Final, Self, SupportsIndex
 
+from ps_cluster.local.checkpoints import ClusterCheckpoints
+from ps_cluster.local.options import KEEP, SAVE_EVERY_S
 from ps_cluster.local.own_options import OF_LOCAL_CLUSTER, refuse_own_options
 from ps_cluster.local.processes import ChildProcess, OnExit, OnLine, ProcessSupervisor, end_all
 from ps_cluster.local.ps_process import LogSink, PsProcess
 from ps_cluster.local.reserved_ports import LOOPBACK, ReservedPorts
 from ps_cluster.local.task_environment import task_environment
+from ps_protocol.checkpoints.retention import Retention
 from ps_protocol.cluster_spec import BACKUP_JOB, PS_JOB, WORKER_JOB, ClusterSpec, TfConfig
 from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.html_tables import html_table
+from ps_protocol.interrupts import sheltered
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.service_types import DURABILITY_MODES
 from ps_protocol.settings import MODULE, POSITIVE_SECONDS, SECONDS
 from ps_protocol.stopped_clusters import note_started, note_stopped
 from ps_protocol.task_id import TaskId
+from worker_client.checkpoints.methods import retention_of
+
+_LOG: Final = logging.getLogger(__name__)
 
 # A ps gives accepted batches 10 s to finish, unless --drain-timeout says otherwise.
 STOP_GRACE_S: Final = 15.0
@@ -66,6 +75,12 @@ class LocalCluster(
         data_dir: Where they keep it; by default in a directory that is removed when the cluster is closed.
         functions: Name of a Python module whose ``FUNCTIONS`` and ``REDUCTIONS`` clients may call by name; installed,
             or in the working directory.
+        checkpoint: A folder of checkpoints, or its URL; or one checkpoint. ``start`` restores the newest if there is
+            one, unless the ps tasks have kept their variables; others are saved there until ``stop``, and a last one
+            then. What is restored and saved is said in the log. After ``restart_ps`` of a ps task that has lost its
+            variables, no more are saved.
+        save_every: Seconds between two saves; 60 if not given.
+        keep: How many checkpoints stay, the newest, or a ``checkpoint.Retention``; 5 if not given, 0 for all.
         env: More environment for the processes, on top of this one's.
         start_timeout_s: How long the ps tasks may take until they listen.
         log: Takes what the ps processes print, as (task, line), from several threads. It must not raise.
@@ -88,6 +103,9 @@ class LocalCluster(
         durability: str = "none",
         data_dir: str | os.PathLike[str] | None = None,
         functions: str | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        save_every: float | None = None,
+        keep: SupportsIndex | Retention | None = None,
         env: Mapping[str, str] | None = None,
         start_timeout_s: float = 30.0,
         log: LogSink | None = None,
@@ -116,6 +134,7 @@ class LocalCluster(
         self._durability = durability
         self._data_dir = None if data_dir is None else Path(data_dir)
         self._functions = MODULE.check(functions or "", "functions")
+        self._checkpoints = _checkpoints(checkpoint, save_every, keep)
         self._own_directory: Path | None = None
         self._env = dict(env or {})
         self._start_timeout_s = POSITIVE_SECONDS.check(start_timeout_s, "start_timeout_s")
@@ -136,8 +155,12 @@ class LocalCluster(
         self.start()
         return self
 
-    def __exit__(self, *_error: object) -> None:
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        not_saved = self._end()
+        if not_saved is not None and error is None:
+            raise not_saved
 
     def start(self) -> Self:
         """Starts the ps processes and returns when all of them listen. Does nothing if they have been started.
@@ -146,7 +169,8 @@ class LocalCluster(
             Itself.
 
         Raises:
-            ClusterStartError: One has ended or is not ready in time; all of them are ended then.
+            ClusterStartError: One has ended or is not ready in time, or the newest checkpoint cannot be restored; all
+                of them are ended then.
             RuntimeError: The cluster has been stopped before; or this is a forked child.
         """
         self._check_not_copy()
@@ -156,7 +180,13 @@ class LocalCluster(
             deadline_s = time.monotonic() + self._start_timeout_s
             for ps in self._ps.values():
                 ps.wait_ready(max(0.0, deadline_s - time.monotonic()))
+            if self._checkpoints is not None:
+                self._checkpoints.restore(self.cluster_spec)
+                sheltered(self._checkpoints.start, self.cluster_spec)
         except BaseException:
+            checkpoints = self._checkpoints
+            if checkpoints is not None:
+                checkpoints.give_up()
             self.close()
             raise
         return self
@@ -198,8 +228,9 @@ class LocalCluster(
             self._supervisor,
             self._ps,
             self._workers,
+            self._checkpoints,
         ]  # a Popen that is dropped looks for its process
-        self._supervisor = self._own_directory = None
+        self._supervisor = self._own_directory = self._checkpoints = None
         self._ps, self._workers = {}, []
 
     def close(self) -> None:
@@ -207,7 +238,30 @@ class LocalCluster(
 
         Connections of this process to the cluster wait for nothing then: what is asked of them raises
         FailedPreconditionError.
+
+        Raises:
+            ShardscopeError: All has ended, but the last checkpoint could not be saved.
         """
+        not_saved = self._end()
+        if not_saved is not None:
+            raise not_saved
+
+    def _end(self) -> Exception | None:
+        """Ends everything; returns why the last checkpoint is not saved, None if it is, or if none is kept."""
+        with self._lock:
+            checkpoints, self._checkpoints = self._checkpoints, None
+            workers = list(self._workers)
+        try:
+            if checkpoints is None:
+                return None
+            end_all(workers, STOP_GRACE_S)  # what they send until then is saved
+            return checkpoints.finish()
+        finally:
+            if checkpoints is not None:
+                checkpoints.give_up()
+            self._end_processes()
+
+    def _end_processes(self) -> None:
         with self._lock:
             self._closed = True
             supervisor, self._supervisor = self._supervisor, None
@@ -344,6 +398,10 @@ class LocalCluster(
     def restart(self, task: TaskId, *, arguments: Sequence[str] = ()) -> None:
         """Starts a ps or a backup again; as ``restart_ps``."""
         self.process(task).end(STOP_GRACE_S)
+        checkpoints = self._checkpoints
+        if checkpoints is not None and self._durability == "none" and not self._replicas:
+            _LOG.warning("%s is started again without its variables: no more checkpoints are saved", task)
+            checkpoints.give_up()
         with self._lock:
             ps = self._ps[task] = self._start_ps(self._running_supervisor(), task, arguments)
         ps.wait_ready(self._start_timeout_s)
@@ -451,6 +509,26 @@ class LocalCluster(
     def _tf_config(self, task: TaskId) -> TfConfig:
         self.cluster_spec.task_address(task.job, task.index)
         return TfConfig(cluster=self.cluster_spec, task=task)
+
+
+def _checkpoints(
+    place: str | os.PathLike[str] | None, every_s: float | None, keep: SupportsIndex | Retention | None
+) -> ClusterCheckpoints | None:
+    """What keeps the checkpoints of a cluster; None if none are kept."""
+    if place is None:
+        if every_s is not None or keep is not None:
+            given = "keep" if every_s is None else "save_every"
+            raise ValueError(f"{given} says how checkpoints are saved, but not where; give checkpoint as well.")
+        return None
+    if not os.fspath(place):
+        raise ValueError("checkpoint is ''; it should be the path of a folder, or a URL.")
+    return ClusterCheckpoints(
+        place,
+        every_s=POSITIVE_SECONDS.check(SAVE_EVERY_S if every_s is None else every_s, "save_every"),
+        retention=retention_of(KEEP if keep is None else keep),
+        tell=_LOG.info,
+        tell_failure=_LOG.warning,
+    )
 
 
 def _state(returncode: int | None) -> str:

@@ -35,7 +35,7 @@ from ps_protocol.checkpoints.store import (
 from ps_protocol.errors import AlreadyExistsError, NotFoundError
 from ps_protocol.fault_points import fault_point
 from ps_protocol.files import synced_files
-from ps_protocol.files.synced_files import SyncedWriter, sync_directory
+from ps_protocol.files.synced_files import USUAL, SyncedWriter, sync_directory
 from ps_protocol.interrupts import sheltered
 
 _REMOVED: Final = ".removed.tmp"
@@ -74,10 +74,10 @@ class FolderStore(CheckpointStore):
     def part_writer(self, name: str, save: UUID, file: str, size_bytes: int) -> PartWriter:
         path = self._pending(name, save) / file
         path.unlink(missing_ok=True)  # of an attempt whose answer was lost
-        return SyncedWriter(path, size_bytes)
+        return SyncedWriter(path, size_bytes, mode=USUAL)
 
     def note_part(self, name: str, save: UUID, part: SavedPart) -> None:
-        synced_files.replace_file(self._pending(name, save) / f"{part.file}.json", encode_part(part))
+        synced_files.replace_file(self._pending(name, save) / f"{part.file}.json", encode_part(part), mode=USUAL)
 
     def publish(
         self,
@@ -102,7 +102,7 @@ class FolderStore(CheckpointStore):
     def _complete(self, manifest: CheckpointManifest) -> None:
         """Makes a checkpoint whole, under the name that it has before it is visible."""
         folder = self._pending(manifest.name, manifest.save)
-        synced_files.replace_file(folder / MANIFEST_FILE, encode_manifest(manifest))
+        synced_files.replace_file(folder / MANIFEST_FILE, encode_manifest(manifest), mode=USUAL)
         self._make_newest(folder / MANIFEST_FILE)
         for path in [*folder.glob("mark-*"), *folder.glob("*.safetensors.json")]:
             path.unlink()

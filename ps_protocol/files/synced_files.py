@@ -29,6 +29,12 @@ _UNSYNCED_BYTES: Final = 8 * 1024**2
 
 _BUFFER_BYTES: Final = 1024**2
 
+PRIVATE: Final = 0o600
+"""The mode of a file that belongs to one task alone, whatever the umask."""
+
+USUAL: Final = 0o666
+"""That of a file that belongs to the user, as other programs make them: less what the umask takes away."""
+
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 
@@ -42,7 +48,11 @@ def open_private(path: Path, flags: int) -> int:
     Raises:
         OSError: It cannot be opened; ELOOP if the name is a link, which could lead anywhere.
     """
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    return _opened(path, flags, PRIVATE)
+
+
+def _opened(path: Path, flags: int, mode: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
 def make_private_directory(path: Path) -> None:
@@ -56,13 +66,14 @@ class SyncedWriter:
     Args:
         path: Of the file, which must not exist.
         size_bytes: Its size at the end; allocated now, so that a full disk is noticed before anything is written.
+        mode: Who may read and write it, ``PRIVATE`` or ``USUAL``.
 
     Raises:
         OSError: There is no room, or the file cannot be made.
     """
 
-    def __init__(self, path: Path, size_bytes: int = 0):
-        self._raw = io.FileIO(path, "xb", opener=lambda _name, flags: open_private(path, flags))
+    def __init__(self, path: Path, size_bytes: int = 0, *, mode: int = PRIVATE):
+        self._raw = io.FileIO(path, "xb", opener=lambda _name, flags: _opened(path, flags, mode))
         self._file = io.BufferedWriter(self._raw, _BUFFER_BYTES)
         self._written_bytes = 0
         self._unsynced_bytes = 0
@@ -157,15 +168,20 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, *, mode: int = PRIVATE) -> None:
     """Puts a small file in the place of another, or of none, whole or not at all.
+
+    Args:
+        path: Of the file.
+        content: What is to be in it.
+        mode: As of ``SyncedWriter``.
 
     Raises:
         OSError: It cannot be written; the one before is still there.
     """
     fresh = path.with_name(f".{path.name}.tmp")
     fresh.unlink(missing_ok=True)
-    with SyncedWriter(fresh) as writer:
+    with SyncedWriter(fresh, mode=mode) as writer:
         writer.write(content)
     fresh.replace(path)
     sync_directory(path.parent)

@@ -8,8 +8,9 @@ under the key of each where that is.
 from __future__ import annotations
 
 import math
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Final
 
@@ -31,12 +32,12 @@ HEADER_KEY: Final = b""
 FORMAT_VERSION: Final = 1
 
 
-def index_path(prefix: Path) -> Path:
-    """Returns where the index of a checkpoint is."""
+def index_path(prefix: str | os.PathLike[str]) -> Path:
+    """Returns where the index of a checkpoint is: of "folder/", the text, the file ".index" in that folder."""
     return Path(f"{prefix}.index")
 
 
-def shard_path(prefix: Path, shard: int, num_shards: int) -> Path:
+def shard_path(prefix: str | os.PathLike[str], shard: int, num_shards: int) -> Path:
     """Returns where a shard of a checkpoint is."""
     return Path(f"{prefix}.data-{shard:05d}-of-{num_shards:05d}")
 
@@ -54,7 +55,7 @@ class Bundle:
         UnimplementedError: A newer TensorFlow has written it, or a computer that has the highest byte first.
     """
 
-    def __init__(self, prefix: Path, verify: bool = True):
+    def __init__(self, prefix: str | os.PathLike[str], verify: bool = True):
         self._prefix = prefix
         self._verify = verify
         self._shards: dict[int, CheckpointFile] = {}
@@ -99,6 +100,13 @@ class Bundle:
         else:
             parts = [self._part(entry, name, dtype, (0,) * len(shape), shape)]
         return dtype.tensor(name, shape, parts, f"{self._index.path}")
+
+    def content_of(self, name: str) -> tuple[Hashable, ...] | None:
+        """What tells a tensor from others without reading it: dtype, shape, size, checksum; None of one in parts."""
+        entry = self._entry(name.encode(errors="surrogateescape"), name)
+        if entry is None or entry.slices:
+            return None
+        return entry.dtype, self._shape(entry, name), entry.size, entry.crc32c
 
     def _slice(self, place: TensorSlice, key: bytes, name: str, dtype: FileDType, shape: tuple[int, ...]) -> Part:
         part_shape = place.shape_in(shape)

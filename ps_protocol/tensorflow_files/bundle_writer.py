@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -83,7 +82,7 @@ class ShardWriter:
     def __init__(self, prefix: str | os.PathLike[str], shard: int = 0, num_shards: int = 1):
         if not 0 <= shard < num_shards <= _MOST_SHARDS:
             raise InvalidValueError(f"there is no shard {shard} of {num_shards}; a checkpoint has 1 to {_MOST_SHARDS}")
-        self._prefix = Path(local_path(prefix))
+        self._prefix = local_path(prefix)  # as text, since a path loses a slash at its end
         self._shard, self._num_shards = shard, num_shards
         self._entries: dict[bytes, checkpoint_pb2.BundleEntry] = {}
         self._offset = 0
@@ -256,7 +255,7 @@ def write_index(prefix: str | os.PathLike[str], shards: Iterable[ShardEntries]) 
         ResourceExhaustedError: The disk is full.
         UnknownError: The index cannot be written.
     """
-    path, given = Path(local_path(prefix)), list(shards)
+    path, given = local_path(prefix), list(shards)
     num_shards = given[0].num_shards if given else 1
     found = sorted([each.shard for each in given])
     if found != list(range(num_shards)) or any(each.num_shards != num_shards for each in given):

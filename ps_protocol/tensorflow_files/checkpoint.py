@@ -66,7 +66,8 @@ class TensorFlowCheckpoint(StoredTensors):
         """The key of each variable of a TensorFlow 2 checkpoint by its full name, as "dense/kernel"; else empty.
 
         Where several variables have one full name, as those of two models made alike, it is that of none of them;
-        ``keys_of`` lists them.
+        ``keys_of`` lists them. Where all that have one name have one content too, they are the same variable: Keras 3
+        exports each in two lists.
 
         Raises:
             DataLossError: What the checkpoint says of its objects is damaged.
@@ -78,7 +79,27 @@ class TensorFlowCheckpoint(StoredTensors):
         return self._keys.get(full_name, ())
 
     @cached_property
+    def copies(self) -> frozenset[str]:
+        """The keys of variables that are there under another key, which ``full_names`` has; raises as that."""
+        return frozenset([key for keys in self._all_keys.values() for key in keys]) - {
+            key for keys in self._keys.values() for key in keys
+        }
+
+    @cached_property
     def _keys(self) -> Mapping[str, Sequence[str]]:
+        several = [keys for keys in self._all_keys.values() if len(keys) > 1]
+        if not [keys for keys in several if not self._have_one_content(keys)]:
+            return {name: keys[:1] for name, keys in self._all_keys.items()}
+        return self._all_keys  # of two models, in which some variables may well have one content
+
+    def _have_one_content(self, keys: Sequence[str]) -> bool:
+        if not isinstance(self._files, Bundle):
+            return False
+        contents = {self._files.content_of(key) for key in keys}
+        return len(contents) == 1 and None not in contents
+
+    @cached_property
+    def _all_keys(self) -> Mapping[str, Sequence[str]]:
         stored = self._stored(OBJECT_GRAPH_KEY)
         if stored is None or stored.dtype_name != "string" or stored.shape:
             return {}

@@ -32,7 +32,7 @@ class FoundCheckpoint:
         files: Of version 1, all of them.
     """
 
-    prefix: Path | None
+    prefix: str | None
     files: tuple[Path, ...] = ()
 
 
@@ -51,14 +51,14 @@ def find_checkpoint(path: str | os.PathLike[str]) -> FoundCheckpoint:
     """
     text = local_path(path)
     given = Path(text)
-    if index_path(given).is_file():
-        return FoundCheckpoint(given)
+    if index_path(text).is_file():
+        return FoundCheckpoint(text)
     if given.is_dir():
         return _in_directory(given)
     if text.endswith(_INDEX) and given.is_file():
-        return FoundCheckpoint(Path(text.removesuffix(_INDEX)))
-    if _SHARD.search(text) and index_path(Path(_SHARD.sub("", text))).is_file():
-        return FoundCheckpoint(Path(_SHARD.sub("", text)))
+        return FoundCheckpoint(text.removesuffix(_INDEX))
+    if _SHARD.search(text) and index_path(_SHARD.sub("", text)).is_file():
+        return FoundCheckpoint(_SHARD.sub("", text))
     if _SHARD.search(text) is None and given.is_file():
         return FoundCheckpoint(None, (given,))
     matching = _files_of_version_1(text)
@@ -70,18 +70,18 @@ def find_checkpoint(path: str | os.PathLike[str]) -> FoundCheckpoint:
 def _in_directory(directory: Path) -> FoundCheckpoint:
     state = read_state(directory)
     if state is not None:
-        newest = Path(state.model_checkpoint_path)
-        here = directory / newest.name  # where it is if the directory was moved
+        newest = state.model_checkpoint_path
+        here = f"{directory}/{newest.rpartition('/')[2]}"  # where it is if the directory was moved
         for prefix in (newest, here):
-            if not prefix.is_dir() and (
-                index_path(prefix).is_file() or prefix.is_file() or _files_of_version_1(f"{prefix}")
-            ):
+            if index_path(prefix).is_file():
+                return FoundCheckpoint(prefix)
+            if not Path(prefix).is_dir() and (Path(prefix).is_file() or _files_of_version_1(prefix)):
                 return find_checkpoint(prefix)
         what = f"says that the newest checkpoint is {newest}, but it is neither there nor in this directory"
         raise NotFoundError(f"{directory / STATE_FILE_NAME} {what}")
-    for prefix in (directory / _VARIABLES, directory / _VARIABLES.name):
-        if index_path(prefix).is_file():
-            return FoundCheckpoint(prefix)
+    for place in (directory / _VARIABLES, directory / _VARIABLES.name):
+        if index_path(place).is_file():
+            return FoundCheckpoint(f"{place}")
     looked_for = f"a file {STATE_FILE_NAME!r} that names the newest one, nor {index_path(_VARIABLES)} of a SavedModel"
     there = sorted([each.name.removesuffix(_INDEX) for each in directory.glob(f"*{_INDEX}")])
     hint = f"; it has {', '.join(there[:5])}: give one of these, as {directory / there[0]}" if there else ""

@@ -6,6 +6,7 @@ Without, what is written is compared with what TensorFlow wrote of the same tens
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,16 @@ from ps_protocol.tensorflow_files.bundle_writer import ShardWriter, new_checkpoi
 from ps_protocol.tensorflow_files.dtypes import BY_NAME
 from ps_protocol.tensorflow_files.slices import TensorSlice
 from ps_protocol.tensorflow_files.table import Table
-from tests.checkpoint_files import ARCHIVE, CASES, Recorded, answer_of, extracted, is_as_recorded
+from tests.checkpoint_files import (
+    ARCHIVE,
+    CASES,
+    KERAS_ARCHIVE,
+    KERAS_CASES,
+    Recorded,
+    answer_of,
+    extracted,
+    is_as_recorded,
+)
 from tests.unit.worker_client.checkpoints.small_clusters import Model, SmallCluster
 
 RECORDER = ARCHIVE.parents[1] / "record_checkpoints.py"
@@ -112,6 +122,20 @@ def test_a_saved_model_is_opened_by_its_directory(tmp_path: Path) -> None:
     for directory in (model, model / "variables"):
         with ss.checkpoint.open_tensorflow(directory) as checkpoint:
             assert checkpoint["layer/kernel"].shape == (3, 2)
+
+
+@pytest.mark.parametrize("case", KERAS_CASES)
+def test_saved_models_of_keras_are_imported_by_the_names_of_the_model(case: str, tmp_path: Path) -> None:
+    recorded = extracted(case, tmp_path, KERAS_ARCHIVE)
+    variables = json.loads((recorded.folder / "expected.json").read_text(encoding="utf-8"))["variables"]
+    assert len(variables) == 8
+    made = ss.checkpoint.import_from(recorded.path, tmp_path / "imported")
+    assert set(made.names) >= set(variables)
+    assert not [name for name in made.names if "VARIABLE_VALUE" in name]
+    with ss.checkpoint.open(tmp_path / "imported") as imported, ss.checkpoint.open(recorded.path) as model:
+        for name, data in variables.items():
+            assert is_as_recorded(imported[name].read(), data), name
+            assert is_as_recorded(model[name].read(), data), name
 
 
 def test_what_only_tensorflow_can_read_is_refused_by_name_and_hides_nothing(tmp_path: Path) -> None:

@@ -178,6 +178,18 @@ def test_a_folder_that_cannot_be_used_is_said_and_training_goes_on(
     assert names(run)[-1].startswith("step-000000008")  # and the time, if a save came just before the last step
 
 
+def test_a_last_checkpoint_that_cannot_be_saved_is_a_failure(up: Up, tmp_path: Path, eventually: Eventually) -> None:
+    run = tmp_path / "run"
+    (tmp_path / "wait-3").touch()
+    launch = up("--ps 2")
+    wait_for(launch, "waits at 3", eventually)
+    run.touch()  # a file in its place
+    (tmp_path / "wait-3").unlink()
+    assert launch.wait() == 1, launch.text
+    assert f"ends at 8 with [{expected(8)}]" in launch.text
+    assert f"the last state is not saved: no checkpoint was saved in {run}: " in "\n".join(launch.errors)
+
+
 def test_it_goes_on_saving_when_a_ps_that_was_killed_is_back(up: Up, tmp_path: Path, eventually: Eventually) -> None:
     run = tmp_path / "run"
     for step in (3, 5):

@@ -19,9 +19,10 @@ from ps_protocol.checkpoints.urls import absolute
 from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.dtype_traits import dtype_name
 from ps_protocol.errors import DataLossError, FailedPreconditionError, UnknownError
-from ps_protocol.operations import Array, VariableSpec
+from ps_protocol.operations import Array
 from ps_protocol.tensor_files.covering import cover_once
 from ps_protocol.tensor_files.stored_tensor import Part, StoredTensor, StoredTensors, row_offset, text_part
+from worker_client.checkpoints.counts import whole_name
 from worker_client.values.text import taken
 
 _PIECE_BYTES: Final = 4 * 1024**2
@@ -76,10 +77,10 @@ class ShardscopeCheckpoint(StoredTensors):
         saved = [
             (file, each) for file, part in zip(self._files, manifest.parts, strict=True) for each in part.variables
         ]
-        wholes = {each.spec.name: _whole_name(each.spec) for _, each in saved}
+        wholes = {each.spec.name: whole_name(each.spec) for _, each in saved}
         for file, each in saved:
             owner = wholes.get(each.spec.slot_of, each.spec.slot_of)
-            found.setdefault(_whole_name(each.spec), []).append(_SavedValue(file, each, owner))
+            found.setdefault(whole_name(each.spec), []).append(_SavedValue(file, each, owner))
         return found
 
 
@@ -169,10 +170,6 @@ class _SavedValue:
 def open_shardscope(path: str | os.PathLike[str]) -> ShardscopeCheckpoint:
     """Opens a checkpoint of Shardscope's; see ``ShardscopeCheckpoint``, whose path need not be absolute here."""
     return ShardscopeCheckpoint(absolute(path))
-
-
-def _whole_name(spec: VariableSpec) -> str:
-    return spec.name if spec.slice is None else spec.slice.full_name
 
 
 def _whole(name: str, values: Sequence[_SavedValue]) -> StoredTensor:

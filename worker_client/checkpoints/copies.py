@@ -29,9 +29,10 @@ from worker_client.checkpoints.contents import ShardscopeCheckpoint
 from worker_client.checkpoints.name_patterns import selected
 from worker_client.checkpoints.new_checkpoint import write_checkpoint
 from worker_client.checkpoints.opening import check_form, open_checkpoint, variables_of
-from worker_client.checkpoints.other_slots import without_slots
+from worker_client.checkpoints.other_slots import slots_of_tensorflow, without_slots
 from worker_client.checkpoints.report import CopiedCheckpoint, ShowProgress
 from worker_client.checkpoints.saving import default_name
+from worker_client.checkpoints.state import note_newest
 from worker_client.graph.naming import check_variable_name
 
 _Tensors: TypeAlias = Mapping[str, StoredTensor]
@@ -51,27 +52,31 @@ class _Target:
 
     Attributes:
         path: Where.
+        is_folder: Whether that is a folder, or was given with a slash at its end.
         shard_bytes: Most bytes in one file.
         overwrite: Whether what is there is replaced.
         done: Called with the bytes of each piece.
     """
 
     path: Path
+    is_folder: bool
     shard_bytes: int | None
     overwrite: bool
     done: _Done
 
 
 def _write_tensorflow(target: _Target, tensors: _Tensors) -> Path:
-    if target.path.is_dir():  # the files would be beside it
+    if target.is_folder:  # the files would be beside it
         raise InvalidArgumentError(
             f"{target.path} is a folder; give the prefix of the files in it, as {target.path / 'model.ckpt'}"
         )
     check_free([index_path(target.path)], overwrite=target.overwrite)
+    note = note_newest(target.path)
     with new_checkpoint(target.path) as writer:
         for name, tensor in tensors.items():
             writer.add_stored(name, tensor)
             target.done(tensor.nbytes)
+    note()
     return target.path
 
 
@@ -95,6 +100,8 @@ def _write_pytorch(target: _Target, tensors: _Tensors) -> Path:
 
 
 def _write_npz(target: _Target, tensors: _Tensors) -> Path:
+    if target.is_folder:
+        raise InvalidArgumentError(f"{target.path} is a folder; give the file in it, as {target.path / 'model.npz'}")
     return write_npz(target.path, tensors, overwrite=target.overwrite, done=target.done)[0]
 
 
@@ -123,7 +130,8 @@ def export_checkpoint(
         ss.checkpoint.export("/shared/run-7", "exported/model.ckpt-7", format="tensorflow")
         ss.checkpoint.export("/shared/run-7", "exported", format="pytorch", names={"*": "model/*"}, shard_size="5GB")
 
-    It is there, whole and on disk, when this returns; after an error it is not there.
+    It is there, whole and on disk, when this returns; after an error it is not there. For "tensorflow" the file
+    "checkpoint" beside it then says that it is the newest, as after a saver's ``save``.
 
     Args:
         source: A checkpoint of any form; see ``open``.
@@ -174,7 +182,9 @@ def export_checkpoint(
         if format == "pytorch":
             wanted = _respelled(wanted, "/", ".")
         _check_all(wanted)
-        path = write(_Target(Path(target), shard_bytes, overwrite, _counted(wanted, show_progress)), wanted)
+        is_folder = os.fspath(target).endswith("/") or Path(target).is_dir()
+        done = _counted(wanted, show_progress)
+        path = write(_Target(Path(target), is_folder, shard_bytes, overwrite, done), wanted)
     return CopiedCheckpoint(os.fspath(path), format, tuple(wanted), _size_of(wanted), left_out)
 
 
@@ -194,7 +204,8 @@ def import_checkpoint(
         ss.restore("/shared/imported")                              # on any number of ps tasks
 
     It is there, whole and on disk, when this returns; after an error it is not there. Tensors become variables as they
-    are; what looks like a slot of an optimizer of ``ss.train`` is left out.
+    are; what looks like a slot of an optimizer of ``ss.train`` is left out. What TensorFlow 1's optimizers keep are
+    variables, as they are in its programs: these go on with them.
 
     Args:
         source: A checkpoint of TensorFlow's, safetensors or npz; see ``open``.
@@ -239,7 +250,14 @@ def import_checkpoint(
         done = _counted(wanted, show_progress)
         with store_errors("this process"):
             write_checkpoint(store, own_name, wanted, step=number, done=done)
-    return CopiedCheckpoint(f"{store.path}/{own_name}", "shardscope", tuple(wanted), _size_of(wanted), left_out)
+    return CopiedCheckpoint(
+        f"{store.path}/{own_name}",
+        "shardscope",
+        tuple(wanted),
+        _size_of(wanted),
+        left_out,
+        tuple(slots_of_tensorflow(wanted)),
+    )
 
 
 def _respelled(tensors: dict[str, StoredTensor], sign: str, other: str) -> dict[str, StoredTensor]:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -15,9 +16,14 @@ from ps_protocol.checkpoints.boxes import CheckedValue
 from ps_protocol.checkpoints.locations import locate, open_store
 from ps_protocol.checkpoints.manifest import BLOCK_BYTES, MANIFEST_FILE, CheckpointManifest
 from ps_protocol.checkpoints.store import DEAD_S, CheckpointStore, check_part, damaged, read_manifest, store_errors
-from ps_protocol.checkpoints.urls import absolute
+from ps_protocol.checkpoints.urls import absolute, is_url
 from ps_protocol.dtype_traits import dtype_name
-from ps_protocol.errors import InvalidArgumentError, ShardscopeError
+from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
+from ps_protocol.tensor_files.safetensors import SafetensorsCheckpoint
+from ps_protocol.tensor_files.stored_tensor import StoredTensors
+from worker_client.checkpoints.contents import ShardscopeCheckpoint
+from worker_client.checkpoints.counts import Counts, counts_of
+from worker_client.checkpoints.opening import open_checkpoint
 from worker_client.checkpoints.report import ShowProgress
 
 _PIECE_BYTES: Final = BLOCK_BYTES
@@ -34,11 +40,14 @@ class CheckpointEntry:
         saved_at_s: When it was saved, in seconds since the epoch.
         step: The training step that it was saved with; None if there was none.
         num_parts: Of ps tasks that have written it.
-        num_variables: Slots included, and each part of a partitioned variable.
-        size_bytes: Of its parts.
+        num_variables: Without slots; a partitioned one is one. Of another form all tensors.
+        num_slots: That optimizers keep beside variables; a slot of a partitioned variable is one.
+        size_bytes: Of its parts, the files that have the values. Of another form that of the values.
         metrics: Numbers that it was saved with, by name.
         is_pinned: Whether it stays, whatever retention there is.
         problem: Why it cannot be used, as far as the manifest tells; empty if nothing is known.
+        form: "Shardscope"; of what ``verify`` has checked also "TensorFlow", "safetensors" or "npz".
+        unread: Tensors of another form that only other programs can read, so that their values were not checked.
     """
 
     name: str
@@ -47,10 +56,23 @@ class CheckpointEntry:
     step: int | None = None
     num_parts: int = 0
     num_variables: int = 0
+    num_slots: int = 0
     size_bytes: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     is_pinned: bool = False
     problem: str = ""
+    form: str = ShardscopeCheckpoint.form
+    unread: tuple[str, ...] = ()
+
+    @property
+    def has_checksums(self) -> bool:
+        """Whether its form has checksums of values."""
+        return self.form != SafetensorsCheckpoint.form
+
+    @property
+    def counts(self) -> Counts:
+        """The numbers of variables and slots."""
+        return Counts(self.num_variables, self.num_slots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +157,7 @@ def pin_checkpoint(path: str | os.PathLike[str]) -> CheckpointEntry:
 
     Raises:
         NotFoundError: There is none.
+        InvalidArgumentError: It is of another form.
         FailedPreconditionError: Nothing can be written there.
     """
     return _pinned(path, is_pinned=True)
@@ -146,31 +169,57 @@ def unpin_checkpoint(path: str | os.PathLike[str]) -> CheckpointEntry:
 
 
 def _pinned(path: str | os.PathLike[str], *, is_pinned: bool) -> CheckpointEntry:
-    store, name = locate(absolute(path))
+    try:
+        store, name = locate(absolute(path))
+    except NotFoundError:
+        _refuse_other_form(path)
+        raise
     with store_errors("this client"):
         store.pin(name, is_pinned=is_pinned)
     return _entry(store, name)
 
 
+def _refuse_other_form(path: str | os.PathLike[str]) -> None:
+    """Raises the error for a checkpoint of another form, which cannot be pinned; does nothing if there is none."""
+    if is_url(os.fspath(path)):
+        return
+    try:
+        with open_checkpoint(path) as checkpoint:
+            form = checkpoint.form
+    except ShardscopeError:
+        return
+    raise InvalidArgumentError(
+        f"{os.fspath(path)} is a checkpoint of the form {form}, and pins are for Shardscope's. Copy it to where no "
+        f"saver removes it; or make one of Shardscope's of it, and pin that: shardscope checkpoint import"
+    )
+
+
 def verify_checkpoint(
     path: str | os.PathLike[str], *, show_progress: ShowProgress | bool | None = None
 ) -> CheckpointEntry:
-    """Reads a whole checkpoint, and checks its sizes and all its checksums.
+    """Reads a whole checkpoint of any form, and checks its sizes and all its checksums.
+
+    Those are, beside Shardscope's, TensorFlow's of each tensor and of its index, and an npz file's of each array.
+    Safetensors have none: there it is whether all files and tensors are there, in their sizes.
 
     Args:
-        path: Its folder or URL, or one of checkpoints, of which the newest is taken.
+        path: What ``open`` takes: a folder or URL of checkpoints stands for the newest of them.
         show_progress: Called now and then, with the bytes read and those of all; or True for a bar on standard error,
             if that is a terminal.
 
     Raises:
         NotFoundError: There is none.
         FailedPreconditionError: A file is missing, was cut off or was changed; the message says which and where.
+        DataLossError: The same of a checkpoint of another form.
         OSError: It cannot be read.
     """
     if isinstance(show_progress, bool):
         with importlib.import_module(_BAR).progress_shown("checking", show_progress) as show:
             return verify_checkpoint(path, show_progress=show)
-    store, name = locate(absolute(path))
+    with open_checkpoint(path) as checkpoint:
+        if not isinstance(checkpoint, ShardscopeCheckpoint):
+            return _verify_tensors(checkpoint, show_progress)
+    store, name = locate(checkpoint.path)
     manifest = read_manifest(store, name)
     piece, done_bytes = np.empty(_PIECE_BYTES, np.uint8).data, 0
     for part in manifest.parts:
@@ -190,6 +239,26 @@ def verify_checkpoint(
         finally:
             reader.close()
     return _of_manifest(store, name, manifest)
+
+
+def _verify_tensors(checkpoint: StoredTensors, show_progress: ShowProgress | None) -> CheckpointEntry:
+    size_bytes, done_bytes = sum([tensor.nbytes for tensor in checkpoint.values()]), 0
+    unread = []
+    for name, tensor in checkpoint.items():
+        tensor.verify()
+        if tensor.problem is not None:
+            unread.append(name)
+        done_bytes += tensor.nbytes
+        if show_progress is not None:
+            show_progress(done_bytes, size_bytes)
+    return CheckpointEntry(
+        Path(checkpoint.path).name,
+        checkpoint.path,
+        num_variables=len(checkpoint),
+        size_bytes=size_bytes,
+        form=checkpoint.form,
+        unread=tuple(unread),
+    )
 
 
 def clean_checkpoints(path: str | os.PathLike[str], *, older_than_s: float = DEAD_S) -> list[str]:
@@ -222,14 +291,15 @@ def _entry(store: CheckpointStore, name: str) -> CheckpointEntry:
 
 
 def _of_manifest(store: CheckpointStore, name: str, manifest: CheckpointManifest) -> CheckpointEntry:
-    num_variables = sum([len(part.variables) for part in manifest.parts])
+    counts = counts_of([each.spec for part in manifest.parts for each in part.variables])
     return CheckpointEntry(
         name,
         f"{store.path}/{name}",
         manifest.saved_at_s,
         manifest.step,
         len(manifest.parts),
-        num_variables,
+        counts.variables,
+        counts.slots,
         manifest.size_bytes,
         manifest.metrics,
         store.is_pinned(name),

@@ -143,7 +143,7 @@ class CheckpointMethods:
             AbortedError: Another save or restore is under way, or updates could not be held back long enough.
             ShardscopeError: A ps task does not answer.
         """
-        folder, retention, is_through_client = absolute(path), _retention(keep), _is_client(through)
+        folder, retention, is_through_client = absolute(path), retention_of(keep), _is_client(through)
         if every is not None or every_steps is not None:
             if name is not None or not wait or show_progress:
                 raise InvalidArgumentError(
@@ -355,7 +355,8 @@ def _progress(
     return shown
 
 
-def _retention(keep: SupportsIndex | Retention) -> Retention:
+def retention_of(keep: SupportsIndex | Retention) -> Retention:
+    """Returns what ``keep`` of ``save`` says; InvalidArgumentError or TypeError if that is no number of checkpoints."""
     return keep if isinstance(keep, Retention) else Retention(last=_at_least(keep, 0, "keep"))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from ps_protocol.checkpoints.locations import open_store
 from ps_protocol.checkpoints.manifest import MANIFEST_FILE
 from ps_protocol.checkpoints.urls import absolute, is_url
 from ps_protocol.errors import (
@@ -26,8 +27,11 @@ from ps_protocol.tensorflow_files.state_file import STATE_FILE_NAME, read_state
 from worker_client.checkpoints.contents import ShardscopeCheckpoint, open_shardscope
 
 _Path: TypeAlias = str | os.PathLike[str]
+_MOST_NAMED: Final = 5
 _PICKLES: Final = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _PYTORCH_DATA: Final = "data.pkl"
+_HDF5: Final = b"\x89H"
+_KERAS_WEIGHTS: Final = "model.weights.h5"
 _OF_SAVED_MODELS: Final = ("variables/variables.index", "variables.index")
 
 
@@ -89,22 +93,35 @@ def open_checkpoint(path: _Path, *, format: str | None = None) -> StoredTensors:
     place = Path(path)
     if is_url(os.fspath(path)) or is_shardscope(place):
         return open_shardscope(path)
-    if index_path(place).is_file():
+    if index_path(path).is_file():
         return TensorFlowCheckpoint(path)
     if place.is_dir():
         return _open_folder(place)
-    return _open_file(place) if place.is_file() else TensorFlowCheckpoint(path)  # a pattern; or it says what is missing
+    if place.is_file():
+        return _open_file(place)
+    try:
+        return TensorFlowCheckpoint(path)  # a pattern; or it says what is missing
+    except NotFoundError as error:
+        beside = open_store(absolute(place.parent)).names()
+        if not beside:
+            raise
+        raise NotFoundError(f"{error.message}; {place.parent} has {', '.join(beside[-_MOST_NAMED:])}") from error
 
 
 def open_saved(path: _Path) -> StoredTensors:
-    """Opens what a saver has written: a checkpoint of Shardscope's, or of TensorFlow's.
+    """Opens what a saver has written: a checkpoint of Shardscope's, or of TensorFlow's; of a folder the newest in it.
 
     Raises:
         NotFoundError: There is none of that path.
         DataLossError: A file is damaged.
         FailedPreconditionError: The manifest of a checkpoint of Shardscope's is damaged or newer.
     """
-    return open_shardscope(path) if is_shardscope(path) else TensorFlowCheckpoint(path)
+    text = local_path(path)
+    if is_shardscope(text):
+        return open_shardscope(text)
+    if Path(text).is_dir() and not index_path(text).is_file():
+        return _open_folder(Path(text))
+    return TensorFlowCheckpoint(path)
 
 
 def check_form(form: str, known: Mapping[str, object]) -> str:
@@ -117,12 +134,14 @@ def check_form(form: str, known: Mapping[str, object]) -> str:
 def variables_of(checkpoint: StoredTensors) -> dict[str, StoredTensor]:
     """Returns the tensors of a checkpoint by the names of variables.
 
-    Those are the keys; of objects of TensorFlow 2 their full names, without what describes the objects.
+    Those are the keys; of objects of TensorFlow 2 their full names, each variable once, without what describes the
+    objects.
     """
     if not isinstance(checkpoint, TensorFlowCheckpoint):
         return dict(checkpoint)
     by_key = {key: name for name, key in checkpoint.full_names.items()}
-    return {by_key.get(key, key): tensor for key, tensor in checkpoint.items() if key != OBJECT_GRAPH_KEY}
+    others = {OBJECT_GRAPH_KEY, *checkpoint.copies}
+    return {by_key.get(key, key): tensor for key, tensor in checkpoint.items() if key not in others}
 
 
 def is_shardscope(path: _Path) -> bool:
@@ -151,18 +170,19 @@ def _open_folder(folder: Path) -> StoredTensors:
     named = newest_shardscope(folder)
     if named is not None:
         return open_shardscope(named)
+    try:  # first, as ``restore`` does, though what was exported may lie beside
+        return ShardscopeCheckpoint(absolute(folder))
+    except NotFoundError as error:
+        not_found = error
     if (folder / STATE_FILE_NAME).is_file() or [each for each in _OF_SAVED_MODELS if (folder / each).is_file()]:
         return TensorFlowCheckpoint(folder)
     found = safetensors.find_safetensors(folder)
     if found is not None:
         return safetensors.SafetensorsCheckpoint(found)
-    try:
-        return ShardscopeCheckpoint(absolute(folder))
-    except NotFoundError as error:
-        raise NotFoundError(
-            f"the folder {folder} has no checkpoint: there is no {MANIFEST_FILE} of Shardscope's in it or in a folder "
-            f"of it, no file {STATE_FILE_NAME!r} or variables of TensorFlow's, and no *{safetensors.SUFFIX}"
-        ) from error
+    raise NotFoundError(
+        f"the folder {folder} has no checkpoint: there is no {MANIFEST_FILE} of Shardscope's in it or in a folder "
+        f"of it, no file {STATE_FILE_NAME!r} or variables of TensorFlow's, and no *{safetensors.SUFFIX}"
+    ) from not_found
 
 
 def _open_file(path: Path) -> StoredTensors:
@@ -175,10 +195,15 @@ def _open_file(path: Path) -> StoredTensors:
             start = file.read(2)
     except PermissionError as error:
         raise PermissionDeniedError(f"{path} may not be read by this user") from error
-    if start in _PICKLES or (zipfile.is_zipfile(path) and _is_pytorch(path)):
+    if start in _PICKLES or _has_member(path, _PYTORCH_DATA):
         raise UnimplementedError(
             f"{path} is a pickle, which is read by running the code in it: not here. In PyTorch, save the state_dict "
             f"as safetensors: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+        )
+    if start == _HDF5 or _has_member(path, _KERAS_WEIGHTS):
+        raise UnimplementedError(
+            f"{path} is HDF5, as Keras saves models and weights, which is not read here. In Keras, write a SavedModel: "
+            f"model.export('folder')"
         )
     if path.name.endswith(npz.SUFFIX) or zipfile.is_zipfile(path):
         return npz.NpzCheckpoint(path)
@@ -191,9 +216,12 @@ def _open_file(path: Path) -> StoredTensors:
         ) from error
 
 
-def _is_pytorch(path: Path) -> bool:
+def _has_member(path: Path, name: str) -> bool:
+    """Whether a file is a zip archive with a member of a name, in whatever folder."""
+    if not zipfile.is_zipfile(path):
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
-            return bool([name for name in archive.namelist() if name.rpartition("/")[2] == _PYTORCH_DATA])
+            return bool([each for each in archive.namelist() if each.rpartition("/")[2] == name])
     except (zipfile.BadZipFile, OSError, ValueError):
         return False

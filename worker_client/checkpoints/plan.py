@@ -18,6 +18,7 @@ from ps_protocol.checkpoints.service import Source, Target
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import PartitionSlice, VariableSpec
 from ps_protocol.service_types import Placement
+from worker_client.checkpoints.counts import slot_suffix, whole_name
 from worker_client.checkpoints.name_patterns import selected
 from worker_client.checkpoints.report import Outcome, RestoredVariable, table
 
@@ -94,12 +95,12 @@ class _Variables:
     @classmethod
     def of(cls, parts: Iterable[_Part]) -> _Variables:
         parts = sorted(parts, key=lambda each: (_offset(each.spec), each.spec.name))
-        wholes = {each.spec.name: _whole_name(each.spec) for each in parts}
+        wholes = {each.spec.name: whole_name(each.spec) for each in parts}
         found = cls()
         for part in parts:
-            spec, name = part.spec, _whole_name(part.spec)
+            spec, name = part.spec, whole_name(part.spec)
             owner = wholes.get(spec.slot_of, spec.slot_of)
-            suffix = _suffix(spec, owner)
+            suffix = slot_suffix(spec, owner)
             if spec.slot_of and owner in wholes.values() and suffix:
                 slots = found.slots.setdefault(owner, {})
                 slots.setdefault(suffix, _Whole(f"{owner}/{suffix}")).parts.append(part)
@@ -195,7 +196,7 @@ class _Planner:
             if name not in wanted:
                 self._leave(whole)
                 for slot in self._there.slots.get(name, {}).values():
-                    self._leave(slot)
+                    self._leave(slot, is_slot=True)
 
     def _restore(self, name: str, saved: _Whole) -> None:
         """Restores one whole variable and its slots."""
@@ -230,7 +231,7 @@ class _Planner:
             self._restore_slot(f"{name}/{suffix}", suffix, slot, saved, parts, slots_there.get(suffix))
         for suffix, slot in slots_there.items():
             if suffix not in slots_saved:
-                self._leave(slot, _NO_SLOTS if not slots_saved else "the checkpoint has no such slot")
+                self._leave(slot, _NO_SLOTS if not slots_saved else "the checkpoint has no such slot", is_slot=True)
 
     def _new_parts(self, name: str, saved: _Whole, known: Sequence[_Part]) -> list[_Part]:
         """The saved parts of which the cluster has nothing: all, or those of tasks that have lost their state."""
@@ -247,30 +248,32 @@ class _Planner:
     ) -> None:
         """Restores one slot, beside each part of its variable."""
         if not slot.is_initialized:
-            self._row(name, Outcome.FRESH if there else Outcome.IGNORED, "it had no value when it was saved")
+            self._slot_row(name, Outcome.FRESH if there else Outcome.IGNORED, "it had no value when it was saved")
             return
         by_name = {} if there is None else {part.spec.name: part for part in there.parts}
         made: list[tuple[Target, int, bool, bool]] = []
         for part in parts:
             spec = _slot_spec(part.spec, name, suffix, slot, saved)
             if spec is None:
-                self._row(name, Outcome.DIFFERING, f"{slot} cannot be divided as the parts of {saved.name} are now")
+                self._slot_row(
+                    name, Outcome.DIFFERING, f"{slot} cannot be divided as the parts of {saved.name} are now"
+                )
                 return
             kept = by_name.get(spec.name)
             if kept is not None and (kept.spec.dtype != spec.dtype or kept.spec.shape != spec.shape):
-                self._row(name, Outcome.DIFFERING, f"{there} in the cluster, {slot} in the checkpoint")
+                self._slot_row(name, Outcome.DIFFERING, f"{there} in the cluster, {slot} in the checkpoint")
                 return
             is_scalar = spec.slice is None and not spec.shape
             sources = _alike(part.spec, slot, saved) if is_scalar else _covering(slot.parts, spec)
             if not sources:  # a part that had not been trained yet
                 if kept is not None:
-                    self._row(spec.name, Outcome.FRESH, "it is not in the checkpoint")
+                    self._slot_row(spec.name, Outcome.FRESH, "it is not in the checkpoint")
                 continue
             is_new = kept is None or not kept.is_placed
             made.append((self._target(spec, slot, sources), part.ps_task, kept is not None, is_new))
         for target, ps_task, is_known, is_new in made:
             self._add(target, ps_task, is_known=is_known, is_new=is_new)
-        self._row(name, Outcome.RESTORED, "" if name == slot.name else f"from {slot.name}")
+        self._slot_row(name, Outcome.RESTORED, "" if name == slot.name else f"from {slot.name}")
 
     def _target(self, spec: VariableSpec, saved: _Whole, parts: Sequence[_Part]) -> Target:
         """What a variable of the cluster gets from some saved parts."""
@@ -302,12 +305,16 @@ class _Planner:
         if is_new:
             self.plan_made.placements.append(Placement(target.declared or target.spec, ps_task))
 
-    def _leave(self, whole: _Whole, why: str = "") -> None:
+    def _leave(self, whole: _Whole, why: str = "", *, is_slot: bool = False) -> None:
         if whole.is_there:
-            self._row(whole.name, Outcome.FRESH, f"{whole}{f', {why}' if why else ''}")
+            detail = f"{whole}{f', {why}' if why else ''}"
+            self.plan_made.rows.append(RestoredVariable(whole.name, Outcome.FRESH, detail, is_slot))
 
     def _row(self, name: str, outcome: Outcome, detail: str = "") -> None:
         self.plan_made.rows.append(RestoredVariable(name, outcome, detail))
+
+    def _slot_row(self, name: str, outcome: Outcome, detail: str = "") -> None:
+        self.plan_made.rows.append(RestoredVariable(name, outcome, detail, is_slot=True))
 
 
 def _check(rows: list[RestoredVariable], *, may_be_fresh: bool, may_differ: bool, where: str) -> None:
@@ -388,17 +395,5 @@ def _renamed(spec: VariableSpec, before: str, now: str) -> VariableSpec:
     return replace(spec, name=now + spec.name.removeprefix(before), slice=place)
 
 
-def _whole_name(spec: VariableSpec) -> str:
-    return spec.name if spec.slice is None else spec.slice.full_name
-
-
 def _offset(spec: VariableSpec) -> tuple[int, ...]:
     return () if spec.slice is None else spec.slice.offset
-
-
-def _suffix(spec: VariableSpec, owner: str) -> str:
-    """What follows the name of its variable in the name of a slot; empty if it does not follow that."""
-    for name, of in ((_whole_name(spec), owner), (spec.name, spec.slot_of)):
-        if name.startswith(f"{of}/") and (spec.slice is not None or of == spec.slot_of):
-            return name.removeprefix(f"{of}/")
-    return ""

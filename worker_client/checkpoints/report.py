@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from worker_client.checkpoints.counts import Counts
+
 ShowProgress: TypeAlias = Callable[[int, int], None]
 """Called now and then by another thread, with the bytes that are done and those of all."""
 
@@ -17,7 +19,7 @@ class SavedCheckpoint:
 
     Attributes:
         path: Its folder.
-        size_bytes: Of its parts.
+        size_bytes: Of its parts, the files that have the values.
         held_s: For how long updates were held back, in seconds.
         step: The training step that it was saved with; None if there was none.
     """
@@ -42,8 +44,10 @@ class CopiedCheckpoint:
         path: Where it is.
         form: What the form is called.
         names: Of its tensors.
-        size_bytes: Of these.
+        size_bytes: Of the values of these.
         left_out: For each name of the other that it does not have, why.
+        tensorflow_slots: Of its tensors, those that optimizers of TensorFlow 1 keep: variables like others, with which
+            the optimizers of ``worker_client.compat.v1`` go on. Those of ``ss.train`` begin anew.
     """
 
     path: str
@@ -51,6 +55,7 @@ class CopiedCheckpoint:
     names: tuple[str, ...]
     size_bytes: int
     left_out: Mapping[str, str] = field(default_factory=dict)
+    tensorflow_slots: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.path
@@ -79,11 +84,13 @@ class RestoredVariable:
         name: Of the variable in the cluster; of one that is ignored, in the checkpoint. Partitioned ones are wholes.
         outcome: What becomes of it.
         detail: In words: where its value comes from, or how the two differ.
+        is_slot: Whether it is a slot that an optimizer keeps beside a variable.
     """
 
     name: str
     outcome: Outcome
     detail: str = ""
+    is_slot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,7 @@ class RestoreReport:
         path: The folder of the checkpoint.
         step: The training step that it was saved with; None if there was none.
         variables: By outcome, then by name; slots are rows of their own.
-        size_bytes: That were read.
+        size_bytes: Of the values that were read.
     """
 
     path: str
@@ -103,8 +110,14 @@ class RestoreReport:
     size_bytes: int
 
     def names(self, outcome: Outcome | str) -> list[str]:
-        """The variables with one outcome."""
+        """The variables with one outcome, slots among them."""
         return [each.name for each in self.variables if each.outcome == outcome]
+
+    @property
+    def counts(self) -> Counts:
+        """How many variables and slots were restored."""
+        restored = [each.is_slot for each in self.variables if each.outcome is Outcome.RESTORED]
+        return Counts(restored.count(False), restored.count(True))
 
     def __str__(self) -> str:
         return table(self.variables)

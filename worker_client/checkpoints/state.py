@@ -6,16 +6,23 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from ps_protocol.checkpoints.locations import open_store
 from ps_protocol.checkpoints.store import CheckpointStore
 from ps_protocol.checkpoints.urls import absolute
-from ps_protocol.errors import InvalidValueError, ShardscopeError
+from ps_protocol.errors import InvalidArgumentError, InvalidValueError, ShardscopeError
 from ps_protocol.tensor_files.checkpoint_file import local_path
-from ps_protocol.tensorflow_files.state_file import CheckpointState, new_state, read_state, write_state
+from ps_protocol.tensorflow_files.state_file import (
+    STATE_FILE_NAME,
+    CheckpointState,
+    new_state,
+    read_state,
+    write_state,
+)
 from worker_client.checkpoints.opening import is_shardscope
 
 _LOG: Final = logging.getLogger("tensorflow")  # that of `tf.logging`
@@ -144,6 +151,50 @@ def update_checkpoint_state(
         last_preserved_timestamp,
     )
     write_state(save_dir, state, latest_filename)
+
+
+def note_newest(prefix: Path) -> Callable[[], None]:
+    """Returns what says in the file "checkpoint" of a directory that a checkpoint is its newest, once it is there.
+
+    Others that the file names stay in it. Paths are relative to the directory, which may be moved then.
+
+    Args:
+        prefix: Of the checkpoint.
+
+    Raises:
+        InvalidArgumentError: It would have the name of the file.
+        DataLossError: There is such a file that says something else.
+        ShardscopeError: It cannot be read; later, that it cannot be written.
+    """
+    folder = prefix.parent
+    if prefix.name == STATE_FILE_NAME:
+        raise InvalidArgumentError(
+            f"{prefix} is called as the file that says which checkpoint of a directory is the newest; give it another "
+            f"name, as {folder / 'model.ckpt'}"
+        )
+    state = read_state(folder)
+    paths, times = ([], []) if state is None else (state.all_model_checkpoint_paths, _times_of(state))
+    kept = [number for number, path in enumerate(paths) if os.path.abspath(path) != os.path.abspath(prefix)]  # noqa: PTH100
+
+    def note() -> None:
+        there = [_from(folder, paths[number]) for number in kept]
+        written_s = [*[times[number] for number in kept], time.time()] if times else []
+        write_state(folder, CheckpointState(prefix.name, [*there, prefix.name], written_s, _preserved_s(state)))
+
+    return note
+
+
+def _times_of(state: CheckpointState) -> list[float]:
+    times, paths = state.all_model_checkpoint_timestamps, state.all_model_checkpoint_paths
+    return times if len(times) == len(paths) else []
+
+
+def _preserved_s(state: CheckpointState | None) -> float:
+    return 0.0 if state is None else state.last_preserved_timestamp
+
+
+def _from(folder: Path, path: str) -> str:
+    return os.path.relpath(path, folder) if Path(path).is_relative_to(folder) else path
 
 
 def remove_checkpoint(

@@ -22,7 +22,7 @@ from ps_protocol.checkpoints.folder_store import FolderStore
 from ps_protocol.checkpoints.manifest import CheckpointManifest
 from ps_protocol.checkpoints.store import check_name, store_errors
 from ps_protocol.codec.tensor_codec import bytes_of
-from ps_protocol.errors import NotFoundError
+from ps_protocol.errors import InvalidArgumentError, NotFoundError
 from ps_protocol.files.synced_files import exchange, read_into
 from ps_protocol.operations import Array, PartitionSlice
 from ps_protocol.tensor_files.checkpoint_file import local_path
@@ -250,6 +250,10 @@ class _NewShardscope:
     """Collects values in a file without a name, since a part begins with where each of them is."""
 
     def __init__(self, path: str):
+        if path.endswith("/"):
+            raise InvalidArgumentError(
+                f"a checkpoint of this form is a folder with a name; give one behind the slash, as {path}model.ckpt"
+            )
         folder, name = os.path.split(os.path.abspath(local_path(path)))  # noqa: PTH100 - without following links
         self._store = _ReplacingFolder(Path(folder))
         self._name = check_name(name)

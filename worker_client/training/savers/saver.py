@@ -216,7 +216,8 @@ class Saver(SaysWhatIsLeftOut):
 
         Args:
             sess: Where the variables are.
-            save_path: What the files are called; the directory is made if it is not there.
+            save_path: What the files are called; the directory is made if it is not there. Behind a slash at the end
+                they have no name, as TensorFlow's: "run/" stands for "run/.index", and with a step for "run/-7.index".
             global_step: A number, or a tensor or a variable with one, that is put behind the name.
             latest_filename: Of the file that says which checkpoints there are; "checkpoint" if not given.
             meta_graph_suffix: Of files of TensorFlow's that are deleted together with a checkpoint.
@@ -230,8 +231,8 @@ class Saver(SaysWhatIsLeftOut):
 
         Raises:
             RuntimeError: ``build()`` was not called.
-            ValueError: ``latest_filename`` has a directory, or is the name of the checkpoint; or the directory of
-                ``save_path`` cannot be made.
+            ValueError: ``latest_filename`` has a directory, or is the name of the checkpoint; or ``save_path`` is
+                empty, or its directory cannot be made.
             TypeError: ``sess`` is no session.
             FailedPreconditionError: A variable has no value.
             ShardscopeError: A ps task did not answer, or a file could not be written. What was there before still is.
@@ -247,7 +248,9 @@ class Saver(SaysWhatIsLeftOut):
         if global_step is not None:
             step = int(global_step) if isinstance(global_step, int | np.integer) else step_of(sess, global_step)
             path = f"{path}-{step:08d}" if self._pad_step_number else f"{path}-{step}"
-        elif Path(path).name == state_name and not self._options.sharded:
+        elif not path:
+            raise ValueError("no path specified: save_path is empty; give what the files are to be called")
+        elif path.rpartition("/")[2] == state_name and not self._options.sharded:
             raise ValueError(f"'latest_filename' collides with 'save_path': '{state_name}' and '{path}'")
         if not isinstance(sess, Session):
             raise TypeError(f"'sess' must be a Session; {sess!r}")
@@ -265,7 +268,7 @@ class Saver(SaysWhatIsLeftOut):
 
         Args:
             sess: Where the variables are.
-            save_path: What ``save`` has returned, or ``latest_checkpoint``.
+            save_path: What ``save`` has returned, or ``latest_checkpoint``; or a folder of checkpoints, for the newest.
 
         Raises:
             ValueError: It is None, or there is no checkpoint.

@@ -51,7 +51,7 @@ def test_one_line_for_each_restore_and_save(tmp_path: Path, cluster: SmallCluste
     with cluster:
         model = Model(cluster.client())
         model.train(0, 1)
-        first.finish()
+        assert first.finish() is None
     [entry] = ss.checkpoint.list(tmp_path / "run")
     assert told.lines == [
         f"no checkpoint in {tmp_path}/run yet: starting from nothing",
@@ -111,7 +111,7 @@ def test_the_newest_or_the_one_that_is_given_is_restored(
             told = Told()
             checkpoints = told.checkpoints(source)
             checkpoints.restore(other.spec)
-            assert told.lines == [f"restored {tmp_path}/step-00000000{restored}: 9 variables, 3.0 KiB"]
+            assert told.lines == [f"restored {tmp_path}/step-00000000{restored}: 3 variables, 6 slots, 3.0 KiB read"]
             checkpoints.start(other.spec)
             checkpoints.finish()
             assert told.lines[1:] == [f"nothing has changed since {tmp_path}/step-00000000{restored}"]
@@ -141,8 +141,10 @@ def test_a_last_save_that_fails_is_said_and_given_up_ones_are_not(
     monkeypatch.setattr(module, "connect", away)
     checkpoints = told.checkpoints(tmp_path)
     checkpoints.start(cluster.spec)
-    checkpoints.finish()
-    assert told.failures == [f"no checkpoint was saved in {tmp_path}: [ps:1] it does not answer"]
+    assert isinstance(checkpoints.finish(), UnavailableError)
+    assert told.failures == [
+        f"the last state is not saved: no checkpoint was saved in {tmp_path}: [ps:1] it does not answer"
+    ]
     checkpoints = told.checkpoints(tmp_path)
     checkpoints.start(cluster.spec)
     checkpoints.give_up()

@@ -376,8 +376,8 @@ def test_a_last_checkpoint_is_saved_between_workers_and_ps_tasks() -> None:
     assert exited(state, WORKER_0) == []
     assert exited(state, WORKER_1) == [LaunchAction.SAVE]
     assert state.tick(NOW_S + 10 * END_GRACE_S) == []  # a large one takes its time
-    assert state.saved(NOW_S) == [LaunchAction.END_PS]
-    assert state.saved(NOW_S) == []
+    assert state.saved(True, NOW_S) == [LaunchAction.END_PS]
+    assert state.saved(True, NOW_S) == []
     assert finish(state) == 0
 
 
@@ -390,9 +390,20 @@ def test_an_interrupt_saves_a_last_checkpoint_and_a_second_one_does_not_wait_for
     for task in (PS_0, PS_1):
         assert exited(state, task, -9) == []
     assert not state.is_over
-    assert state.saved(NOW_S) == [LaunchAction.END_PS]
+    assert state.saved(True, NOW_S) == [LaunchAction.END_PS]
     assert state.is_over
     assert state.exit_code == 130
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(0, 1), (7, 7), (-15, 143)], ids=["all well", "a failed worker", "an ended worker"]
+)
+def test_a_last_checkpoint_that_was_not_saved_is_a_failure_if_there_is_no_other(before: int, after: int) -> None:
+    state = keeping()
+    exited(state, WORKER_0, before)
+    assert exited(state, WORKER_1)[-1] == LaunchAction.SAVE
+    assert state.saved(False, NOW_S) == [LaunchAction.END_PS]
+    assert state.exit_code == after
 
 
 def test_an_interrupt_while_it_is_saved_ends_nothing_sooner() -> None:
@@ -400,7 +411,7 @@ def test_an_interrupt_while_it_is_saved_ends_nothing_sooner() -> None:
     exited(state, WORKER_0)
     exited(state, WORKER_1)
     assert actions(state.interrupted(signal.SIGINT, NOW_S)) == []
-    assert state.saved(NOW_S) == [LaunchAction.END_PS]
+    assert state.saved(True, NOW_S) == [LaunchAction.END_PS]
     assert finish(state) == 130
 
 

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 import shardscope as ss
 import worker_client
+import worker_client.compat.v1 as tf
 from ps_protocol.checkpoints.folder_store import FolderStore
 from ps_protocol.checkpoints.manifest import MANIFEST_FILE
 from ps_protocol.errors import (
@@ -29,6 +30,7 @@ from ps_protocol.errors import (
 from ps_protocol.files.synced_files import SyncedWriter
 from ps_protocol.operations import PartitionSlice
 from ps_protocol.tensor_files import stored_tensor
+from ps_protocol.tensorflow_files.state_file import write_state
 from tests.checkpoint_files import extracted
 from tests.tensor_files import in_memory
 from tests.unit.worker_client.checkpoints.small_clusters import Model, SmallCluster, assert_equal, flip
@@ -124,7 +126,46 @@ def test_the_prefix_of_tensorflow_files_is_no_folder(run: Path, tmp_path: Path) 
         InvalidArgumentError, match=r"/models is a folder; give the prefix .*, as .*/models/model\.ckpt$"
     ):
         ss.checkpoint.export(run, tmp_path / "models", format="tensorflow")
-    assert not list(tmp_path.glob("models.*"))
+    with pytest.raises(InvalidArgumentError, match=r"/new is a folder; give the prefix .*, as .*/new/model\.ckpt$"):
+        ss.checkpoint.export(run, f"{tmp_path}/new/", format="tensorflow")
+    assert not [*tmp_path.glob("models.*"), *tmp_path.glob("new*")]
+
+
+def test_what_is_exported_for_tensorflow_is_the_newest_of_its_folder(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    for number in (1, 2, 1):
+        ss.checkpoint.export(run, folder / f"m-{number}", format="tensorflow", overwrite=True)
+        assert tf.train.latest_checkpoint(str(folder)) == str(folder / f"m-{number}")
+    folder.rename(tmp_path / "moved")
+    state = tf.train.get_checkpoint_state(str(tmp_path / "moved"))
+    assert state is not None
+    assert state.all_model_checkpoint_paths == [f"{tmp_path}/moved/m-2", f"{tmp_path}/moved/m-1"]
+    state.all_model_checkpoint_timestamps = [1.0, 2.0]
+    state.last_preserved_timestamp = 1.0
+    write_state(tmp_path / "moved", state)
+    ss.checkpoint.export(run, tmp_path / "moved" / "m-3", format="tensorflow")
+    state = tf.train.get_checkpoint_state(str(tmp_path / "moved"))
+    assert state is not None
+    assert [Path(each).name for each in state.all_model_checkpoint_paths] == ["m-2", "m-1", "m-3"]
+    assert state.all_model_checkpoint_timestamps[:2] == [1.0, 2.0]
+    assert len(state.all_model_checkpoint_timestamps) == 3
+    assert state.last_preserved_timestamp == 1.0
+
+
+def test_a_folder_of_checkpoints_stays_that_with_an_exported_one_in_it(run: Path, tmp_path: Path) -> None:
+    ss.checkpoint.import_from(ss.checkpoint.export(run, tmp_path / "a.npz", format="npz"), tmp_path / "run", step=1)
+    ss.checkpoint.export(run, tmp_path / "run" / "m", format="tensorflow")
+    with ss.checkpoint.open(tmp_path / "run") as checkpoint:
+        assert checkpoint.form == "Shardscope"
+
+
+def test_an_export_is_refused_where_its_folder_could_not_name_it(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="called as the file that says which checkpoint"):
+        ss.checkpoint.export(run, tmp_path / "out" / "checkpoint", format="tensorflow")
+    (tmp_path / "checkpoint").write_text("something else")
+    with pytest.raises(DataLossError, match="checkpoint does not say which checkpoints there are"):
+        ss.checkpoint.export(run, tmp_path / "m", format="tensorflow")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["checkpoint", "run"]
 
 
 def test_wrong_arguments_are_refused(run: Path, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from ps_protocol.checkpoints.folder_store import FolderStore
 from ps_protocol.errors import DataLossError, InvalidArgumentError, NotFoundError, UnimplementedError
 from ps_protocol.tensor_files.safetensors_writer import write_safetensors
 from ps_protocol.tensor_files.stored_tensor import StoredTensors
+from ps_protocol.tensorflow_files import checkpoint_pb2
+from ps_protocol.tensorflow_files.checkpoint import OBJECT_GRAPH_KEY
 from tests.checkpoint_files import extracted
 from tests.tensor_files import in_memory
 from worker_client.checkpoints.new_checkpoint import write_checkpoint
@@ -94,6 +96,26 @@ def test_variables_of_objects_have_their_full_names(tmp_path: Path) -> None:
         assert len(found) == len(checkpoint) - 1
 
 
+def test_a_name_of_several_variables_is_that_of_one_only_if_all_of_them_are_copies(tmp_path: Path) -> None:
+    """Biases of two models are alike before the first step; their kernels are not."""
+    keys = {name: [f"{model}/{name}" for model in "ab"] for name in ("bias", "kernel")}
+    node = checkpoint_pb2.ObjectGraph.TrackableObject
+    graph = checkpoint_pb2.ObjectGraph(
+        nodes=[
+            node(attributes=[checkpoint_pb2.ObjectGraph.SerializedTensor(full_name=name, checkpoint_key=key)])
+            for name, both in keys.items()
+            for key in both
+        ]
+    ).SerializeToString()
+    for second, expected in ((2.0, {*keys["bias"], *keys["kernel"]}), (1.0, {"bias", "kernel"})):
+        tensors = {key: np.zeros(2) for key in keys["bias"]}
+        tensors |= {"a/kernel": np.ones(2), "b/kernel": np.full(2, second)}
+        ss.checkpoint.write_tensorflow(tmp_path / "m", {OBJECT_GRAPH_KEY: graph, **tensors})
+        with ss.checkpoint.open(tmp_path / "m") as checkpoint:
+            assert set(variables_of(checkpoint)) == expected
+            assert set(checkpoint) == {OBJECT_GRAPH_KEY, *tensors}
+
+
 @pytest.mark.parametrize("path", ["run", "tf", "many", "a.npz"])
 def test_many_threads_read_at_once(root: Path, path: str) -> None:
     def read(checkpoint: StoredTensors, seed: int) -> bool:
@@ -118,6 +140,16 @@ def test_a_pickle_is_refused_with_a_remedy(tmp_path: Path, suffix: str) -> None:
             ss.checkpoint.open(path)
         with zipfile.ZipFile(path, "w") as archive:  # as newer versions of PyTorch write it
             archive.writestr("model/data.pkl", b"")
+
+
+def test_files_of_keras_are_refused_with_a_remedy(tmp_path: Path) -> None:
+    weights, model = tmp_path / "model.weights.h5", tmp_path / "model.keras"
+    weights.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    with zipfile.ZipFile(model, "w") as archive:
+        archive.writestr("model.weights.h5", weights.read_bytes())
+    for path in (weights, model):
+        with pytest.raises(UnimplementedError, match=rf"{path} is HDF5, .*model\.export\('folder'\)"):
+            ss.checkpoint.open(path)
 
 
 def test_what_is_of_no_form_says_which_are_known(tmp_path: Path) -> None:

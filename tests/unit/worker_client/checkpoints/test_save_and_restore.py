@@ -170,7 +170,8 @@ def test_what_is_in_a_checkpoint_is_shown_and_verified(tmp_path: Path, cluster: 
     shown = {each.name: each for each in ss.checkpoint.show(tmp_path)}
     assert shown["layer/whole"].shape == (37, 5)
     assert shown["layer/whole/Adam/m"].slot_of == "layer/whole"
-    assert len(shown) == found.num_variables
+    assert (found.num_variables, found.num_slots) == (3, 6)
+    assert len(shown) == 3 + 1 + 3 * 3  # one of the trained ones is in two parts, each with slots
     assert ss.checkpoint.verify(tmp_path) == found
     part = tmp_path / "step-000000007" / PART
     flip(part, part.stat().st_size - 1)

@@ -426,3 +426,57 @@ def test_a_worker_waits_with_saving_until_the_chief_has_given_values(cluster: In
 def test_paths_are_texts_of_the_file_system() -> None:
     assert path_of(np.array("dïr/m", object)) == "dïr/m"
     assert path_of(np.array(b"d\xff", object)) == os.fsdecode(b"d\xff")
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()}
+
+
+@pytest.mark.parametrize("sharded", [False, True], ids=["one file", "sharded"])
+def test_behind_a_slash_files_have_no_name_as_tensorflows(tmp_path: Path, sharded: bool) -> None:
+    variable = tf.get_variable("v", initializer=[1.0, 2.0])
+    saver = tf.train.Saver(sharded=sharded)
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        path, numbered = f"{tmp_path}/run/", f"{tmp_path}/numbered/checkpoint/"
+        assert saver.save(session, path) == path
+        assert saver.save(session, numbered, global_step=7) == f"{numbered}-7"
+        assert saver.save(session, numbered) == numbered  # though the file beside them is called so, too
+        names = [".data-00000-of-00001", ".index", "checkpoint"]
+        assert files_in(tmp_path / "run") == {*names}
+        assert files_in(tmp_path / "numbered" / "checkpoint") == {*names, "-7.data-00000-of-00001", "-7.index"}
+        for found in (path, f"{numbered}-7", numbered):
+            session.run(variable.assign([0.0, 0.0]))
+            saver.restore(session, found)
+            assert session.run(variable).tolist() == [1.0, 2.0]
+    assert tf.train.latest_checkpoint(f"{tmp_path}/run") == path
+    assert tf.train.load_variable(f"{tmp_path}/run", "v").tolist() == [1.0, 2.0]
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert values_in(f"{tmp_path}/moved") == {"v": [1.0, 2.0]}
+    assert ss.checkpoint.import_from(f"{tmp_path}/moved/", tmp_path / "imported").names == ("v",)
+
+
+def test_no_path_at_all_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tf.get_variable("v", initializer=[1.0])
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        with pytest.raises(ValueError, match="no path specified"):
+            tf.train.Saver().save(session, "")
+    assert files_in(tmp_path) == set()
+
+
+def test_shards_of_an_older_checkpoint_in_other_files_do_not_count_and_go_with_it(tmp_path: Path) -> None:
+    """As TensorFlow does: they stay beside the new one, and are deleted with it."""
+    tf.get_variable("v", initializer=[1.0, 2.0])
+    saver = tf.train.Saver(max_to_keep=1)
+    stale = {f"m-1.data-{number:05d}-of-00003" for number in range(3)}
+    for name in stale:
+        (tmp_path / name).write_bytes(b"of before")
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        path = saver.save(session, f"{tmp_path}/m", global_step=1)
+        assert files_in(tmp_path) == {"m-1.data-00000-of-00001", "m-1.index", "checkpoint", *stale}
+        saver.restore(session, path)
+        saver.save(session, f"{tmp_path}/m", global_step=2)
+    assert files_in(tmp_path) == {"m-2.data-00000-of-00001", "m-2.index", "checkpoint"}

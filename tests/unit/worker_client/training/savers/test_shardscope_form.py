@@ -248,3 +248,30 @@ def test_a_name_that_no_checkpoint_can_have_is_refused(session: tf.Session, tmp_
     with pytest.raises(InvalidArgumentError, match="cannot be the name of a checkpoint"):
         saver.save(session, tmp_path / "a b")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_saver_restores_the_newest_of_a_folder_that_a_cluster_has_saved(tmp_path: Path) -> None:
+    with SmallCluster(2) as cluster, tf.Session(cluster.client()) as session:
+        variable = tf.get_variable("v", initializer=[1.0, 2.0])
+        session.run(variable.initializer)
+        saver = tf.train.Saver()
+        for step in (1, 2):
+            session.run(variable.assign([float(step), 0.0]))
+            cluster.client().save(tmp_path / "run", step=step)
+        session.run(variable.assign([5.0, 5.0]))
+        for path, expected in ((tmp_path / "run", 2.0), (tmp_path / "run" / "step-000000001", 1.0)):
+            saver.restore(session, path)
+            assert session.run(variable)[0] == expected
+
+
+def test_a_folder_with_no_checkpoint_says_what_was_looked_for(session: tf.Session, tmp_path: Path) -> None:
+    tf.get_variable("v", [2])
+    with pytest.raises(NotFoundError, match=rf"the folder {tmp_path} has no checkpoint: there is no manifest\.json"):
+        tf.train.Saver().restore(session, tmp_path)
+
+
+def test_this_form_needs_a_name_behind_a_slash(session: tf.Session, tmp_path: Path) -> None:
+    several(session)
+    with pytest.raises(InvalidArgumentError, match=rf"give one behind the slash, as {tmp_path}/run/model\.ckpt"):
+        tf.train.Saver(write_format="shardscope").save(session, f"{tmp_path}/run/")
+    assert list(tmp_path.iterdir()) == []
