@@ -136,6 +136,9 @@ def test_warm_start_by_pattern(tmp_path: Path, cluster: SmallCluster) -> None:
             client.restore(tmp_path / "x", names={"encoder/*": "decoder/*"})
         with pytest.raises(InvalidArgumentError, match="one \\* on both sides"):
             client.restore(tmp_path / "x", names={"encoder/*": "layer"})
+        for no_names in ("encoder/*", {5: "layer"}, {"encoder/*": None}):
+            with pytest.raises(InvalidArgumentError, match="give texts by texts"):
+                client.restore(tmp_path / "x", names=no_names)  # type: ignore[arg-type]
 
 
 def test_variables_that_were_declared_meanwhile_abort_it(
