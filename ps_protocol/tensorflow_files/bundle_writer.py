@@ -26,6 +26,7 @@ from ps_protocol.errors import (
     NotFoundError,
     ShapeMismatchError,
 )
+from ps_protocol.files.synced_files import make_directory
 from ps_protocol.operations import Array
 from ps_protocol.tensor_files.checkpoint_file import local_path
 from ps_protocol.tensor_files.covering import cover_once
@@ -90,7 +91,7 @@ class ShardWriter:
         self._finished: ShardEntries | None = None
         path = shard_path(self._prefix, shard, num_shards)
         with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(path.parent)
             self._new = NewFile(path)
 
     def add(self, name: str, value: Any, dtype: str | None = None) -> None:
