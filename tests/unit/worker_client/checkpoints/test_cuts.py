@@ -9,8 +9,10 @@ from uuid import UUID
 
 import pytest
 
+from ps_protocol.errors import DeadlineExceededError
 from ps_server.checkpoints.service import TaskCheckpoints
-from tests.unit.worker_client.checkpoints.small_clusters import Model, SmallCluster
+from ps_server.core.state import MemoryState
+from tests.unit.worker_client.checkpoints.small_clusters import IMPATIENT, Model, SmallCluster
 
 TIMEOUT_S = 30.0
 
@@ -32,3 +34,23 @@ def test_no_task_lets_updates_go_on_before_all_have_their_images(
     monkeypatch.setattr(TaskCheckpoints, "hold", hold_until_all_do)
     client.save(tmp_path, name="x")
     assert held == [True] * 4
+
+
+def test_what_a_task_could_lose_in_a_crash_is_in_no_checkpoint(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = cluster.client(settings=IMPATIENT)
+    Model(client)
+    waited: list[float] = []
+
+    def never_safe(_state: MemoryState, timeout_s: float) -> None:
+        waited.append(timeout_s)
+        raise DeadlineExceededError("the disk is busy")
+
+    with monkeypatch.context() as busy:
+        busy.setattr(MemoryState, "wait_for_all", never_safe)
+        with pytest.raises(DeadlineExceededError, match="the disk is busy"):
+            client.save(tmp_path, name="x")
+    assert min(waited) > 0
+    assert list(tmp_path.iterdir()) == []
+    client.save(tmp_path, name="x")
