@@ -35,7 +35,7 @@ from ps_protocol.checkpoints.store import (
 from ps_protocol.errors import AlreadyExistsError, NotFoundError
 from ps_protocol.fault_points import fault_point
 from ps_protocol.files import synced_files
-from ps_protocol.files.synced_files import USUAL, SyncedWriter, sync_directory
+from ps_protocol.files.synced_files import USUAL, SyncedWriter, make_directory, sync_directory
 from ps_protocol.interrupts import sheltered
 
 _REMOVED: Final = ".removed.tmp"
@@ -67,7 +67,7 @@ class FolderStore(CheckpointStore):
         if (self._root / MANIFEST_FILE).exists():
             raise inside_another(self.path)
         folder = self._pending(name, save)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_directory(folder)
         (folder / f"mark-{mark}").touch()
         return sorted(path.name.removeprefix("mark-") for path in folder.glob("mark-*"))
 

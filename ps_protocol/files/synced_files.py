@@ -168,6 +168,22 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_directory(path: Path) -> None:
+    """Makes a directory, and those above it, if they are not there; their names are on disk when this returns.
+
+    Raises:
+        OSError: It cannot be made, or something else has its name.
+    """
+    missing = path
+    while not missing.is_dir():
+        missing = missing.parent
+    path.mkdir(parents=True, exist_ok=True)
+    for each in [path, *path.parents]:
+        if each == missing:
+            break
+        sync_directory(each.parent)
+
+
 def replace_file(path: Path, content: bytes, *, mode: int = PRIVATE) -> None:
     """Puts a small file in the place of another, or of none, whole or not at all.
 

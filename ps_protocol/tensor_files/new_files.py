@@ -19,6 +19,7 @@ from ps_protocol.errors import (
     ShardscopeError,
     UnknownError,
 )
+from ps_protocol.files.synced_files import sync_directory
 
 _BEGIN_BYTES: Final = 8 * 1024**2
 """What is given to the disk at a time."""
@@ -102,15 +103,6 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
         made.discard()
         raise
     made.finish()
-
-
-def sync_directory(path: Path) -> None:
-    """Returns when the names in a directory are on disk, as they are now."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from ps_protocol.errors import (
     UnimplementedError,
     UnknownError,
 )
+from ps_protocol.files.synced_files import make_directory
 from ps_protocol.operations import Array
 from ps_protocol.tensor_files.new_files import check_free, explained, new_file
 from ps_protocol.tensor_files.stored_tensor import Part, StoredTensor, StoredTensors, text_part
@@ -272,7 +273,7 @@ def write_npz(
     """
     check_free([path], overwrite=overwrite)
     with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         with new_file(path) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
             for name, tensor in tensors.items():
                 with archive.open(f"{name}{_ARRAY_SUFFIX}", "w", force_zip64=True) as entry:

@@ -16,6 +16,7 @@ from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.dtype_traits import dtype_name
 from ps_protocol.errors import DataLossError, DTypeMismatchError, InvalidValueError
 from ps_protocol.files.safetensors_layout import METADATA_KEY, NAME_OF_DTYPE, values_layout
+from ps_protocol.files.synced_files import make_directory
 from ps_protocol.operations import VariableSpec
 from ps_protocol.tensor_files.new_files import NewFile, check_free, explained, new_file
 from ps_protocol.tensor_files.safetensors import INDEX_SUFFIX, SUFFIX, files_of_index
@@ -61,7 +62,7 @@ def write_safetensors(
     check_free([path, index], overwrite=overwrite)
     before = _files_before(path, index)
     with contextlib.ExitStack() as discards, explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         written = []
         for shard, shard_path in zip(shards, paths, strict=True):
             new = NewFile(shard_path)

@@ -25,6 +25,7 @@ from ps_protocol.errors import (
     NotFoundError,
     ShapeMismatchError,
 )
+from ps_protocol.files.synced_files import make_directory
 from ps_protocol.operations import Array
 from ps_protocol.tensor_files.checkpoint_file import local_path
 from ps_protocol.tensor_files.covering import cover_once
@@ -89,7 +90,7 @@ class ShardWriter:
         self._finished: ShardEntries | None = None
         path = shard_path(self._prefix, shard, num_shards)
         with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(path.parent)
             self._new = NewFile(path)
 
     def add(self, name: str, value: Any, dtype: str | None = None) -> None:
@@ -342,6 +343,8 @@ def _shape_message(shape: Sequence[int]) -> checkpoint_pb2.TensorShape:
 
 
 def _key(name: str) -> bytes:
+    if not isinstance(name, str):
+        raise InvalidValueError(f"tensors in a checkpoint are called by texts, not {name!r}")
     key = name.encode(errors="surrogateescape")
     if not key or key.startswith(FIRST_OF_SLICE_KEYS):
         raise InvalidValueError(f"a tensor in a checkpoint cannot be called {name!r}", variable=name)

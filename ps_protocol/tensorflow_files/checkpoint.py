@@ -49,7 +49,10 @@ class TensorFlowCheckpoint(StoredTensors):
     def __getitem__(self, name: str) -> StoredTensor:
         found = self._found(name)
         if found is None:
-            raise KeyError(name)
+            keys = self.keys_of(name)
+            raise KeyError(
+                f"{name} is the full name of {len(keys)} variables, with the keys {', '.join(keys)}" if keys else name
+            )
         return found
 
     def __contains__(self, name: object) -> bool:

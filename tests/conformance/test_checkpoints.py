@@ -110,6 +110,15 @@ def test_variables_of_objects_are_found_by_their_full_names(tmp_path: Path) -> N
     assert tf.train.load_variable(tmp_path / "objects", "step") == 2
 
 
+def test_a_full_name_of_several_variables_is_an_error_that_lists_their_keys(tmp_path: Path) -> None:
+    with ss.checkpoint.open_tensorflow(extracted("objects_in_shards", tmp_path).path) as checkpoint:
+        assert "same" not in checkpoint
+        with pytest.raises(KeyError, match=r"same is the full name of 2 variables, with the keys same/0/.*, same/1/"):
+            checkpoint["same"]
+        with pytest.raises(KeyError, match="'none'"):
+            checkpoint["none"]
+
+
 def test_a_directory_stands_for_its_newest_checkpoint(tmp_path: Path) -> None:
     objects = extracted("objects", tmp_path)
     assert tf.train.latest_checkpoint(objects.folder) == str(objects.path)

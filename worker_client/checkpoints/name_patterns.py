@@ -18,6 +18,8 @@ def selected(names: Mapping[str, str], there: Collection[str]) -> dict[str, str]
     Raises:
         InvalidArgumentError: A pattern makes no sense, or fits nothing.
     """
+    if not isinstance(names, Mapping) or [each for each in [*names, *names.values()] if not isinstance(each, str)]:
+        raise InvalidArgumentError(f"names is {names!r}; give texts by texts, as {{'encoder/*': 'old/encoder/*'}}")
     wanted: dict[str, str] = {}
     for target, source in names.items():
         if target.count("*") > 1 or target.count("*") != source.count("*"):

@@ -23,7 +23,7 @@ from ps_protocol.checkpoints.manifest import CheckpointManifest
 from ps_protocol.checkpoints.store import check_name, store_errors
 from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.errors import InvalidArgumentError, NotFoundError
-from ps_protocol.files.synced_files import exchange, read_into
+from ps_protocol.files.synced_files import exchange, make_directory, read_into
 from ps_protocol.operations import Array, PartitionSlice
 from ps_protocol.tensor_files.checkpoint_file import local_path
 from ps_protocol.tensor_files.stored_tensor import Part, StoredTensor, text_part
@@ -272,7 +272,7 @@ class _NewShardscope:
 
     def __enter__(self) -> Self:
         with store_errors("this process"):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_directory(self._folder)
             self._values = tempfile.TemporaryFile(dir=self._folder)
         return self
 
@@ -310,7 +310,7 @@ class _ReplacingFolder(FolderStore):
     """A folder in which a checkpoint takes the place of that of its name, when it is whole."""
 
     def begin(self, name: str, save: UUID, mark: str) -> Sequence[str]:
-        self._pending(name, save).mkdir(parents=True, exist_ok=True)
+        make_directory(self._pending(name, save))
         return [mark]
 
     def publish(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ps_protocol.files.synced_files import SyncedWriter, exchange
+from ps_protocol.files.synced_files import SyncedWriter, exchange, make_directory
 
 MIB = 1024**2
 
@@ -85,6 +85,22 @@ def _refuse_to_exchange(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
             return -1
 
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Library())
+
+
+def test_a_directory_is_made_with_those_above_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr("ps_protocol.files.synced_files.sync_directory", lambda path: synced.append(str(path)))
+    make_directory(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c").is_dir()
+    assert sorted(synced) == [f"{tmp_path}", f"{tmp_path}/a", f"{tmp_path}/a/b"]
+    make_directory(tmp_path / "a" / "b" / "d")
+    make_directory(tmp_path / "a" / "b")
+    assert synced[3:] == [f"{tmp_path}/a/b"]
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "a"):
+        with pytest.raises((FileExistsError, NotADirectoryError)):
+            make_directory(path)
+    assert len(synced) == 4
 
 
 def test_no_descriptor_is_left(tmp_path: Path) -> None:

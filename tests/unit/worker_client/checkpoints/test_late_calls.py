@@ -13,7 +13,7 @@ import pytest
 
 import worker_client as ss
 from ps_protocol.checkpoints.service import CheckpointPath, Target
-from ps_protocol.errors import FailedPreconditionError
+from ps_protocol.errors import FailedPreconditionError, StateLostError
 from ps_server.checkpoints.restoring import Restore
 from ps_server.checkpoints.saving import Save
 from ps_server.checkpoints.service import TaskCheckpoints
@@ -113,3 +113,43 @@ def test_what_comes_after_its_restore_was_given_up(task: ParameterServer) -> Non
         session.prepare(["v"], LEASE_S, TIMEOUT_S)
     assert memory.used_bytes == used_bytes
     assert not task.admission.is_held_by(restore)
+
+
+def test_a_switch_that_comes_when_updates_go_on_again(task: ParameterServer) -> None:
+    restore, checkpoints, store = uuid4(), TaskCheckpoints(task), task.store_incarnation
+    checkpoints.stage(restore, CheckpointPath("", "x"), 0, [], [], timeout_s=TIMEOUT_S)
+    checkpoints.fill(restore, timeout_s=TIMEOUT_S)
+    checkpoints.prepare(restore, ["v"], 1e-9, timeout_s=TIMEOUT_S)
+    with pytest.raises(FailedPreconditionError, match=r"no longer held back for restoring x, .*nothing was changed"):
+        checkpoints.switch(restore, timeout_s=TIMEOUT_S)
+    assert task.store_incarnation == store
+    assert task.state.parts.restored is None
+    checkpoints.prepare(restore, ["v"], LEASE_S, timeout_s=TIMEOUT_S)
+    checkpoints.switch(restore, timeout_s=TIMEOUT_S)
+    assert task.store_incarnation != store
+
+
+def test_an_update_that_a_restore_has_held_back_is_not_carried_out_on_what_was_restored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with SmallCluster(1) as cluster:
+        client, task = cluster.client(), cluster.tasks[0]
+        with client.as_default():
+            counter = ss.get_variable("counter", [], initializer=ss.zeros_initializer())
+        restore, checkpoints = uuid4(), TaskCheckpoints(task)
+        checkpoints.stage(restore, CheckpointPath("", "x"), 0, [], [], timeout_s=TIMEOUT_S)
+        checkpoints.prepare(restore, ["counter"], LEASE_S, timeout_s=TIMEOUT_S)
+        at_the_door, enter = threading.Event(), task.admission.enter
+
+        def enter_seen(*args: Any, **named: Any) -> bool:
+            at_the_door.set()
+            return enter(*args, **named)
+
+        monkeypatch.setattr(task.admission, "enter", enter_seen)
+        update = counter.assign_add(1.0, wait=False)
+        assert at_the_door.wait(TIMEOUT_S)
+        checkpoints.switch(restore, timeout_s=TIMEOUT_S)
+        checkpoints.finish(restore, timeout_s=TIMEOUT_S)
+        with pytest.raises(StateLostError, match="were restored from the checkpoint x"):
+            update.result(TIMEOUT_S)
+        assert cluster.client(1).variable("counter").read_value() == 0.0

@@ -44,6 +44,47 @@ def test_a_restored_variable_stays_in_its_parts(tmp_path: Path, before: int, aft
         assert_equal(model.values(), trained)
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        ss.train.Adadelta(0.1),
+        ss.train.Adagrad(0.1),
+        ss.train.AdagradDA(0.1),
+        ss.train.Adam(0.1),
+        ss.train.AdamW(0.1),
+        ss.train.Ftrl(0.1, l1_regularization_strength=0.01),
+        ss.train.GroupFtrl(0.1),
+        ss.train.Lion(0.1),
+        ss.train.Momentum(0.1, 0.9),
+        ss.train.ProximalAdagrad(0.1),
+        ss.train.RMSProp(0.1, momentum=0.5, centered=True),
+        ss.train.RowWiseAdagrad(0.1),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_slots_are_cut_as_their_variables_are(tmp_path: Path, optimizer: ss.train.Optimizer) -> None:
+    def train(client: Client, weights: Any, first: int) -> None:
+        with client.as_default():
+            for step in range(first, first + 3):
+                gradient = np.random.default_rng(step).standard_normal((7, 2)).astype(np.float32)
+                optimizer.apply_gradients([(gradient, weights)])
+
+    with SmallCluster(3) as cluster:
+        client = cluster.client()
+        weights = cut(client, 3)
+        train(client, weights, 0)
+        client.save(tmp_path, name="x")
+        train(client, weights, 3)
+        expected = weights.read_value()
+    for number, parts in ((2, 2), (1, 1), (2, 5)):
+        with SmallCluster(number) as cluster:
+            client = cluster.client()
+            weights = cut(client, parts)
+            assert not [row for row in client.restore(tmp_path).variables if row.outcome != "restored"]
+            train(client, weights, 3)
+            assert_equal([weights.read_value()], [expected])
+
+
 def test_what_is_not_alike_is_an_error_still(cluster: SmallCluster) -> None:
     cut(cluster.client(), 3)
     with pytest.raises(ShapeMismatchError):

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
 
 import worker_client as ss
 from ps_protocol.checkpoints.manifest import MANIFEST_FILE, decode_manifest, encode_manifest
+from ps_protocol.checkpoints.service import CheckpointPath
 from ps_protocol.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
+    ResourceExhaustedError,
     ShardscopeError,
 )
 from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
 from ps_protocol.files.spec_json import encode_checked
-from tests.unit.worker_client.checkpoints.small_clusters import IMPATIENT, PART, Model, SmallCluster, assert_equal, flip
+from ps_server.checkpoints.service import TaskCheckpoints
+from ps_server.core.state import MemoryState
+from ps_server.log.state_parts import StateParts
+from tests.unit.worker_client.checkpoints.small_clusters import (
+    IMPATIENT,
+    PART,
+    Model,
+    SmallCluster,
+    assert_equal,
+    flip,
+    spec_of,
+)
 
 TIMEOUT_S = 30.0
 
@@ -136,6 +151,9 @@ def test_warm_start_by_pattern(tmp_path: Path, cluster: SmallCluster) -> None:
             client.restore(tmp_path / "x", names={"encoder/*": "decoder/*"})
         with pytest.raises(InvalidArgumentError, match="one \\* on both sides"):
             client.restore(tmp_path / "x", names={"encoder/*": "layer"})
+        for no_names in ("encoder/*", {5: "layer"}, {"encoder/*": None}):
+            with pytest.raises(InvalidArgumentError, match="give texts by texts"):
+                client.restore(tmp_path / "x", names=no_names)  # type: ignore[arg-type]
 
 
 def test_variables_that_were_declared_meanwhile_abort_it(
@@ -223,3 +241,34 @@ def test_no_second_variable_of_one_name_is_made(
     with pytest.raises(InvalidArgumentError, match=f"is to be restored as {found}"):
         client.restore(tmp_path, names=names)
     assert [each.spec for task in cluster.tasks for each in task.list_variables(timeout_s=TIMEOUT_S)] == before
+
+
+def test_a_checkpoint_that_is_another_one_than_was_planned_with_is_refused(
+    tmp_path: Path, cluster: SmallCluster
+) -> None:
+    """As one that another save has put there meanwhile, or that a task sees at the same path of its own disk."""
+    client = cluster.client()
+    model = Model(client)
+    client.save(tmp_path, name="x")
+    task, planned = TaskCheckpoints(cluster.tasks[1]), zlib.crc32((tmp_path / "x" / MANIFEST_FILE).read_bytes())
+    with pytest.raises(FailedPreconditionError, match=r"manifest\.json .*is not the one that ps:0 has read"):
+        task.stage(uuid4(), CheckpointPath(str(tmp_path), "x"), planned ^ 1, [], [], timeout_s=TIMEOUT_S)
+    task.stage(uuid4(), CheckpointPath(str(tmp_path), "x"), planned, [], [], timeout_s=TIMEOUT_S)  # nothing was left
+    assert [each.read_value().shape for each in model.trained] == [(37, 5), (23, 3)]
+
+
+def test_a_restore_beyond_the_memory_limit_changes_nothing(tmp_path: Path, cluster: SmallCluster) -> None:
+    client = cluster.client()
+    Model(client).train(0, 1)
+    client.save(tmp_path, name="x")
+    state = MemoryState(StateParts(spec_of(1), 0, memory_limit_bytes=3500))
+    with SmallCluster(1, [state]) as small:
+        client = small.client()
+        with client.as_default():
+            ss.get_variable("layer/whole", [37, 5])
+        used_bytes = state.parts.store.variables.memory.used_bytes
+        assert used_bytes == 4 * 37 * 5
+        with pytest.raises(ResourceExhaustedError, match="memory"):
+            client.restore(tmp_path / "x")
+        assert state.parts.store.variables.memory.used_bytes == used_bytes
+        client.restore(tmp_path / "x", names={"steps": "steps"})

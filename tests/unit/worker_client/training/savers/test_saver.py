@@ -332,6 +332,29 @@ def test_a_full_disk_ends_the_save_and_leaves_the_last_checkpoint(
         ]
 
 
+def test_a_checkpoint_is_deleted_when_the_newer_one_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    variable = tf.get_variable("v", initializer=1.0)
+    saver = tf.train.Saver(max_to_keep=1)
+    with tf.Session() as session:
+        session.run(variable.initializer)
+        before = saver.save(session, tmp_path / "m", 1)
+        assert before is not None
+
+        def full(*_: Any) -> None:
+            raise OSError(28, os.strerror(28))
+
+        with monkeypatch.context() as disk:
+            disk.setattr("worker_client.training.savers.saver.update_checkpoint_state", full)
+            with pytest.raises(OSError, match="No space left"):
+                saver.save(session, tmp_path / "m", 2)
+        variable.load(2.0, session)
+        assert tf.train.latest_checkpoint(str(tmp_path)) == before
+        saver.restore(session, before)
+        assert session.run(variable) == 1.0
+        assert saver.save(session, tmp_path / "m", 3) == tf.train.latest_checkpoint(str(tmp_path))
+        assert not tf.train.checkpoint_exists(before)
+
+
 def test_a_deleted_checkpoint_that_cannot_be_deleted_is_only_a_warning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -73,6 +73,18 @@ def test_parts_on_ps_tasks_get_what_belongs_to_them(cluster: InProcessCluster, p
     del follower  # whose initial value was built before, and is that of before
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_part_gets_what_belongs_to_it_and_the_others_stay_as_they_are(path: str, number: int) -> None:
+    variable = zeros("b", [3, 2], partitioner=tf.fixed_size_partitioner(2))
+    tf.train.init_from_checkpoint(path, {"b": [list(variable)[number]]})
+    expected = np.arange(6.0).reshape(3, 2)
+    expected[2:] *= number
+    expected[:2] *= 1 - number
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        assert session.run(tf.convert_to_tensor(variable)).tolist() == expected.tolist()
+
+
 def test_a_file_that_is_gone_when_it_is_read_is_named(path: str) -> None:
     variable = zeros("a", [4])
     tf.train.init_from_checkpoint(path, {"a": variable})
