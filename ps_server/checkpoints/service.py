@@ -190,7 +190,7 @@ class TaskCheckpoints(CheckpointService):
         self._required(restore, Restore).supply(index, offset, content)
 
     @_call
-    def prepare(self, restore: UUID, expected: Sequence[str], lease_s: float, *, timeout_s: float) -> None:
+    def prepare(self, restore: UUID, expected: bytes, lease_s: float, *, timeout_s: float) -> None:
         self._required(restore, Restore).prepare(expected, lease_s, timeout_s)
 
     @_call

@@ -15,6 +15,7 @@ from ps_protocol.checkpoints.service import (
     CheckpointPath,
     CheckpointService,
     ManifestPiece,
+    names_sha256,
 )
 from ps_protocol.checkpoints.store import checksum, parse_manifest, store_errors
 from ps_protocol.codec.tensor_codec import bytes_of
@@ -50,6 +51,7 @@ def restore(
             manifest, crc = parse_manifest(data, str(where)), checksum(data)
         held = _held(tasks)
         flat = [each for of_task in held for each in of_task]
+        expected = [names_sha256([each.spec.name for each in of_task if each.is_there]) for of_task in held]
         plan = plan_restore(manifest, flat, len(tasks.handles), choose_ps, names=names, partial=partial)
         try:
             _stage(tasks, session, where if values is None else CheckpointPath("", str(where)), crc, plan)
@@ -59,9 +61,7 @@ def restore(
             tasks.work("to read a checkpoint", lambda service, t: service.fill(session, timeout_s=t), show)
             tasks.each(
                 "to prepare a restore",
-                lambda index, service, t: service.prepare(
-                    session, [each.spec.name for each in held[index]], SWITCH_HOLD_S, timeout_s=t
-                ),
+                lambda index, service, t: service.prepare(session, expected[index], SWITCH_HOLD_S, timeout_s=t),
             )
         except BaseException:
             tasks.discard(session)
