@@ -24,8 +24,9 @@ from ps_protocol.service_types import Placement
 IDLE_S: Final = 60.0
 """Seconds after which a task gives up a save or a restore that it hears nothing of."""
 
-HOLD_S: Final = 2.0
-"""Seconds after which a hold for a save ends by itself."""
+_HOLD_S: Final = 2.0
+_HOLD_PER_VARIABLE_S: Final = 50e-6
+_MAX_HOLD_S: Final = 15.0
 
 SWITCH_HOLD_S: Final = 10.0
 """Seconds after which a hold for a restore ends by itself."""
@@ -35,6 +36,15 @@ MAX_PIECE_BYTES: Final = 1024**2
 
 MAX_TARGETS: Final = 512
 """Most variables in one call of ``stage``."""
+
+
+def hold_s(num_variables: int) -> float:
+    """Seconds after which a hold for a save ends by itself, on ps tasks with up to so many variables.
+
+    To look at a variable takes some microseconds; of many it gets more time, since a save is of no use without. It is
+    less than a client gives an update by default, so that none fails for a saver that dies.
+    """
+    return min(_HOLD_S + num_variables * _HOLD_PER_VARIABLE_S, _MAX_HOLD_S)
 
 
 def names_sha256(names: Iterable[str]) -> bytes:

@@ -183,6 +183,22 @@ def read_manifest(store: CheckpointStore, name: str) -> CheckpointManifest:
     return parse_manifest(store.manifest_bytes(name), f"{store.path}/{name}")
 
 
+def manifest_piece(store: CheckpointStore, name: str, offset: int, most_bytes: int) -> tuple[bytes, int]:
+    """Returns some bytes of a manifest from a place on, and the size of it; NotFoundError if there is none."""
+    try:
+        reader = store.open(name, MANIFEST_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        data = store.manifest_bytes(name)  # which says what is missing
+        return data[offset : offset + most_bytes], len(data)
+    with contextlib.closing(reader):
+        piece = bytearray(max(0, min(most_bytes, reader.size_bytes - offset)))
+        try:
+            reader.read_into(memoryview(piece), offset)
+        except EOFError as error:
+            raise damaged(f"{store.path}/{name}/{MANIFEST_FILE}", f"it was cut off: {error}") from error
+        return bytes(piece), reader.size_bytes
+
+
 def parse_manifest(data: bytes, where: str) -> CheckpointManifest:
     """Returns the manifest of the checkpoint at a path; errors as ``read_manifest``."""
     try:

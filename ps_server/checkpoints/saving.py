@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
@@ -22,6 +22,7 @@ from ps_server.checkpoints.fetching import FetchedPart
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.second_values import PATIENCE_S
 from ps_server.memory.spare_arrays import SMALL_BYTES
+from ps_server.store.stored_variable import VariableImage
 
 _TURN_S: Final = 0.5
 _REST: Final = 0.5
@@ -60,7 +61,10 @@ class Save:
         self._file = part_file(index, num_parts)
         self._sleep = sleep
         self._lock = threading.Lock()  # guards: all below
-        self._saved: list[SavedVariable] | None = None
+        # What the hold has found, until writing begins; None before. An update that gives the save up empties it
+        # without the lock.
+        self._images: Sequence[VariableImage] | None = None
+        self._saved: list[SavedVariable] = []
         # Of the saved variables, by their index; without those that are written. An update that gives the save up
         # empties it without the lock.
         self._values: dict[int, Array] = {}
@@ -87,25 +91,37 @@ class Save:
             was_held = self._core.admission.is_held_by(self._save)  # an answer was lost
             self._core.admission.hold(self._save, lease_s, timeout_s)
             fault_point("checkpoint.held")
-            if self._saved is None or not was_held:
+            if self._images is None or not was_held:
                 self._take_image()
 
     def _take_image(self) -> None:
-        images = self._core.state.parts.store.variables.images()
+        """Does no more than has to be done while updates wait; it takes as long as there are variables."""
+        self._images = images = self._core.state.parts.store.variables.images()
+        self._position = self._core.state.position
+        self._batches = self._core.admission.traffic.batches
+        lent = {
+            each.spec.name: each.value.nbytes
+            for each in images
+            if each.value is not None and each.value.nbytes > SMALL_BYTES
+        }
+        self._second_values.open(self._save, lent, self._drop_values)
+        fault_point("checkpoint.imaged")
+
+    def _use_image(self) -> None:
+        """Makes entries of the image, and a value of each that can be given back alone."""
+        images, self._images = self._images or (), ()
         self._saved = [
             SavedVariable(each.spec, each.version, each.value is not None, declared=each.declared) for each in images
         ]
         self._values = {index: each.value for index, each in enumerate(images) if each.value is not None}
-        self._position = self._core.state.position
-        self._batches = self._core.admission.traffic.batches
-        sizes = {each.spec.name: each.value.nbytes for each in images if each.value is not None}
-        self._total_bytes = sum(sizes.values())
-        lent = {name: size_bytes for name, size_bytes in sizes.items() if size_bytes > SMALL_BYTES}
-        self._second_values.open(self._save, lent, self._drop_values)
-        fault_point("checkpoint.imaged")
+        self._total_bytes = sum([each.nbytes for each in self._values.values()])
+        if self._is_given_up:  # meanwhile
+            self._drop_values()
+        self._check_wanted()
 
     def _drop_values(self) -> None:
         self._is_given_up = True
+        self._images = ()
         self._values.clear()
 
     def release(self) -> bool:
@@ -161,10 +177,11 @@ class Save:
         """With the lock held: what writes the part, in turns."""
         self._check_wanted()
         if self._turns is None:
-            if self._saved is None:
+            if self._images is None:
                 raise FailedPreconditionError("the save has no image of the task yet; hold it first")
             # What the image has must be safe, or the checkpoint could have what the task loses in a crash.
             self._core.state.wait_for_all(timeout_s)
+            self._use_image()
             self._turns = self._written()
         return self._turns
 
@@ -184,7 +201,7 @@ class Save:
 
     def _written(self) -> Iterator[int]:
         """Writes the part, and yields the bytes of values after each few MiB; gives back each value when it can."""
-        saved = self._saved or []
+        saved = self._saved
         with_value = [index for index, each in enumerate(saved) if each.initialized]
         number_of = {saved[index].spec.name: number for number, index in enumerate(with_value)}
         layout = values_layout([saved[index].spec for index in with_value], {"save": str(self._save)})

@@ -22,7 +22,7 @@ from ps_protocol.checkpoints.service import (
     Progress,
     Target,
 )
-from ps_protocol.checkpoints.store import check_name, clean_dead, store_errors
+from ps_protocol.checkpoints.store import check_name, clean_dead, manifest_piece, store_errors
 from ps_protocol.cluster_spec import PS_JOB, TaskId
 from ps_protocol.errors import AbortedError, FailedPreconditionError, ShardscopeError
 from ps_protocol.fault_points import fault_point
@@ -145,8 +145,8 @@ class TaskCheckpoints(CheckpointService):
     @_call
     def read_manifest(self, path: str, offset: int, *, timeout_s: float) -> ManifestPiece:  # noqa: ARG002
         store, name = locate(path)
-        data = store.manifest_bytes(name)
-        return ManifestPiece(CheckpointPath(store.path, name), data[offset : offset + MAX_PIECE_BYTES], len(data))
+        content, size_bytes = manifest_piece(store, name, offset, MAX_PIECE_BYTES)
+        return ManifestPiece(CheckpointPath(store.path, name), content, size_bytes)
 
     @_call
     def stage(

@@ -69,6 +69,15 @@ class Tasks:
 
         return self.side_by_side(one)
 
+    def num_variables(self) -> list[int]:
+        """How many variables each task has."""
+
+        def one(index: int) -> int:
+            status = self.handles[index].call(lambda service, t: service.status(timeout_s=t), what="to say what it has")
+            return status.num_variables
+
+        return self.side_by_side(one)
+
     def work(self, what: str, step: Call[Progress], show: ShowProgress | None) -> None:
         """Has all tasks take one step after the other, side by side, until each is done."""
         so_far = [Progress(0, 0, False)] * len(self.handles)

@@ -13,7 +13,7 @@ from ps_protocol.checkpoints.locations import open_store
 from ps_protocol.checkpoints.manifest import decode_part, part_file
 from ps_protocol.checkpoints.pruning import prune
 from ps_protocol.checkpoints.retention import Retention
-from ps_protocol.checkpoints.service import HOLD_S, CheckpointPath, PartPiece, Progress
+from ps_protocol.checkpoints.service import CheckpointPath, PartPiece, Progress, hold_s
 from ps_protocol.checkpoints.store import CheckpointStore, check_name, clean_dead, not_shared, store_errors
 from ps_protocol.errors import AbortedError
 from worker_client.checkpoints.calls import Tasks
@@ -189,14 +189,15 @@ def _begin(tasks: Tasks, session: UUID, path: CheckpointPath) -> None:
 
 def _cut(tasks: Tasks, session: UUID) -> float:
     """Has all tasks take their images while all hold updates back; returns for how long."""
+    lease_s = hold_s(max(tasks.num_variables()))
     began_s = time.monotonic()
-    tasks.each("to hold updates back", lambda _, service, t: service.hold(session, HOLD_S, timeout_s=t))
+    tasks.each("to hold updates back", lambda _, service, t: service.hold(session, lease_s, timeout_s=t))
     held = tasks.each("to let updates go on", lambda _, service, t: service.release(session, timeout_s=t))
     held_s = time.monotonic() - began_s
     late = [name for name, was_held in zip(tasks.names, held, strict=True) if not was_held]
     if late:
         raise AbortedError(
             f"updates could not be held back on all ps tasks at once: {', '.join(late)} let them go on after "
-            f"{HOLD_S:.0f} s. Nothing was saved; save again when the network is faster, or less is going on"
+            f"{lease_s:.1f} s. Nothing was saved; save again when the network is faster, or less is going on"
         )
     return held_s

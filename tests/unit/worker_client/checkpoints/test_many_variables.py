@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
+import pytest
 
 import worker_client as ss
-from ps_protocol.checkpoints.service import MAX_TARGETS
+from ps_protocol.checkpoints.service import MAX_TARGETS, CheckpointPath, hold_s
+from ps_server.checkpoints.service import TaskCheckpoints
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 
 NUMBER = 2 * MAX_TARGETS + 100
@@ -33,3 +36,38 @@ def test_the_directory_has_all_that_was_restored(tmp_path: Path, cluster: SmallC
         for name in [names[-1], names[0], names[MAX_TARGETS]]:
             assert ss.get_variable(name, [], dtype=np.float32).read_value() == names.index(name)
     assert sum([len(task.state.parts.store.variables) for task in cluster.tasks]) == NUMBER
+
+
+def test_a_save_may_hold_many_variables_longer(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases: list[float] = []
+    hold = TaskCheckpoints.hold
+
+    def noted(self: TaskCheckpoints, save: Any, lease_s: float, *, timeout_s: float) -> None:
+        leases.append(lease_s)
+        hold(self, save, lease_s, timeout_s=timeout_s)
+
+    monkeypatch.setattr(TaskCheckpoints, "hold", noted)
+    client = cluster.client()
+    client.save(tmp_path, name="empty")
+    client.restore(imported(tmp_path, [f"v{index:05}" for index in range(NUMBER)]))
+    client.save(tmp_path, name="many")
+    assert leases == [hold_s(0)] * 2 + [hold_s(NUMBER // 2)] * 2
+    assert hold_s(0) < hold_s(NUMBER // 2) < hold_s(100_000) < hold_s(10**9) < 20.0  # what an update may take
+
+
+def test_a_hold_takes_no_more_than_the_image(tmp_path: Path, cluster: SmallCluster) -> None:
+    """What else is to be known of each variable is found out when updates go on."""
+    client = cluster.client()
+    client.restore(imported(tmp_path, [f"v{index:05}" for index in range(NUMBER)]))
+    task = TaskCheckpoints(cluster.tasks[0])
+    save = uuid4()
+    task.begin(save, CheckpointPath(str(tmp_path), "x"), timeout_s=10.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ps_server.checkpoints.saving.SavedVariable", None)
+        task.hold(save, 10.0, timeout_s=10.0)
+    assert task.release(save, timeout_s=10.0)
+    while not task.write(save, timeout_s=10.0).is_done:
+        pass
+    task.discard(save, timeout_s=10.0)
