@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import time
@@ -17,7 +18,7 @@ from ps_protocol.checkpoints.manifest import BLOCK_BYTES, MANIFEST_FILE, Checkpo
 from ps_protocol.checkpoints.store import DEAD_S, CheckpointStore, check_part, damaged, read_manifest, store_errors
 from ps_protocol.checkpoints.urls import absolute
 from ps_protocol.dtype_traits import dtype_name
-from ps_protocol.errors import InvalidArgumentError, ShardscopeError
+from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
 from worker_client.checkpoints.report import ShowProgress
 
 _PIECE_BYTES: Final = BLOCK_BYTES
@@ -84,7 +85,11 @@ class CheckpointVariable:
 def list_checkpoints(path: str | os.PathLike[str]) -> list[CheckpointEntry]:
     """Lists the checkpoints of a folder or URL, oldest first; those that are still being saved are not among them."""
     store = open_store(absolute(path))
-    return [_entry(store, name) for name in store.names()]
+    entries = []
+    for name in store.names():
+        with contextlib.suppress(NotFoundError):  # it was removed at this very moment
+            entries.append(_entry(store, name))
+    return entries
 
 
 def look_at_checkpoint(path: str | os.PathLike[str]) -> CheckpointEntry:
@@ -214,6 +219,8 @@ def clean_checkpoints(path: str | os.PathLike[str], *, older_than_s: float = DEA
 def _entry(store: CheckpointStore, name: str) -> CheckpointEntry:
     try:
         return _of_manifest(store, name, read_manifest(store, name))
+    except NotFoundError:
+        raise
     except ShardscopeError as error:
         problem = error.message
     except PermissionError as error:
