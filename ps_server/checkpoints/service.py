@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Concatenate, Final, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from ps_protocol.checkpoints.service import (
 )
 from ps_protocol.checkpoints.store import check_name, clean_dead, manifest_piece, store_errors
 from ps_protocol.cluster_spec import PS_JOB, TaskId
-from ps_protocol.errors import AbortedError, FailedPreconditionError, ShardscopeError
+from ps_protocol.errors import AbortedError, DeadlineExceededError, FailedPreconditionError, ShardscopeError
 from ps_protocol.fault_points import fault_point
 from ps_protocol.service_types import Placement
 from ps_server.checkpoints.fetching import FetchedPart
@@ -75,6 +76,7 @@ class TaskCheckpoints(CheckpointService):
         self._index = TaskId.parse(core.task).index
         self._wall_clock = wall_clock
         self._clock = clock
+        self._publishing = threading.Lock()  # guards: what is made visible; taken before _lock
         self._lock = threading.Lock()  # guards: all below; no other lock is taken under it
         self._session: tuple[UUID, Save | Restore] | None = None
         self._heard_s = 0.0
@@ -124,17 +126,29 @@ class TaskCheckpoints(CheckpointService):
         metrics: Mapping[str, float],
         retention: Retention,
         *,
-        timeout_s: float,  # noqa: ARG002 - it does not wait
+        timeout_s: float,
     ) -> int:
         store = open_store(path.store)
         tasks = [str(TaskId(PS_JOB, index)) for index in range(num_parts)]
         fault_point("checkpoint.before_publish")
-        now_s = self._wall_clock()
-        size_bytes = store.publish(check_name(path.name), save, tasks, now_s, step, metrics)
-        fault_point("checkpoint.published")
-        prune(store, retention, path.name, now_s)
-        clean_dead(store, self._wall_clock())
+        with self._one_at_a_time(path, timeout_s):
+            self._found(save, Save)  # it is heard of
+            now_s = self._wall_clock()
+            size_bytes = store.publish(check_name(path.name), save, tasks, now_s, step, metrics)
+            fault_point("checkpoint.published")
+            prune(store, retention, path.name, now_s)
+            clean_dead(store, self._wall_clock())
         return size_bytes
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self, path: CheckpointPath, timeout_s: float) -> Iterator[None]:
+        """Of a call that is repeated while the first one is under way, only one is in here."""
+        if not self._publishing.acquire(timeout=timeout_s):
+            raise DeadlineExceededError(f"making the checkpoint {path} visible takes more than {timeout_s:.1f} s")
+        try:
+            yield
+        finally:
+            self._publishing.release()
 
     @_call
     def discard(self, session: UUID, *, timeout_s: float) -> None:  # noqa: ARG002 - it does not wait

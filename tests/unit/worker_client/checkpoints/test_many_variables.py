@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import worker_client as ss
+from ps_protocol.checkpoints.retention import Retention
 from ps_protocol.checkpoints.service import MAX_TARGETS, CheckpointPath, hold_s
 from ps_server.checkpoints.service import TaskCheckpoints
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
@@ -70,4 +72,34 @@ def test_a_hold_takes_no_more_than_the_image(tmp_path: Path, cluster: SmallClust
     assert task.release(save, timeout_s=10.0)
     while not task.write(save, timeout_s=10.0).is_done:
         pass
+    task.discard(save, timeout_s=10.0)
+
+
+def test_a_publication_that_is_repeated_meanwhile_waits_for_the_first(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client asks again when it hears nothing, as when a manifest is large, and the first call is at work still."""
+    client = cluster.client()
+    client.restore(imported(tmp_path, ["a", "b"]))
+    task, again = TaskCheckpoints(cluster.tasks[0]), list[Future[int]]()
+    save, path = uuid4(), CheckpointPath(str(tmp_path), "x")
+    task.begin(save, path, timeout_s=10.0)
+    task.hold(save, 10.0, timeout_s=10.0)
+    task.release(save, timeout_s=10.0)
+    while not task.write(save, timeout_s=10.0).is_done:
+        pass
+
+    def publish() -> int:
+        return task.publish(save, path, 1, None, {}, Retention(), timeout_s=10.0)
+
+    def repeat(where: str) -> None:
+        if where == "checkpoint.before_visible" and not again:
+            again.append(pool.submit(publish))
+            wait(again, 0.2)
+
+    monkeypatch.setattr("ps_protocol.checkpoints.folder_store.fault_point", repeat)
+    with ThreadPoolExecutor(1) as pool:
+        size_bytes = publish()
+        assert [each.result(10.0) for each in again] == [size_bytes]
+    assert ss.checkpoint.verify(tmp_path / "x").size_bytes == size_bytes
     task.discard(save, timeout_s=10.0)
