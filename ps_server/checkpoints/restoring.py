@@ -60,7 +60,7 @@ class Restore:
     ):
         self._core = core
         self._restore = restore
-        self._path = path
+        self.path: Final = path
         self._lock = threading.Lock()  # guards: all below
         self._targets: list[Target] = []
         self._staged: set[str] = set()  # their names
@@ -162,10 +162,10 @@ class Restore:
                 self._core.admission.release(self._restore)
                 newest = names[-1] if names else ""
                 raise AbortedError(
-                    f"variables were declared while the checkpoint {self._path} was being read, {newest} among them; "
+                    f"variables were declared while the checkpoint {self.path} was being read, {newest} among them; "
                     f"nothing was changed, restore again"
                     if newest
-                    else f"the variables were lost while the checkpoint {self._path} was being read; restore again",
+                    else f"the variables were lost while the checkpoint {self.path} was being read; restore again",
                     variable=newest,
                 )
             fault_point("restore.prepared")
@@ -177,11 +177,11 @@ class Restore:
                 return
             if not self._core.admission.is_held_by(self._restore):
                 raise FailedPreconditionError(
-                    f"updates are no longer held back for restoring {self._path}, so that nothing was changed on this "
+                    f"updates are no longer held back for restoring {self.path}, so that nothing was changed on this "
                     f"task; restore again"
                 )
             fault_point("restore.before_switch")
-            mark = RestoreMark(self._restore, str(self._path), is_complete=False)
+            mark = RestoreMark(self._restore, str(self.path), is_complete=False)
             try:
                 self._core.state.switch(self._images, mark, list(self._placements.values()), timeout_s)
             finally:
@@ -204,7 +204,7 @@ class Restore:
 
     def _check_wanted(self) -> None:
         if self._is_ended:  # nobody would let go what it takes
-            raise FailedPreconditionError(f"the restore of {self._path} was given up; restore again")
+            raise FailedPreconditionError(f"the restore of {self.path} was given up; restore again")
 
     def _filled(self, manifest: CheckpointManifest) -> Iterator[int]:
         """Reads one target after the other, and yields the bytes of each."""
@@ -216,7 +216,7 @@ class Restore:
                 for source in target.sources:
                     part = manifest.parts[source.part]
                     saved = part.variables[source.index]
-                    where = f"{self._path}/{part.file}"
+                    where = f"{self.path}/{part.file}"
                     checked = CheckedValue(self._readers[source.part], saved, where)
                     fault_point("restore.read")
                     fill(value, target.spec, saved.spec, checked.read_into)

@@ -47,7 +47,7 @@ def _call(
     def named(self: TaskCheckpoints, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
             self.core.check_may_answer()
-            with store_errors("this task"):
+            with store_errors("this task", self.folder):
                 return method(self, *args, **kwargs)
         except ShardscopeError as error:
             error.task = error.task or self.core.task
@@ -80,6 +80,11 @@ class TaskCheckpoints(CheckpointService):
         self._lock = threading.Lock()  # guards: all below; no other lock is taken under it
         self._session: tuple[UUID, Save | Restore] | None = None
         self._heard_s = 0.0
+
+    def folder(self) -> str:
+        """Where the save or restore that is under way has its checkpoint, for messages."""
+        with self._lock:
+            return str(self._session[1].path.store) if self._session is not None else ""
 
     # -- saving -------------------------------------------------------------------------------
 

@@ -129,10 +129,13 @@ class Saving:
 
     @contextlib.contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        with contextlib.ExitStack() as undone, store_errors("this client"):
+        with contextlib.ExitStack() as undone, store_errors("this client", self._folder):
             undone.callback(self.give_up)
             yield
             undone.pop_all()
+
+    def _folder(self) -> str:
+        return self._request.path.store
 
     def _written_there(self, show: ShowProgress | None) -> int:
         """Has the tasks write to a folder that all reach."""
