@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
+from ps_protocol.checkpoints.folder_store import FolderStore
 from ps_protocol.checkpoints.manifest import BLOCK_BYTES, SavedPart, SavedVariable, part_file
 from ps_protocol.checkpoints.service import CheckpointPath, PartPiece, Progress
 from ps_protocol.checkpoints.store import CheckpointStore
@@ -20,6 +21,7 @@ from ps_protocol.files.synced_files import SyncedWriter
 from ps_protocol.operations import Array
 from ps_server.checkpoints.fetching import FetchedPart
 from ps_server.core.parameter_server import ParameterServer
+from ps_server.memory.byte_budget import readable_bytes
 from ps_server.memory.second_values import PATIENCE_S
 from ps_server.memory.spare_arrays import SMALL_BYTES
 from ps_server.store.stored_variable import VariableImage
@@ -72,6 +74,7 @@ class Save:
         self._is_ended = False
         self._failure: OSError | None = None  # of the store
         self._second_values = core.state.parts.store.second_values
+        self._lent_bytes = 0
         self._position = 0
         self._turns: Iterator[int] | None = None
         self._done_bytes = 0
@@ -104,6 +107,7 @@ class Save:
             for each in images
             if each.value is not None and each.value.nbytes > SMALL_BYTES
         }
+        self._lent_bytes = sum(lent.values())
         self._second_values.open(self._save, lent, self._drop_values)
         fault_point("checkpoint.imaged")
 
@@ -247,10 +251,17 @@ class Save:
         assert value is not None
         return value
 
+    @property
+    def _faster(self) -> str:
+        """Where a save would take less time; only in a folder is what updates wait for written before the rest."""
+        return "a faster disk" if isinstance(self._store, FolderStore) else "a folder that the ps tasks share"
+
     def _check_wanted(self) -> None:
         if self._is_given_up:
+            enough = readable_bytes(self._lent_bytes)
             raise FailedPreconditionError(
                 f"the save was given up: updates had waited for {PATIENCE_S:.0f} s, or as long as they could, until it "
                 f"has written the variables that they change. Start the ps with a larger --copy-limit, so that it "
-                f"keeps more second values meanwhile, or save to a faster disk"
+                f"keeps more second values meanwhile ({enough} are enough for all variables), "
+                f"or save to {self._faster}"
             )
