@@ -165,7 +165,7 @@ class FolderStore(CheckpointStore):
 
     def remove(self, name: str) -> None:
         if (self._root / name).is_symlink():
-            (self._root / name).unlink()
+            (self._root / name).unlink(missing_ok=True)
             sync_directory(self._root)
             return
         leaving = self._root / f".{name}{_REMOVED}"
@@ -176,17 +176,20 @@ class FolderStore(CheckpointStore):
             return
         sync_directory(self._root)
         fault_point("checkpoint.removing")
-        shutil.rmtree(leaving)
+        _remove_tree(leaving)
 
     def pin(self, name: str, *, is_pinned: bool) -> None:
         folder = self._root / name
-        if not (folder / MANIFEST_FILE).is_file():
+        if not self.exists(name):
             raise _no_checkpoint(name, self._root)
-        if is_pinned:
-            (folder / _PIN_FILE).touch()
-        else:
-            (folder / _PIN_FILE).unlink(missing_ok=True)
-        sync_directory(folder)
+        try:
+            if is_pinned:
+                (folder / _PIN_FILE).touch()
+            else:
+                (folder / _PIN_FILE).unlink(missing_ok=True)
+            sync_directory(folder)
+        except FileNotFoundError as error:  # it was removed at this very moment
+            raise _no_checkpoint(name, self._root) from error
 
     def is_pinned(self, name: str) -> bool:
         return (self._root / name / _PIN_FILE).exists()
@@ -195,7 +198,7 @@ class FolderStore(CheckpointStore):
         left = [path for path in self._root.glob(".*.tmp") if _is_left_behind(path.name) and path.is_dir()]
         dead = sorted([path for path in left if _newest_s(path) < before_s])
         for path in dead:
-            shutil.rmtree(path)
+            _remove_tree(path)
         return [path.name for path in dead]
 
     def _pending(self, name: str, save: UUID) -> Path:
@@ -222,6 +225,13 @@ def _no_checkpoint(name: str, root: Path) -> NotFoundError:
 
 def _is_left_behind(name: str) -> bool:
     return parse_pending(name) is not None or (name.endswith(_REMOVED) and is_name(name[1 : -len(_REMOVED)]))
+
+
+def _remove_tree(folder: Path) -> None:
+    """Removes a folder, which others may be removing too; what they have removed is removed."""
+    while os.path.lexists(folder):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
 
 
 def _newest_s(folder: Path) -> float:

@@ -7,13 +7,14 @@ entry of the manifest as a file; ``publish`` puts the entries together.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
-from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.files.spec_json import ManifestError, decode_checked, decode_spec, encode_checked, encode_spec
+from ps_protocol.files.json_fields import Fields, ManifestError
+from ps_protocol.files.spec_json import decode_checked, decode_spec, encode_checked, encode_spec
 from ps_protocol.operations import VariableSpec
 
 __all__ = [
@@ -33,6 +34,10 @@ __all__ = [
 MANIFEST_FILE: Final = "manifest.json"
 BLOCK_BYTES: Final = 4 * 1024**2
 """Bytes of a value under one checksum. Who needs some rows of a value reads and checks no more than their blocks."""
+
+_MAX_CRC: Final = 2**32 - 1
+_MOST_SECONDS: Final = 250_000_000_000  # in the year 9892; no calendar goes further than 9999
+_FILE: Final = re.compile(r"([0-9a-f]{32}/)?[A-Za-z0-9][A-Za-z0-9_.+=@,-]{0,199}", re.ASCII)
 
 _FORMAT: Final = "shardscope-checkpoint"
 _VERSION: Final = 1
@@ -139,29 +144,49 @@ def decode_manifest(data: bytes) -> CheckpointManifest:
         ManifestError: They were changed, or a newer version wrote them.
     """
     content = decode_checked(data)
-    if content.get("format") != _FORMAT:
-        raise ManifestError(f"it is no checkpoint of Shardscope's, but says it is {content.get('format')!r}")
-    version, features = content.get("format_version"), content.get("required_features") or []
+    if "format" not in content or content.text("format") != _FORMAT:
+        raise ManifestError(f"it is no checkpoint of Shardscope's: {content.wrong('format', repr(_FORMAT))}")
+    version, features = content.whole("format_version"), content.texts("required_features")
     unknown = [each for each in features if each not in _KNOWN_FEATURES]
     if version != _VERSION or unknown:
-        needs = f"what this version does not know ({', '.join(map(str, unknown))})" if unknown else "a newer version"
+        needs = f"what this version does not know ({', '.join(unknown)})" if unknown else "a newer version"
         raise ManifestError(
             f"it was written by a newer version of Shardscope (format {version}, this one reads {_VERSION}) and needs "
             f"{needs}; use that version"
         )
+    if content.whole("block_bytes") != BLOCK_BYTES:
+        raise content.wrong("block_bytes", str(BLOCK_BYTES))
     try:
-        if content["block_bytes"] != BLOCK_BYTES:
-            raise ManifestError(f"its blocks have {content['block_bytes']} bytes, not {BLOCK_BYTES}")
         return CheckpointManifest(
-            name=content["name"],
-            save=UUID(content["save"]),
-            saved_at_s=content["saved_at_s"],
-            parts=tuple([_decode_part(part) for part in content["parts"]]),
-            step=content["step"],
-            metrics={name: float(value) for name, value in content.get("metrics", {}).items()},
+            name=content.text("name"),
+            save=_decode_uuid(content, "save"),
+            saved_at_s=_decode_time_s(content, "saved_at_s"),
+            parts=tuple([_decode_part(part) for part in content.objects("parts")]),
+            step=None if content.is_null("step") else content.whole("step"),
+            metrics=_decode_metrics(content.object("metrics")) if "metrics" in content else {},
         )
-    except (ValueError, KeyError, TypeError, AttributeError, InvalidArgumentError) as error:
-        raise ManifestError(f"an entry cannot be understood ({error})") from error
+    except RecursionError as error:
+        raise ManifestError("one of its entries has too many others in each other") from error
+
+
+def _decode_uuid(content: Fields, name: str) -> UUID:
+    try:
+        return UUID(content.text(name))
+    except ManifestError:
+        raise
+    except ValueError:
+        raise content.wrong(name, "a UUID") from None
+
+
+def _decode_time_s(content: Fields, name: str) -> float:
+    seconds = content.number(name)
+    if not 0 <= seconds <= _MOST_SECONDS:
+        raise content.wrong(name, "seconds since 1970")
+    return seconds
+
+
+def _decode_metrics(content: Fields) -> dict[str, float]:
+    return {name: content.number(name) for name in content.names()}
 
 
 def _encode_metrics(metrics: Mapping[str, float]) -> dict[str, float | str]:
@@ -178,8 +203,8 @@ def decode_part(data: bytes) -> SavedPart:
     """Returns the entry of one part; ManifestError if it was changed."""
     try:
         return _decode_part(decode_checked(data))
-    except (ValueError, KeyError, TypeError, AttributeError, InvalidArgumentError) as error:
-        raise ManifestError(f"an entry cannot be understood ({error})") from error
+    except RecursionError as error:
+        raise ManifestError("one of its entries has too many others in each other") from error
 
 
 def _encode_part(part: SavedPart) -> dict[str, Any]:
@@ -194,16 +219,44 @@ def _encode_part(part: SavedPart) -> dict[str, Any]:
     }
 
 
-def _decode_part(content: dict[str, Any]) -> SavedPart:
-    return SavedPart(
-        file=content["file"],
-        task=content["task"],
-        size_bytes=content["size_bytes"],
-        header_bytes=content["header_bytes"],
-        header_crc32=content["header_crc32"],
-        position=content["position"],
-        variables=tuple([_decode_variable(each) for each in content["variables"]]),
+def _decode_part(content: Fields) -> SavedPart:
+    size_bytes = content.whole("size_bytes")
+    part = SavedPart(
+        file=content.text("file"),
+        task=content.text("task"),
+        size_bytes=size_bytes,
+        header_bytes=content.whole("header_bytes", size_bytes),
+        header_crc32=content.whole("header_crc32", _MAX_CRC),
+        position=content.whole("position"),
+        variables=tuple([_decode_variable(each) for each in content.objects("variables")]),
     )
+    if _FILE.fullmatch(part.file) is None:
+        raise content.wrong("file", "the name of a file beside the manifest")
+    _check_places(part, content.path("variables"))
+    return part
+
+
+def _check_places(part: SavedPart, path: str) -> None:
+    """Makes sure that each value has bytes of the file for itself."""
+    if len({each.spec.name for each in part.variables}) != len(part.variables):
+        raise ManifestError(f"{path} has two variables of one name")
+    with_bytes = [
+        (each.offset, each.spec.size_bytes, index)
+        for index, each in enumerate(part.variables)
+        if each.initialized and each.spec.size_bytes
+    ]
+    end = part.header_bytes
+    for offset, size_bytes, index in sorted(with_bytes):
+        if offset < end:
+            raise ManifestError(
+                f"{path}[{index}].offset is {offset}, where the header or another value is; it should be {end} or more"
+            )
+        end = offset + size_bytes
+        if end > part.size_bytes:
+            raise ManifestError(
+                f"{path}[{index}].offset is {offset}, so that its {size_bytes} bytes end behind the file, which has "
+                f"{part.size_bytes}"
+            )
 
 
 def _encode_variable(variable: SavedVariable) -> dict[str, Any]:
@@ -216,10 +269,12 @@ def _encode_variable(variable: SavedVariable) -> dict[str, Any]:
     }
 
 
-def _decode_variable(content: dict[str, Any]) -> SavedVariable:
+def _decode_variable(content: Fields) -> SavedVariable:
     spec, declared = decode_spec(content)
-    checksums = tuple(content["crc32"])
-    num_blocks = -(-spec.size_bytes // BLOCK_BYTES) if content["initialized"] else 0
+    checksums, initialized = content.wholes("crc32", _MAX_CRC), content.flag("initialized")
+    num_blocks = -(-spec.size_bytes // BLOCK_BYTES) if initialized else 0
     if len(checksums) != num_blocks:
-        raise ValueError(f"variable {spec} has {len(checksums)} checksums instead of {num_blocks}")
-    return SavedVariable(spec, content["version"], content["initialized"], content["offset"], checksums, declared)
+        raise ManifestError(
+            f"{content.path('crc32')} has {len(checksums)} checksums; variable {spec} should have {num_blocks}"
+        )
+    return SavedVariable(spec, content.whole("version"), initialized, content.whole("offset"), checksums, declared)

@@ -224,6 +224,9 @@ class ObjectStore(CheckpointStore):
             raise self._no_checkpoint(name)
         if is_pinned:
             self._bucket.put(self._key(name, _PIN), b"")
+            if not self.exists(name):  # it was removed at this very moment
+                self._bucket.delete([self._key(name, _PIN)])
+                raise self._no_checkpoint(name)
         else:
             self._bucket.delete([self._key(name, _PIN)])
 

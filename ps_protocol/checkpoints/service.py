@@ -10,7 +10,8 @@ Every call is safe to repeat. A task drops what belongs to a save or a restore t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID
@@ -23,8 +24,9 @@ from ps_protocol.service_types import Placement
 IDLE_S: Final = 60.0
 """Seconds after which a task gives up a save or a restore that it hears nothing of."""
 
-HOLD_S: Final = 2.0
-"""Seconds after which a hold for a save ends by itself."""
+_HOLD_S: Final = 2.0
+_HOLD_PER_VARIABLE_S: Final = 50e-6
+_MAX_HOLD_S: Final = 15.0
 
 SWITCH_HOLD_S: Final = 10.0
 """Seconds after which a hold for a restore ends by itself."""
@@ -34,6 +36,24 @@ MAX_PIECE_BYTES: Final = 1024**2
 
 MAX_TARGETS: Final = 512
 """Most variables in one call of ``stage``."""
+
+
+def hold_s(num_variables: int) -> float:
+    """Seconds after which a hold for a save ends by itself, on ps tasks with up to so many variables.
+
+    To look at a variable takes some microseconds; of many it gets more time, since a save is of no use without. It is
+    less than a client gives an update by default, so that none fails for a saver that dies.
+    """
+    return min(_HOLD_S + num_variables * _HOLD_PER_VARIABLE_S, _MAX_HOLD_S)
+
+
+def names_sha256(names: Iterable[str]) -> bytes:
+    """SHA-256 of the names of variables, in whatever order they are given: a few bytes for any number of them."""
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        encoded = name.encode()
+        digest.update(len(encoded).to_bytes(4, "little") + encoded)
+    return digest.digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +222,7 @@ class CheckpointService(Protocol):
         *,
         timeout_s: float,
     ) -> None:
-        """Says what the task is to read; variables that were named before are replaced.
+        """Says what the task is to read; what was said before of a variable stays, so that a call may be repeated.
 
         Raises:
             FailedPreconditionError: It does not find the checkpoint, or another one, or a part of it is damaged.
@@ -226,12 +246,12 @@ class CheckpointService(Protocol):
             FailedPreconditionError: The task has no such restore, or bytes before are missing.
         """
 
-    def prepare(self, restore: UUID, expected: Sequence[str], lease_s: float, *, timeout_s: float) -> None:
+    def prepare(self, restore: UUID, expected: bytes, lease_s: float, *, timeout_s: float) -> None:
         """Holds updates back, and makes sure that the task can switch.
 
         Args:
             restore: Which one.
-            expected: Names of the variables that the task had when the restore was planned.
+            expected: ``names_sha256`` of the variables that the task had when the restore was planned.
             lease_s: Seconds after which the hold ends by itself.
             timeout_s: Bound on the call.
 

@@ -8,10 +8,11 @@ object store (``object_store``) the manifest, written last. ``locations`` finds 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Protocol, Self
 from uuid import UUID
@@ -23,10 +24,13 @@ from ps_protocol.checkpoints.manifest import (
     SavedPart,
     decode_manifest,
 )
-from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError, ShardscopeError
 
 DEAD_S: Final = 24 * 3600.0
 """Seconds after which what a save has left behind is surely no longer being written."""
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_TOO_MANY_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -183,6 +187,22 @@ def read_manifest(store: CheckpointStore, name: str) -> CheckpointManifest:
     return parse_manifest(store.manifest_bytes(name), f"{store.path}/{name}")
 
 
+def manifest_piece(store: CheckpointStore, name: str, offset: int, most_bytes: int) -> tuple[bytes, int]:
+    """Returns some bytes of a manifest from a place on, and the size of it; NotFoundError if there is none."""
+    try:
+        reader = store.open(name, MANIFEST_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        data = store.manifest_bytes(name)  # which says what is missing
+        return data[offset : offset + most_bytes], len(data)
+    with contextlib.closing(reader):
+        piece = bytearray(max(0, min(most_bytes, reader.size_bytes - offset)))
+        try:
+            reader.read_into(memoryview(piece), offset)
+        except EOFError as error:
+            raise damaged(f"{store.path}/{name}/{MANIFEST_FILE}", f"it was cut off: {error}") from error
+        return bytes(piece), reader.size_bytes
+
+
 def parse_manifest(data: bytes, where: str) -> CheckpointManifest:
     """Returns the manifest of the checkpoint at a path; errors as ``read_manifest``."""
     try:
@@ -229,8 +249,13 @@ def clean_dead(store: CheckpointStore, now_s: float) -> None:
 
 
 @contextlib.contextmanager
-def store_errors(who: str) -> Iterator[None]:
-    """Turns a failure of a store into an error that says what to do; ``who`` uses it, as "this task"."""
+def store_errors(who: str, where: Callable[[], str] = str) -> Iterator[None]:
+    """Turns a failure of a store into an error that says what to do.
+
+    Args:
+        who: Uses it, as "this task".
+        where: Returns the folder, if what the system says does not name it.
+    """
     try:
         yield
     except StoreError as error:
@@ -241,11 +266,16 @@ def store_errors(who: str) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, ShardscopeError):  # as when a ps does not answer, which is one of a connection too
             raise
-        raise FailedPreconditionError(
-            f"{who} cannot use the folder of the checkpoint: {error.strerror or error}"
-            f"{f' ({error.filename})' if error.filename else ''}. Nothing was changed; make room, or correct the path "
-            f"or its permissions"
-        ) from error
+        place = f"the folder of the checkpoint {where()}".rstrip()
+        named = f" ({error.filename})" if error.filename else ""
+        said = f"{who} cannot use {place}: {error.strerror or error}{named}. Nothing was changed; "
+        if error.errno in _FULL:
+            raise ResourceExhaustedError(f"{said}make room, or give another folder", retryable=False) from error
+        if error.errno in _TOO_MANY_FILES:
+            raise ResourceExhaustedError(
+                f"{said}start the process with a higher limit of open files (ulimit -n)", retryable=False
+            ) from error
+        raise FailedPreconditionError(f"{said}correct the path or its permissions") from error
 
 
 def damaged(where: str, what: str) -> FailedPreconditionError:

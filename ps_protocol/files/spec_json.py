@@ -6,41 +6,47 @@ import json
 import math
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from ps_protocol.codec.tensor_codec import dtype_name, parse_layout
+from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.files.json_fields import Fields, ManifestError
 from ps_protocol.operations import PartitionSlice, VariableSpec
 from ps_protocol.optimizer_constraints import ConstraintSpec
 from ps_protocol.optimizer_schedules import ScheduleSpec
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
 
-
-class ManifestError(ValueError):
-    """This version cannot read the manifest; the message says why."""
+_BEGINNING: Final = b'{\n "crc32": %d,\n "content": '
+_END: Final = b"\n}\n"
 
 
 def encode_checked(content: dict[str, Any]) -> bytes:
     """Returns a manifest's bytes: JSON with its own checksum, always the same for the same content."""
-    text = json.dumps(content, indent=1)
-    inside = text.replace("\n", "\n ")  # as JSON has it one level further in; within strings newlines are escaped
-    return f'{{\n "crc32": {zlib.crc32(text.encode("ascii"))},\n "content": {inside}\n}}\n'.encode("ascii")
+    return _framed(json.dumps(content, indent=1).encode("ascii"))
 
 
-def decode_checked(data: bytes) -> dict[str, Any]:
+def _framed(text: bytes) -> bytes:
+    """The content one level further in, as JSON has it there; within strings newlines are escaped."""
+    return _BEGINNING % zlib.crc32(text) + text.replace(b"\n", b"\n ") + _END
+
+
+def decode_checked(data: bytes) -> Fields:
     """Returns the content that a manifest's bytes hold.
 
     Raises:
         ManifestError: They are not what was written.
     """
     try:
-        content = json.loads(data)["content"]
-        is_whole = isinstance(content, dict) and encode_checked(content) == data
+        outside = json.loads(data)
+        content, crc = outside["content"], outside["crc32"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ManifestError(f"it is not what was written ({error})") from error
-    if not is_whole:
+    # What is read is what was written, byte for byte: compared without writing it again, which takes much longer.
+    beginning = _BEGINNING % crc if type(crc) is int else b""
+    text = data[len(beginning) : -len(_END)].replace(b"\n ", b"\n")
+    if data != _framed(text):
         raise ManifestError("its checksum does not fit what it says")
-    found: dict[str, Any] = content
-    return found
+    return Fields(content)
 
 
 def encode_spec(spec: VariableSpec, declared: VariableSpec | None = None) -> dict[str, Any]:
@@ -60,14 +66,14 @@ def encode_spec(spec: VariableSpec, declared: VariableSpec | None = None) -> dic
     }
 
 
-def decode_spec(content: dict[str, Any]) -> tuple[VariableSpec, VariableSpec | None]:
+def decode_spec(content: Fields) -> tuple[VariableSpec, VariableSpec | None]:
     """Returns what ``encode_spec`` was given.
 
     Raises:
-        ValueError, KeyError, TypeError, InvalidArgumentError: It is malformed.
+        ManifestError: It is malformed.
     """
-    part = None if content["slice"] is None else _decode_slice(content["slice"])
-    layout = content.get("declared")
+    part = None if content.is_null("slice") else _decode_slice(content.object("slice"), content.wholes("shape"))
+    layout = content.object("declared") if "declared" in content else None
     return _decode_spec(content, content, part), None if layout is None else _decode_spec(content, layout, part)
 
 
@@ -79,15 +85,18 @@ def _encode_slice(part: PartitionSlice) -> dict[str, Any]:
     return {"full_name": part.full_name, "full_shape": list(part.full_shape), "offset": list(part.offset)}
 
 
-def _decode_spec(content: dict[str, Any], declared: dict[str, Any], part: PartitionSlice | None) -> VariableSpec:
-    layout = parse_layout(declared["dtype"], declared["shape"])
+def _decode_spec(content: Fields, declared: Fields, part: PartitionSlice | None) -> VariableSpec:
+    try:
+        layout = parse_layout(declared.text("dtype"), declared.wholes("shape"))
+    except InvalidArgumentError as error:
+        raise ManifestError(f"{declared.where} has an impossible dtype or shape: {error.message}") from error
     return VariableSpec(
-        content["name"],
+        content.text("name"),
         layout.dtype,
         layout.shape,
         part,
-        content.get("slot_of", ""),
-        _decode_optimizer(content["optimizer"]) if "optimizer" in content else None,
+        content.text("slot_of") if "slot_of" in content else "",
+        _decode_optimizer(content.object("optimizer")) if "optimizer" in content else None,
     )
 
 
@@ -114,26 +123,35 @@ def _encode_numbers(numbers: Sequence[float]) -> list[float | str]:
     return [each if math.isfinite(each) else str(each) for each in numbers]  # JSON has neither infinities nor NaN
 
 
-def _decode_optimizer(content: dict[str, Any]) -> OptimizerSpec:
-    schedule, constraint = content["schedule"], content["constraint"]
+def _decode_optimizer(content: Fields) -> OptimizerSpec:
+    try:
+        sparse = SparseMode(content.whole("sparse"))
+        on_nonfinite = OnNonfinite(content.whole("on_nonfinite"))
+    except ManifestError:
+        raise
+    except ValueError as error:
+        raise ManifestError(f"{content.where} has a setting that this version does not know: {error}") from error
+    schedule = None if content.is_null("schedule") else _decode_schedule(content.object("schedule"))
+    constraint = None if content.is_null("constraint") else content.object("constraint")
     return OptimizerSpec(
-        content["function"],
-        _decode_numbers(content["numbers"]),
-        SparseMode(content["sparse"]),
-        OnNonfinite(content["on_nonfinite"]),
-        None if schedule is None else _decode_schedule(schedule),
-        None if constraint is None else ConstraintSpec(constraint["name"], _decode_numbers(constraint["numbers"])),
+        content.text("function"),
+        content.numbers("numbers"),
+        sparse,
+        on_nonfinite,
+        schedule,
+        None if constraint is None else ConstraintSpec(constraint.text("name"), constraint.numbers("numbers")),
     )
 
 
-def _decode_schedule(content: dict[str, Any]) -> ScheduleSpec:
-    then = None if content["then"] is None else _decode_schedule(content["then"])
-    return ScheduleSpec(content["name"], _decode_numbers(content["numbers"]), then)
+def _decode_schedule(content: Fields) -> ScheduleSpec:
+    then = None if content.is_null("then") else _decode_schedule(content.object("then"))
+    return ScheduleSpec(content.text("name"), content.numbers("numbers"), then)
 
 
-def _decode_numbers(content: list[float | str]) -> tuple[float, ...]:
-    return tuple([float(each) for each in content])
-
-
-def _decode_slice(content: dict[str, Any]) -> PartitionSlice:
-    return PartitionSlice(content["full_name"], tuple(content["full_shape"]), tuple(content["offset"]))
+def _decode_slice(content: Fields, shape: tuple[int, ...]) -> PartitionSlice:
+    full_shape, offset = content.wholes("full_shape"), content.wholes("offset")
+    if len(full_shape) != len(shape):
+        raise content.wrong("full_shape", f"a list of {len(shape)} numbers, as the shape of the part")
+    if len(offset) != len(shape) or [i for i, n, m in zip(offset, shape, full_shape, strict=True) if i + n > m]:
+        raise content.wrong("offset", f"where a part {list(shape)} lies in {list(full_shape)}")
+    return PartitionSlice(content.text("full_name"), full_shape, offset)

@@ -588,11 +588,16 @@ class PrepareRequest(google.protobuf.message.Message):
     RESTORE_FIELD_NUMBER: builtins.int
     EXPECTED_FIELD_NUMBER: builtins.int
     LEASE_S_FIELD_NUMBER: builtins.int
+    EXPECTED_SHA256_FIELD_NUMBER: builtins.int
     restore: builtins.bytes
     lease_s: builtins.float
+    expected_sha256: builtins.bytes
+    """SHA-256 of their names, however many they are: of each in their order, four bytes with its length in UTF-8, the
+    least significant first, and the name.
+    """
     @property
     def expected(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """The variables that the task had when the restore was planned."""
+        """The variables that the task had when the restore was planned; from clients of before expected_sha256."""
 
     def __init__(
         self,
@@ -600,8 +605,9 @@ class PrepareRequest(google.protobuf.message.Message):
         restore: builtins.bytes = ...,
         expected: collections.abc.Iterable[builtins.str] | None = ...,
         lease_s: builtins.float = ...,
+        expected_sha256: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["expected", b"expected", "lease_s", b"lease_s", "restore", b"restore"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["expected", b"expected", "expected_sha256", b"expected_sha256", "lease_s", b"lease_s", "restore", b"restore"]) -> None: ...
 
 global___PrepareRequest = PrepareRequest
 

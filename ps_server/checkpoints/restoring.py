@@ -13,7 +13,7 @@ import numpy as np
 
 from ps_protocol.checkpoints.boxes import CheckedValue, fill
 from ps_protocol.checkpoints.manifest import CheckpointManifest
-from ps_protocol.checkpoints.service import CheckpointPath, Progress, Target
+from ps_protocol.checkpoints.service import CheckpointPath, Progress, Target, names_sha256
 from ps_protocol.checkpoints.store import (
     CheckpointStore,
     RangeReader,
@@ -60,10 +60,11 @@ class Restore:
     ):
         self._core = core
         self._restore = restore
-        self._path = path
+        self.path: Final = path
         self._lock = threading.Lock()  # guards: all below
         self._targets: list[Target] = []
-        self._placements: list[Placement] = []
+        self._staged: set[str] = set()  # their names
+        self._placements: dict[str, Placement] = {}  # by the names of their variables
         self._images: list[VariableImage] = []
         self._counted_bytes = 0
         self._done_bytes = 0
@@ -86,16 +87,16 @@ class Restore:
         """Notes what the task is to have, and counts its memory; what was noted before under a name stays."""
         with self._lock:
             self._check_wanted()
-            known = {each.spec.name for each in self._targets}
             for target in targets:
-                if target.spec.name in known:
+                if target.spec.name in self._staged:
                     continue  # the call was repeated
                 check_spec(target.spec)
                 self._check_sources(target)
                 self._core.state.parts.store.variables.take_memory(target.spec)
                 self._counted_bytes += target.spec.size_bytes
                 self._targets.append(target)
-            self._placements = [*placements] or self._placements
+                self._staged.add(target.spec.name)
+            self._placements.update({each.spec.name: each for each in placements})
 
     def fill(self, timeout_s: float) -> Progress:
         """Reads for a moment."""
@@ -147,7 +148,7 @@ class Restore:
             value = np.empty(target.spec.shape, target.spec.dtype) if target.sources else None
             self._images.append(VariableImage(target.spec, value, target.version, target.declared))
 
-    def prepare(self, expected: Sequence[str], lease_s: float, timeout_s: float) -> None:
+    def prepare(self, expected: bytes, lease_s: float, timeout_s: float) -> None:
         """Holds updates back, and makes sure that nothing was declared since the restore was planned."""
         with self._lock:
             self._check_wanted()
@@ -156,14 +157,16 @@ class Restore:
                     f"of {len(self._targets)} variables only {len(self._images)} have been read; fill them first"
                 )
             self._core.admission.hold(self._restore, lease_s, timeout_s)
-            names = {each.spec.name for each in self._core.state.parts.store.variables.by_name()}
-            more = sorted(names - set(expected))
-            if more:
+            names = self._core.state.parts.store.variables.names()
+            if names_sha256(names) != expected:
                 self._core.admission.release(self._restore)
+                newest = names[-1] if names else ""
                 raise AbortedError(
-                    f"variables were declared while the checkpoint {self._path} was being read, {more[0]} among them; "
-                    f"nothing was changed, restore again",
-                    variable=more[0],
+                    f"variables were declared while the checkpoint {self.path} was being read, {newest} among them; "
+                    f"nothing was changed, restore again"
+                    if newest
+                    else f"the variables were lost while the checkpoint {self.path} was being read; restore again",
+                    variable=newest,
                 )
             fault_point("restore.prepared")
 
@@ -174,13 +177,13 @@ class Restore:
                 return
             if not self._core.admission.is_held_by(self._restore):
                 raise FailedPreconditionError(
-                    f"updates are no longer held back for restoring {self._path}, so that nothing was changed on this "
+                    f"updates are no longer held back for restoring {self.path}, so that nothing was changed on this "
                     f"task; restore again"
                 )
             fault_point("restore.before_switch")
-            mark = RestoreMark(self._restore, str(self._path), is_complete=False)
+            mark = RestoreMark(self._restore, str(self.path), is_complete=False)
             try:
-                self._core.state.switch(self._images, mark, self._placements, timeout_s)
+                self._core.state.switch(self._images, mark, list(self._placements.values()), timeout_s)
             finally:
                 if self._core.state.parts.restored is mark:  # also if it is not known to be safe yet
                     self._has_switched, self._counted_bytes, self._images = True, 0, []
@@ -201,7 +204,7 @@ class Restore:
 
     def _check_wanted(self) -> None:
         if self._is_ended:  # nobody would let go what it takes
-            raise FailedPreconditionError(f"the restore of {self._path} was given up; restore again")
+            raise FailedPreconditionError(f"the restore of {self.path} was given up; restore again")
 
     def _filled(self, manifest: CheckpointManifest) -> Iterator[int]:
         """Reads one target after the other, and yields the bytes of each."""
@@ -213,7 +216,7 @@ class Restore:
                 for source in target.sources:
                     part = manifest.parts[source.part]
                     saved = part.variables[source.index]
-                    where = f"{self._path}/{part.file}"
+                    where = f"{self.path}/{part.file}"
                     checked = CheckedValue(self._readers[source.part], saved, where)
                     fault_point("restore.read")
                     fill(value, target.spec, saved.spec, checked.read_into)

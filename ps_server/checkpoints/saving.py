@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
+from ps_protocol.checkpoints.folder_store import FolderStore
 from ps_protocol.checkpoints.manifest import BLOCK_BYTES, SavedPart, SavedVariable, part_file
 from ps_protocol.checkpoints.service import CheckpointPath, PartPiece, Progress
 from ps_protocol.checkpoints.store import CheckpointStore
@@ -20,8 +21,10 @@ from ps_protocol.files.synced_files import SyncedWriter
 from ps_protocol.operations import Array
 from ps_server.checkpoints.fetching import FetchedPart
 from ps_server.core.parameter_server import ParameterServer
+from ps_server.memory.byte_budget import readable_bytes
 from ps_server.memory.second_values import PATIENCE_S
 from ps_server.memory.spare_arrays import SMALL_BYTES
+from ps_server.store.stored_variable import VariableImage
 
 _TURN_S: Final = 0.5
 _REST: Final = 0.5
@@ -60,7 +63,10 @@ class Save:
         self._file = part_file(index, num_parts)
         self._sleep = sleep
         self._lock = threading.Lock()  # guards: all below
-        self._saved: list[SavedVariable] | None = None
+        # What the hold has found, until writing begins; None before. An update that gives the save up empties it
+        # without the lock.
+        self._images: Sequence[VariableImage] | None = None
+        self._saved: list[SavedVariable] = []
         # Of the saved variables, by their index; without those that are written. An update that gives the save up
         # empties it without the lock.
         self._values: dict[int, Array] = {}
@@ -68,6 +74,7 @@ class Save:
         self._is_ended = False
         self._failure: OSError | None = None  # of the store
         self._second_values = core.state.parts.store.second_values
+        self._lent_bytes = 0
         self._position = 0
         self._turns: Iterator[int] | None = None
         self._done_bytes = 0
@@ -87,25 +94,38 @@ class Save:
             was_held = self._core.admission.is_held_by(self._save)  # an answer was lost
             self._core.admission.hold(self._save, lease_s, timeout_s)
             fault_point("checkpoint.held")
-            if self._saved is None or not was_held:
+            if self._images is None or not was_held:
                 self._take_image()
 
     def _take_image(self) -> None:
-        images = self._core.state.parts.store.variables.images()
+        """Does no more than has to be done while updates wait; it takes as long as there are variables."""
+        self._images = images = self._core.state.parts.store.variables.images()
+        self._position = self._core.state.position
+        self._batches = self._core.admission.traffic.batches
+        lent = {
+            each.spec.name: each.value.nbytes
+            for each in images
+            if each.value is not None and each.value.nbytes > SMALL_BYTES
+        }
+        self._lent_bytes = sum(lent.values())
+        self._second_values.open(self._save, lent, self._drop_values)
+        fault_point("checkpoint.imaged")
+
+    def _use_image(self) -> None:
+        """Makes entries of the image, and a value of each that can be given back alone."""
+        images, self._images = self._images or (), ()
         self._saved = [
             SavedVariable(each.spec, each.version, each.value is not None, declared=each.declared) for each in images
         ]
         self._values = {index: each.value for index, each in enumerate(images) if each.value is not None}
-        self._position = self._core.state.position
-        self._batches = self._core.admission.traffic.batches
-        sizes = {each.spec.name: each.value.nbytes for each in images if each.value is not None}
-        self._total_bytes = sum(sizes.values())
-        lent = {name: size_bytes for name, size_bytes in sizes.items() if size_bytes > SMALL_BYTES}
-        self._second_values.open(self._save, lent, self._drop_values)
-        fault_point("checkpoint.imaged")
+        self._total_bytes = sum([each.nbytes for each in self._values.values()])
+        if self._is_given_up:  # meanwhile
+            self._drop_values()
+        self._check_wanted()
 
     def _drop_values(self) -> None:
         self._is_given_up = True
+        self._images = ()
         self._values.clear()
 
     def release(self) -> bool:
@@ -161,10 +181,11 @@ class Save:
         """With the lock held: what writes the part, in turns."""
         self._check_wanted()
         if self._turns is None:
-            if self._saved is None:
+            if self._images is None:
                 raise FailedPreconditionError("the save has no image of the task yet; hold it first")
             # What the image has must be safe, or the checkpoint could have what the task loses in a crash.
             self._core.state.wait_for_all(timeout_s)
+            self._use_image()
             self._turns = self._written()
         return self._turns
 
@@ -184,7 +205,7 @@ class Save:
 
     def _written(self) -> Iterator[int]:
         """Writes the part, and yields the bytes of values after each few MiB; gives back each value when it can."""
-        saved = self._saved or []
+        saved = self._saved
         with_value = [index for index, each in enumerate(saved) if each.initialized]
         number_of = {saved[index].spec.name: number for number, index in enumerate(with_value)}
         layout = values_layout([saved[index].spec for index in with_value], {"save": str(self._save)})
@@ -230,10 +251,17 @@ class Save:
         assert value is not None
         return value
 
+    @property
+    def _faster(self) -> str:
+        """Where a save would take less time; only in a folder is what updates wait for written before the rest."""
+        return "a faster disk" if isinstance(self._store, FolderStore) else "a folder that the ps tasks share"
+
     def _check_wanted(self) -> None:
         if self._is_given_up:
+            enough = readable_bytes(self._lent_bytes)
             raise FailedPreconditionError(
                 f"the save was given up: updates had waited for {PATIENCE_S:.0f} s, or as long as they could, until it "
                 f"has written the variables that they change. Start the ps with a larger --copy-limit, so that it "
-                f"keeps more second values meanwhile, or save to a faster disk"
+                f"keeps more second values meanwhile ({enough} are enough for all variables), "
+                f"or save to {self._faster}"
             )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Concatenate, Final, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -22,9 +23,9 @@ from ps_protocol.checkpoints.service import (
     Progress,
     Target,
 )
-from ps_protocol.checkpoints.store import check_name, clean_dead, store_errors
+from ps_protocol.checkpoints.store import check_name, clean_dead, manifest_piece, store_errors
 from ps_protocol.cluster_spec import PS_JOB, TaskId
-from ps_protocol.errors import AbortedError, FailedPreconditionError, ShardscopeError
+from ps_protocol.errors import AbortedError, DeadlineExceededError, FailedPreconditionError, ShardscopeError
 from ps_protocol.fault_points import fault_point
 from ps_protocol.service_types import Placement
 from ps_server.checkpoints.fetching import FetchedPart
@@ -46,7 +47,7 @@ def _call(
     def named(self: TaskCheckpoints, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
             self.core.check_may_answer()
-            with store_errors("this task"):
+            with store_errors("this task", self.folder):
                 return method(self, *args, **kwargs)
         except ShardscopeError as error:
             error.task = error.task or self.core.task
@@ -75,9 +76,15 @@ class TaskCheckpoints(CheckpointService):
         self._index = TaskId.parse(core.task).index
         self._wall_clock = wall_clock
         self._clock = clock
+        self._publishing = threading.Lock()  # guards: what is made visible; taken before _lock
         self._lock = threading.Lock()  # guards: all below; no other lock is taken under it
         self._session: tuple[UUID, Save | Restore] | None = None
         self._heard_s = 0.0
+
+    def folder(self) -> str:
+        """Where the save or restore that is under way has its checkpoint, for messages."""
+        with self._lock:
+            return str(self._session[1].path.store) if self._session is not None else ""
 
     # -- saving -------------------------------------------------------------------------------
 
@@ -124,17 +131,29 @@ class TaskCheckpoints(CheckpointService):
         metrics: Mapping[str, float],
         retention: Retention,
         *,
-        timeout_s: float,  # noqa: ARG002 - it does not wait
+        timeout_s: float,
     ) -> int:
         store = open_store(path.store)
         tasks = [str(TaskId(PS_JOB, index)) for index in range(num_parts)]
         fault_point("checkpoint.before_publish")
-        now_s = self._wall_clock()
-        size_bytes = store.publish(check_name(path.name), save, tasks, now_s, step, metrics)
-        fault_point("checkpoint.published")
-        prune(store, retention, path.name, now_s)
-        clean_dead(store, self._wall_clock())
+        with self._one_at_a_time(path, timeout_s):
+            self._found(save, Save)  # it is heard of
+            now_s = self._wall_clock()
+            size_bytes = store.publish(check_name(path.name), save, tasks, now_s, step, metrics)
+            fault_point("checkpoint.published")
+            prune(store, retention, path.name, now_s)
+            clean_dead(store, self._wall_clock())
         return size_bytes
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self, path: CheckpointPath, timeout_s: float) -> Iterator[None]:
+        """Of a call that is repeated while the first one is under way, only one is in here."""
+        if not self._publishing.acquire(timeout=timeout_s):
+            raise DeadlineExceededError(f"making the checkpoint {path} visible takes more than {timeout_s:.1f} s")
+        try:
+            yield
+        finally:
+            self._publishing.release()
 
     @_call
     def discard(self, session: UUID, *, timeout_s: float) -> None:  # noqa: ARG002 - it does not wait
@@ -145,8 +164,8 @@ class TaskCheckpoints(CheckpointService):
     @_call
     def read_manifest(self, path: str, offset: int, *, timeout_s: float) -> ManifestPiece:  # noqa: ARG002
         store, name = locate(path)
-        data = store.manifest_bytes(name)
-        return ManifestPiece(CheckpointPath(store.path, name), data[offset : offset + MAX_PIECE_BYTES], len(data))
+        content, size_bytes = manifest_piece(store, name, offset, MAX_PIECE_BYTES)
+        return ManifestPiece(CheckpointPath(store.path, name), content, size_bytes)
 
     @_call
     def stage(
@@ -190,7 +209,7 @@ class TaskCheckpoints(CheckpointService):
         self._required(restore, Restore).supply(index, offset, content)
 
     @_call
-    def prepare(self, restore: UUID, expected: Sequence[str], lease_s: float, *, timeout_s: float) -> None:
+    def prepare(self, restore: UUID, expected: bytes, lease_s: float, *, timeout_s: float) -> None:
         self._required(restore, Restore).prepare(expected, lease_s, timeout_s)
 
     @_call

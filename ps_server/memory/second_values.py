@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from itertools import chain
 from typing import Final
 from uuid import UUID
 
@@ -38,6 +39,7 @@ class SecondValues:
         self._taken: set[str] = set()  # of those, the ones that have a second value
         self._awaited: Counter[str] = Counter()  # by how many updates
         self._limit_bytes = 0
+        self._written_bytes = 0  # ever
         self._save: UUID | None = None
         self._give_up: Callable[[], None] = lambda: None
         self.is_open = False
@@ -66,6 +68,7 @@ class SecondValues:
             if self._save != save:
                 return
             size_bytes = self._sizes.pop(name, 0)
+            self._written_bytes += size_bytes
             if name in self._taken:
                 self._taken.remove(name)
                 self.taken_bytes -= size_bytes
@@ -74,7 +77,7 @@ class SecondValues:
     def wanted(self) -> str | None:
         """The variable that the save should write next: one that updates wait for, or one that has a second value."""
         with self._lock:
-            return next((name for name in (*self._awaited, *self._taken) if name in self._sizes), None)
+            return next((name for name in chain(self._awaited, self._taken) if name in self._sizes), None)
 
     def close(self, save: UUID) -> None:
         """A save has nothing left to write: nobody has to wait for it."""
@@ -94,7 +97,7 @@ class SecondValues:
             timeout_s: What the batch has left.
         """
         with self._lock:
-            if not self._has_room(names):
+            if self._missing_bytes(names) > 0:
                 self._wait(names, min(PATIENCE_S, timeout_s / 2))
             more = self._more(names)
             self._taken.update(more)
@@ -103,12 +106,21 @@ class SecondValues:
     def _wait(self, names: Collection[str], wait_s: float) -> None:
         awaited = self._more(names)
         self._awaited.update(awaited)
+        save, seen_bytes, missing_bytes = self._save, self._written_bytes, self._missing_bytes(names)
+
+        def has_room() -> bool:
+            nonlocal seen_bytes, missing_bytes
+            if self._save == save and self._written_bytes - seen_bytes < missing_bytes:
+                return False  # known without a look at all of perhaps very many names
+            seen_bytes, missing_bytes = self._written_bytes, self._missing_bytes(names)
+            return missing_bytes <= 0
+
         try:
-            has_room = self._changed.wait_for(lambda: self._has_room(names), wait_s)
+            is_ready = self._changed.wait_for(has_room, wait_s)
         finally:
             self._awaited.subtract(awaited)
             self._awaited += Counter()  # drops those that nobody waits for
-        if not has_room:
+        if not is_ready:
             give_up = self._give_up
             self._close()
             give_up()
@@ -117,9 +129,10 @@ class SecondValues:
         """With the lock held: of these, those that need room."""
         return [name for name in names if name in self._sizes and name not in self._taken]
 
-    def _has_room(self, names: Collection[str]) -> bool:
+    def _missing_bytes(self, names: Collection[str]) -> int:
+        """With the lock held: how much has to be written at least before these have room; 0 or less if they have."""
         more_bytes = sum([self._sizes[name] for name in self._more(names)])
-        return not more_bytes or self.taken_bytes + more_bytes <= self._limit_bytes
+        return self.taken_bytes + more_bytes - self._limit_bytes if more_bytes else 0
 
     def _close(self) -> None:
         self.is_open = False

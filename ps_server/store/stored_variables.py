@@ -67,6 +67,11 @@ class StoredVariables:
             variables = list(self._variables.values())
         return sorted(variables, key=lambda each: each.spec.name)
 
+    def names(self) -> list[str]:
+        """Of all of them, the one that was declared last at the end."""
+        with self._lock:
+            return list(self._variables)
+
     def take_memory(self, spec: VariableSpec, more_bytes: int | None = None) -> None:
         """Counts the memory of a variable, or what it needs more; ResourceExhaustedError if there is not enough."""
         if not self.memory.try_take(spec.size_bytes if more_bytes is None else more_bytes):

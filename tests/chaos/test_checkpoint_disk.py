@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 import worker_client as ss
-from ps_protocol.errors import FailedPreconditionError
+from ps_protocol.errors import FailedPreconditionError, ResourceExhaustedError
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 
 pytestmark = pytest.mark.chaos
 
 DISK_BYTES = 4 * 1024**2
+ERRORS = dict.fromkeys([errno.EDQUOT, errno.EFBIG, errno.EMFILE], ResourceExhaustedError)
 
 
 @pytest.fixture
@@ -43,14 +44,49 @@ def test_a_full_disk_ends_the_save_alone(disk: Path, through: str) -> None:
             small = ss.get_variable("small", [10], initializer=ss.zeros_initializer())
             client.save(disk, name="good")
             large = ss.get_variable("large", [DISK_BYTES // 4], initializer=ss.ones_initializer())
-        with pytest.raises(FailedPreconditionError, match="No space left on device") as caught:
+        with pytest.raises(ResourceExhaustedError, match=r"No space left on device.*make room") as caught:
             client.save(disk, name="bad", through=through)  # type: ignore[call-overload]
+        assert str(disk) in caught.value.message
         assert caught.value.task == ("ps:1" if through == "ps" else "")
         assert [path.name for path in disk.iterdir()] == ["good"]
         ss.checkpoint.verify(disk / "good")
         small.assign_add(np.ones(10, np.float32))
         large.assign_add(np.ones(DISK_BYTES // 4, np.float32))
         assert small.read_value().tolist() == [1.0] * 10
+
+
+@pytest.mark.parametrize("what", ["size", "nr_inodes"])
+@pytest.mark.parametrize("through", ["ps", "client"])
+def test_a_disk_that_is_full_at_any_step_of_a_save(disk: Path, through: str, what: str) -> None:
+    """There is room for one block, or one file, more each time, until there is enough for all of it."""
+    with SmallCluster(2) as cluster:
+        client = cluster.client()
+        with client.as_default():
+            small = ss.get_variable("small", [10], initializer=ss.zeros_initializer())
+            ss.get_variable("other", [3000], initializer=ss.ones_initializer())
+        client.save(disk, name="good")
+        errors: list[ResourceExhaustedError] = []
+        for more in range(40):
+            used = os.statvfs(disk)
+            blocks, files = used.f_blocks - used.f_bfree + more, used.f_files - used.f_ffree + more
+            room = f"size={blocks * used.f_bsize}" if what == "size" else f"nr_inodes={files}"
+            subprocess.run(["mount", "-o", f"remount,{room}", str(disk)], check=True)
+            try:
+                client.save(disk, name="new", through=through)  # type: ignore[call-overload]
+            except ResourceExhaustedError as error:
+                errors.append(error)
+                assert [path.name for path in disk.iterdir()] == ["good"]
+                small.assign_add(np.ones(10, np.float32))
+            else:
+                break
+        assert len(errors) > 3
+        for each in errors:
+            assert "No space left on device" in each.message
+            assert str(disk) in each.message
+            assert bool(each.task) == (through == "ps")
+        assert small.read_value().tolist() == [len(errors)] * 10
+        for name in ("good", "new"):
+            ss.checkpoint.verify(disk / name)
 
 
 def test_a_disk_that_cannot_be_written_to(disk: Path) -> None:
@@ -89,7 +125,7 @@ def test_a_folder_that_is_removed_during_a_save_ends_the_save_alone(tmp_path: Pa
         assert small.read_value().tolist() == [1.0] * 10
 
 
-@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EIO, errno.EACCES])
 @pytest.mark.parametrize("call", ["posix_fallocate", "fsync"])
 def test_what_the_system_says_of_a_file_ends_the_save_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
@@ -114,9 +150,10 @@ def test_what_the_system_says_of_a_file_ends_the_save_alone(
 
         with monkeypatch.context() as broken:
             broken.setattr(f"ps_protocol.files.synced_files.os.{call}", fail)
-            with pytest.raises(FailedPreconditionError, match=os.strerror(number)) as caught:
+            with pytest.raises(ERRORS.get(number, FailedPreconditionError), match=os.strerror(number)) as caught:
                 client.save(tmp_path, name="bad")
         assert fired
+        assert str(tmp_path) in caught.value.message
         assert caught.value.task == "ps:1"
         assert [path.name for path in tmp_path.iterdir()] == ["good"]
         small.assign_add(np.ones(10, np.float32))

@@ -20,6 +20,9 @@ from tests.unit.worker_client.checkpoints.small_clusters import Model, assert_eq
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 
+GOES_ON = frozenset({"checkpoint.begun", "checkpoint.before_publish", "checkpoint.visible"})
+"""Where the new primary does again what the old one was asked for: it needs nothing of what that had in memory."""
+
 NAMES = ("layer/whole", "layer/divided", "steps")
 PS_0, PS_1, BACKUP_1 = TaskId(PS_JOB, 0), TaskId(PS_JOB, 1), TaskId(BACKUP_JOB, 1)
 
@@ -34,7 +37,19 @@ def connected(pairs: Pairs) -> ss.Client:
     return ss.connect(pairs.spec, operation_timeout_s=30.0)
 
 
-@pytest.mark.parametrize(("place", "victim"), [("checkpoint.write", PS_1), ("checkpoint.visible", PS_0)], ids=str)
+@pytest.mark.parametrize(
+    ("place", "victim"),
+    [
+        ("checkpoint.begun", PS_1),
+        ("checkpoint.held", PS_1),
+        ("checkpoint.imaged", PS_1),
+        ("checkpoint.write", PS_1),
+        ("checkpoint.part_written", PS_1),
+        ("checkpoint.before_publish", PS_0),
+        ("checkpoint.visible", PS_0),
+    ],
+    ids=str,
+)
 def test_a_primary_is_killed_while_a_checkpoint_is_saved(
     pairs: Pairs, tmp_path: Path, place: str, victim: TaskId
 ) -> None:
@@ -48,7 +63,7 @@ def test_a_primary_is_killed_while_a_checkpoint_is_saved(
         assert pairs[victim].wait() == -signal.SIGKILL
         assert pairs[victim].faults == [(place, "crash")]
         names = [each.name for each in ss.checkpoint.list(checkpoints)]
-        assert names == (["x"] if place == "checkpoint.visible" else [])
+        assert names == (["x"] if place in GOES_ON else [])
         model.train(2, 1)
         expected = model.values()
         client.save(checkpoints, name="y")
@@ -62,6 +77,9 @@ def test_a_primary_is_killed_while_a_checkpoint_is_saved(
     ("place", "victim"),
     [
         ("restore.read", PS_1),
+        ("restore.staged", PS_1),
+        ("restore.prepared", PS_1),
+        ("restore.before_switch", PS_1),
         ("restore.staged_in_log", PS_1),
         ("restore.switching", PS_1),
         ("restore.switched", PS_1),

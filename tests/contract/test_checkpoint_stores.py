@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from ps_protocol.checkpoints.store import (
     CheckpointStore,
     check_part,
     clean_dead,
+    manifest_piece,
     pending_name,
     read_manifest,
 )
@@ -331,6 +333,73 @@ def test_one_that_is_pinned_stays(place: Place) -> None:
     store.remove("a")
     assert store.names() == ["c"]
     assert len(place.everything()) == 3
+
+
+def test_what_another_one_removes_meanwhile_is_removed(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two savers that keep the newest of one folder remove the same ones, each at any moment of the other."""
+    for name in "abc":
+        write_checkpoint(place, name)
+    first, second = place.open(), place.open()
+    passed: list[str] = []
+
+    def meanwhile(where: str) -> None:
+        if where == "checkpoint.removing" and not passed:
+            passed.append(where)
+            prune(second, Retention(last=1), "c", time.time())
+            second.remove("a")
+
+    for module in ("folder_store", "object_store"):
+        monkeypatch.setattr(f"ps_protocol.checkpoints.{module}.fault_point", meanwhile)
+    prune(first, Retention(last=1), "c", time.time())
+    assert passed
+    assert first.names() == ["c"]
+    assert len(place.everything()) == 3
+    assert not caplog.records
+
+
+def test_two_that_remove_the_same_side_by_side(place: Place) -> None:
+    names = [f"x{number}" for number in range(4)]
+    for name in names:
+        write_checkpoint(place, name)
+    barrier = threading.Barrier(2)
+
+    def remove(store: CheckpointStore) -> None:
+        for name in names:
+            barrier.wait(timeout=30.0)
+            store.remove(name)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(remove, [place.open(), place.open()]))
+    assert place.everything() == []
+
+
+def test_a_checkpoint_that_is_removed_is_not_pinned(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_checkpoint(place, "x")
+    store = place.open()
+    exists = store.exists
+
+    def exists_no_longer(name: str) -> bool:
+        found = exists(name)
+        place.open().remove(name)
+        return found
+
+    monkeypatch.setattr(store, "exists", exists_no_longer)
+    with pytest.raises(NotFoundError, match="no checkpoint x"):
+        store.pin("x", is_pinned=True)
+    assert place.everything() == []
+
+
+def test_a_manifest_is_read_in_pieces(place: Place) -> None:
+    write_checkpoint(place, "x")
+    store = place.open()
+    whole = store.manifest_bytes("x")
+    pieces = [manifest_piece(store, "x", start, 100) for start in range(0, len(whole) + 100, 100)]
+    assert b"".join([content for content, _ in pieces]) == whole
+    assert {size_bytes for _, size_bytes in pieces} == {len(whole)}
+    with pytest.raises(NotFoundError, match="no checkpoint y"):
+        manifest_piece(store, "y", 0, 100)
 
 
 def test_what_a_dead_save_has_left_behind_is_removed(place: Place) -> None:

@@ -69,13 +69,29 @@ class Tasks:
 
         return self.side_by_side(one)
 
-    def work(self, what: str, step: Call[Progress], show: ShowProgress | None) -> None:
-        """Has all tasks take one step after the other, side by side, until each is done."""
+    def num_variables(self) -> list[int]:
+        """How many variables each task has."""
+
+        def one(index: int) -> int:
+            status = self.handles[index].call(lambda service, t: service.status(timeout_s=t), what="to say what it has")
+            return status.num_variables
+
+        return self.side_by_side(one)
+
+    def work(self, what: str, step: Call[Progress], show: ShowProgress | None, size_bytes: int = 0) -> None:
+        """Has all tasks take one step after the other, side by side, until each is done.
+
+        Args:
+            what: Is done, in words.
+            step: Does some of it.
+            show: Is told how far all are.
+            size_bytes: That one step may move beside the values.
+        """
         so_far = [Progress(0, 0, False)] * len(self.handles)
 
         def one(index: int) -> None:
             while not so_far[index].is_done:
-                so_far[index] = self.call(index, what, step)
+                so_far[index] = self.call(index, what, step, size_bytes)
                 if show is not None:
                     show(sum([each.done_bytes for each in so_far]), sum([each.total_bytes for each in so_far]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import time
@@ -15,7 +16,7 @@ import numpy as np
 from ps_protocol.checkpoints.boxes import CheckedValue
 from ps_protocol.checkpoints.locations import locate, open_store
 from ps_protocol.checkpoints.manifest import BLOCK_BYTES, MANIFEST_FILE, CheckpointManifest
-from ps_protocol.checkpoints.store import DEAD_S, CheckpointStore, check_part, damaged, read_manifest, store_errors
+from ps_protocol.checkpoints.store import DEAD_S, CheckpointStore, check_part, read_manifest, store_errors
 from ps_protocol.checkpoints.urls import absolute, is_url
 from ps_protocol.dtype_traits import dtype_name
 from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
@@ -106,7 +107,11 @@ class CheckpointVariable:
 def list_checkpoints(path: str | os.PathLike[str]) -> list[CheckpointEntry]:
     """Lists the checkpoints of a folder or URL, oldest first; those that are still being saved are not among them."""
     store = open_store(absolute(path))
-    return [_entry(store, name) for name in store.names()]
+    entries = []
+    for name in store.names():
+        with contextlib.suppress(NotFoundError):  # it was removed at this very moment
+            entries.append(_entry(store, name))
+    return entries
 
 
 def look_at_checkpoint(path: str | os.PathLike[str]) -> CheckpointEntry:
@@ -228,8 +233,6 @@ def verify_checkpoint(
             for saved in part.variables:
                 value = CheckedValue(reader, saved, f"{store.path}/{name}/{part.file}")
                 size_bytes = saved.spec.size_bytes if saved.initialized else 0
-                if saved.offset + size_bytes > part.size_bytes:
-                    raise damaged(f"{store.path}/{name}/{part.file}", f"variable {saved.spec.name} lies beyond its end")
                 for start in range(0, size_bytes, _PIECE_BYTES):
                     length = min(_PIECE_BYTES, size_bytes - start)
                     value.read_into(piece[:length], start)
@@ -283,6 +286,8 @@ def clean_checkpoints(path: str | os.PathLike[str], *, older_than_s: float = DEA
 def _entry(store: CheckpointStore, name: str) -> CheckpointEntry:
     try:
         return _of_manifest(store, name, read_manifest(store, name))
+    except NotFoundError:
+        raise
     except ShardscopeError as error:
         problem = error.message
     except PermissionError as error:

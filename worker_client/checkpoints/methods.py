@@ -140,6 +140,7 @@ class CheckpointMethods:
             InvalidArgumentError: The name cannot be one, a number makes no sense, or arguments do not go together.
             AlreadyExistsError: There is a checkpoint of the name.
             FailedPreconditionError: A ps task cannot write there, or the ps tasks do not share the folder.
+            ResourceExhaustedError: The disk is full, or the limit of open files of a process is too low.
             AbortedError: Another save or restore is under way, or updates could not be held back long enough.
             ShardscopeError: A ps task does not answer.
         """

@@ -15,6 +15,7 @@ from ps_protocol.checkpoints.service import (
     CheckpointPath,
     CheckpointService,
     ManifestPiece,
+    names_sha256,
 )
 from ps_protocol.checkpoints.store import checksum, parse_manifest, store_errors
 from ps_protocol.codec.tensor_codec import bytes_of
@@ -41,27 +42,29 @@ def restore(
     session = uuid4()
     with contextlib.ExitStack() as opened:
         values: ValuesHere | None = None
-        crc = 0
+        crc = manifest_bytes = 0
         if through_client:
             values = opened.enter_context(open_values(path))
             where, manifest = values.where, values.manifest
         else:
             where, data = _read_manifest(tasks, path)
             manifest, crc = parse_manifest(data, str(where)), checksum(data)
+            manifest_bytes = len(data)
         held = _held(tasks)
         flat = [each for of_task in held for each in of_task]
+        expected = [names_sha256([each.spec.name for each in of_task if each.is_there]) for of_task in held]
         plan = plan_restore(manifest, flat, len(tasks.handles), choose_ps, names=names, partial=partial)
         try:
-            _stage(tasks, session, where if values is None else CheckpointPath("", str(where)), crc, plan)
+            _stage(
+                tasks, session, where if values is None else CheckpointPath("", str(where)), crc, plan, manifest_bytes
+            )
             if values is not None:
                 with store_errors("this client"):
                     _supply(tasks, session, values, plan)
             tasks.work("to read a checkpoint", lambda service, t: service.fill(session, timeout_s=t), show)
             tasks.each(
                 "to prepare a restore",
-                lambda index, service, t: service.prepare(
-                    session, [each.spec.name for each in held[index]], SWITCH_HOLD_S, timeout_s=t
-                ),
+                lambda index, service, t: service.prepare(session, expected[index], SWITCH_HOLD_S, timeout_s=t),
             )
         except BaseException:
             tasks.discard(session)
@@ -104,7 +107,9 @@ def _held(tasks: Tasks) -> list[list[Held]]:
     return held
 
 
-def _stage(tasks: Tasks, session: UUID, where: CheckpointPath, crc: int, plan: RestorePlan) -> None:
+def _stage(
+    tasks: Tasks, session: UUID, where: CheckpointPath, crc: int, plan: RestorePlan, manifest_bytes: int
+) -> None:
     for index, targets in enumerate(plan.targets):
         placements = [] if index else plan.placements
         for start in range(0, max(len(targets), len(placements), 1), MAX_TARGETS):
@@ -115,6 +120,7 @@ def _stage(tasks: Tasks, session: UUID, where: CheckpointPath, crc: int, plan: R
                 lambda service, t, some=some, placed=placed: service.stage(  # type: ignore[misc]
                     session, where, crc, some, placed, timeout_s=t
                 ),
+                0 if start else manifest_bytes,  # which it reads at first
             )
 
 

@@ -7,17 +7,21 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 from uuid import UUID, uuid4
 
 from ps_protocol.checkpoints.locations import open_store
 from ps_protocol.checkpoints.manifest import decode_part, part_file
 from ps_protocol.checkpoints.pruning import prune
 from ps_protocol.checkpoints.retention import Retention
-from ps_protocol.checkpoints.service import HOLD_S, CheckpointPath, PartPiece, Progress
+from ps_protocol.checkpoints.service import CheckpointPath, PartPiece, Progress, hold_s
 from ps_protocol.checkpoints.store import CheckpointStore, check_name, clean_dead, not_shared, store_errors
 from ps_protocol.errors import AbortedError
 from worker_client.checkpoints.calls import Tasks
 from worker_client.checkpoints.report import SavedCheckpoint, ShowProgress
+
+_ENTRY_BYTES: Final = 1000
+"""Of a manifest for one variable: more than most have, to give the ps tasks time to make and check it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class Saving:
         self._request = request
         self._session = uuid4()
         self._held_s = 0.0
+        self._num_variables = 0
         self._store = open_store(request.path.store) if request.is_through_client else None
 
     def cut(self) -> None:
@@ -100,7 +105,9 @@ class Saving:
             else:
                 self._store.begin(path.name, self._session, "client")
                 _begin(self._tasks, self._session, CheckpointPath("", path.name))
-            self._held_s = _cut(self._tasks, self._session)
+            num_variables = self._tasks.num_variables()
+            self._num_variables = sum(num_variables)
+            self._held_s = _cut(self._tasks, self._session, hold_s(max(num_variables)))
 
     def write(self, show: ShowProgress | None) -> SavedCheckpoint:
         """Has what was cut written, and makes the checkpoint visible.
@@ -122,15 +129,21 @@ class Saving:
 
     @contextlib.contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        with contextlib.ExitStack() as undone, store_errors("this client"):
+        with contextlib.ExitStack() as undone, store_errors("this client", self._folder):
             undone.callback(self.give_up)
             yield
             undone.pop_all()
 
+    def _folder(self) -> str:
+        return self._request.path.store
+
     def _written_there(self, show: ShowProgress | None) -> int:
         """Has the tasks write to a folder that all reach."""
         wanted, session = self._request, self._session
-        self._tasks.work("to write a checkpoint", lambda service, t: service.write(session, timeout_s=t), show)
+        entries_bytes = self._num_variables * _ENTRY_BYTES
+        self._tasks.work(
+            "to write a checkpoint", lambda service, t: service.write(session, timeout_s=t), show, entries_bytes
+        )
         return self._tasks.call(
             0,
             "to make a checkpoint visible",
@@ -143,6 +156,7 @@ class Saving:
                 wanted.retention,
                 timeout_s=t,
             ),
+            entries_bytes,
         )
 
     def _written_here(self, store: CheckpointStore, show: ShowProgress | None) -> int:
@@ -187,16 +201,16 @@ def _begin(tasks: Tasks, session: UUID, path: CheckpointPath) -> None:
         tasks.call(index, "to begin a save", lambda service, t: service.begin(session, path, timeout_s=t))
 
 
-def _cut(tasks: Tasks, session: UUID) -> float:
+def _cut(tasks: Tasks, session: UUID, lease_s: float) -> float:
     """Has all tasks take their images while all hold updates back; returns for how long."""
     began_s = time.monotonic()
-    tasks.each("to hold updates back", lambda _, service, t: service.hold(session, HOLD_S, timeout_s=t))
+    tasks.each("to hold updates back", lambda _, service, t: service.hold(session, lease_s, timeout_s=t))
     held = tasks.each("to let updates go on", lambda _, service, t: service.release(session, timeout_s=t))
     held_s = time.monotonic() - began_s
     late = [name for name, was_held in zip(tasks.names, held, strict=True) if not was_held]
     if late:
         raise AbortedError(
             f"updates could not be held back on all ps tasks at once: {', '.join(late)} let them go on after "
-            f"{HOLD_S:.0f} s. Nothing was saved; save again when the network is faster, or less is going on"
+            f"{lease_s:.1f} s. Nothing was saved; save again when the network is faster, or less is going on"
         )
     return held_s

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
+
+from google.protobuf.message import Message
 
 from ps_protocol.checkpoints.retention import Retention
 from ps_protocol.checkpoints.service import (
+    MAX_PIECE_BYTES,
     CheckpointPath,
     CheckpointService,
     ManifestPiece,
@@ -19,6 +23,8 @@ from ps_protocol.codec import service_codec, spec_codec
 from ps_protocol.service_types import Placement
 from ps_protocol.v1 import checkpoints_pb2 as messages
 from ps_protocol.v1 import checkpoints_pb2_grpc
+
+_Entry = TypeVar("_Entry", bound=Message)
 
 
 class GrpcCheckpoints(CheckpointService):
@@ -95,14 +101,18 @@ class GrpcCheckpoints(CheckpointService):
         *,
         timeout_s: float,
     ) -> None:
-        request = messages.StageRequest(
-            restore=restore.bytes,
-            path=_path(path),
-            manifest_crc32=manifest_crc32,
-            targets=[_target(each) for each in targets],
-            placements=[service_codec.encode_placement(each) for each in placements],
-        )
-        self._call(self._stub().Stage, request, timeout_s)
+        restoring = messages.StageRequest(restore=restore.bytes, path=_path(path), manifest_crc32=manifest_crc32)
+        requests = [
+            *[messages.StageRequest(targets=some) for some in _in_messages([_target(each) for each in targets])],
+            *[
+                messages.StageRequest(placements=some)
+                for some in _in_messages([service_codec.encode_placement(each) for each in placements])
+            ],
+        ]
+        until_s = time.monotonic() + timeout_s
+        for request in requests or [messages.StageRequest()]:
+            request.MergeFrom(restoring)
+            self._call(self._stub().Stage, request, max(0.001, until_s - time.monotonic()))
 
     def fill(self, restore: UUID, *, timeout_s: float) -> Progress:
         return _progress(self._call(self._stub().Fill, messages.FillRequest(restore=restore.bytes), timeout_s).progress)
@@ -111,8 +121,8 @@ class GrpcCheckpoints(CheckpointService):
         request = messages.SupplyRequest(restore=restore.bytes, index=index, offset=offset, content=content)
         self._call(self._stub().Supply, request, timeout_s)
 
-    def prepare(self, restore: UUID, expected: Sequence[str], lease_s: float, *, timeout_s: float) -> None:
-        request = messages.PrepareRequest(restore=restore.bytes, expected=expected, lease_s=lease_s)
+    def prepare(self, restore: UUID, expected: bytes, lease_s: float, *, timeout_s: float) -> None:
+        request = messages.PrepareRequest(restore=restore.bytes, expected_sha256=expected, lease_s=lease_s)
         self._call(self._stub().Prepare, request, timeout_s)
 
     def switch(self, restore: UUID, *, timeout_s: float) -> None:
@@ -120,6 +130,19 @@ class GrpcCheckpoints(CheckpointService):
 
     def finish(self, restore: UUID, *, timeout_s: float) -> None:
         self._call(self._stub().Finish, messages.FinishRequest(restore=restore.bytes), timeout_s)
+
+
+def _in_messages(entries: list[_Entry]) -> list[list[_Entry]]:
+    """Divides entries among messages that a ps takes: names may be long, and a variable have thousands of sources."""
+    divided: list[list[_Entry]] = []
+    size_bytes = 0
+    for each in entries:
+        size_bytes += each.ByteSize()
+        if not divided or size_bytes > MAX_PIECE_BYTES:
+            divided.append([])
+            size_bytes = each.ByteSize()
+        divided[-1].append(each)
+    return divided
 
 
 def _path(path: CheckpointPath) -> messages.CheckpointPath:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.files.spec_json import ManifestError, decode_checked, decode_spec, encode_checked, encode_spec
+from ps_protocol.files.json_fields import Fields, ManifestError
+from ps_protocol.files.spec_json import decode_checked, decode_spec, encode_checked, encode_spec
 from ps_protocol.operations import VariableSpec
 
 __all__ = ["FileSummary", "Manifest", "ManifestError", "StoredValue", "decode_manifest", "encode_manifest"]
@@ -84,15 +84,20 @@ def decode_manifest(data: bytes) -> Manifest:
         ManifestError: They were changed, or a newer version wrote them.
     """
     content = decode_checked(data)
-    version = content.get("format_version")
+    version = content.whole("format_version")
     if version != FORMAT_VERSION:
         raise ManifestError(
             f"it has the format {version}, but this version reads {FORMAT_VERSION}: run the version that wrote it"
         )
-    try:
-        return _decode_content(content)
-    except (ValueError, KeyError, TypeError, InvalidArgumentError) as error:
-        raise ManifestError(f"an entry cannot be understood ({error})") from error
+    values = content.object("values")
+    return Manifest(
+        position=content.whole("position"),
+        taken_at_s=content.number("taken_at_s"),
+        variables=tuple([_decode_variable(each) for each in content.objects("variables")]),
+        values_bytes=values.whole("size_bytes"),
+        values_header=_decode_summary(values.object("header")),
+        ledger=_decode_summary(content.object("ledger")),
+    )
 
 
 def _encode_summary(summary: FileSummary) -> dict[str, int]:
@@ -109,24 +114,17 @@ def _encode_variable(variable: StoredValue) -> dict[str, Any]:
     }
 
 
-def _decode_content(content: dict[str, Any]) -> Manifest:
-    return Manifest(
-        position=content["position"],
-        taken_at_s=content["taken_at_s"],
-        variables=tuple([_decode_variable(each) for each in content["variables"]]),
-        values_bytes=content["values"]["size_bytes"],
-        values_header=FileSummary(**content["values"]["header"]),
-        ledger=FileSummary(**content["ledger"]),
-    )
+def _decode_summary(content: Fields) -> FileSummary:
+    return FileSummary(content.whole("size_bytes"), content.whole("crc32"))
 
 
-def _decode_variable(content: dict[str, Any]) -> StoredValue:
+def _decode_variable(content: Fields) -> StoredValue:
     spec, declared = decode_spec(content)
     return StoredValue(
         spec=spec,
-        version=content["version"],
-        initialized=content["initialized"],
-        offset=content["offset"],
-        crc32=content["crc32"],
+        version=content.whole("version"),
+        initialized=content.flag("initialized"),
+        offset=content.whole("offset"),
+        crc32=content.whole("crc32"),
         declared=declared,
     )

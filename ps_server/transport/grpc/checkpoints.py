@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ps_protocol.checkpoints.retention import Retention
-from ps_protocol.checkpoints.service import CheckpointPath, CheckpointService, Progress, Source, Target
+from ps_protocol.checkpoints.service import CheckpointPath, CheckpointService, Progress, Source, Target, names_sha256
 from ps_protocol.codec import service_codec, spec_codec
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.service_types import Placement
@@ -109,7 +109,7 @@ class CheckpointsServicer(checkpoints_pb2_grpc.CheckpointsServicer):
     def Prepare(self, request: messages.PrepareRequest, timeout_s: float) -> messages.PrepareReply:
         self._service.prepare(
             spec_codec.decode_uuid(request.restore, "restore"),
-            list(request.expected),
+            request.expected_sha256 or names_sha256(request.expected),
             _lease_s(request.lease_s),
             timeout_s=timeout_s,
         )

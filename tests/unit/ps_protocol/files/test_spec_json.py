@@ -23,4 +23,4 @@ def test_it_is_json_of_the_content_and_its_checksum(content: dict[str, Any]) -> 
     crc = zlib.crc32(json.dumps(content, indent=1).encode())
     document = (json.dumps({"crc32": crc, "content": content}, indent=1) + "\n").encode()
     assert encode_checked(content) == document
-    assert decode_checked(document) == content
+    assert decode_checked(document).content == content

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
@@ -101,3 +101,27 @@ def test_all_may_go_on_when_the_save_ends(pool: ThreadPoolExecutor, eventually: 
     eventually(lambda: values.wanted() is not None, timeout_s=TIMEOUT_S, message="the batch waits")
     values.close(SAVE)
     waiting.result(TIMEOUT_S)
+
+
+def test_a_batch_of_many_variables_is_not_looked_at_after_each_value_that_is_written(
+    pool: ThreadPoolExecutor, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"v{index}" for index in range(500)]
+    values, looks = SecondValues(100), list[int]()
+    values.open(SAVE, dict.fromkeys(names, 10), lambda: pytest.fail("the save was given up"))
+    missing_bytes = values._missing_bytes
+
+    def counted(wanted: Collection[str]) -> int:
+        looks.append(len(wanted))
+        return missing_bytes(wanted)
+
+    monkeypatch.setattr(values, "_missing_bytes", counted)
+    waiting = pool.submit(values.take, names, TIMEOUT_S)
+    eventually(lambda: values.wanted() is not None, timeout_s=TIMEOUT_S, message="the batch waits")
+    for name in names[:489]:
+        values.wrote(SAVE, name)
+    assert not waiting.done()
+    values.wrote(SAVE, names[489])
+    waiting.result(TIMEOUT_S)
+    assert values.taken_bytes == 100
+    assert len(looks) < 10

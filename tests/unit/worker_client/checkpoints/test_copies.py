@@ -25,6 +25,7 @@ from ps_protocol.errors import (
     InvalidArgumentError,
     InvalidValueError,
     NotFoundError,
+    ResourceExhaustedError,
     UnimplementedError,
 )
 from ps_protocol.files.synced_files import SyncedWriter
@@ -384,7 +385,7 @@ def test_an_import_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setattr(SyncedWriter, "write", write)
     kind, message = {
         "damage": (DataLossError, "m.data-00000-of-00001 is damaged"),
-        "full disk": (FailedPreconditionError, "this process cannot use the folder .* No space left on device"),
+        "full disk": (ResourceExhaustedError, "this process cannot use the folder .* No space left on device"),
     }[fault]
     with pytest.raises(kind, match=message):
         ss.checkpoint.import_from(tmp_path / "m", tmp_path / "run", step=1)

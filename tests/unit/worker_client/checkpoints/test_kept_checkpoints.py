@@ -224,3 +224,23 @@ def test_what_makes_no_sense_is_refused(
     with pytest.raises((InvalidArgumentError, ValueError), match=message):
         client.save(tmp_path, **given)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_is_removed_while_all_are_listed_is_not_listed(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = cluster.client()
+    Model(client)
+    for name in ("a", "b", "c"):
+        client.save(tmp_path, name=name)
+    of_folder = FolderStore.names
+
+    def names_of_more(self: FolderStore) -> list[str]:
+        found = of_folder(self)
+        FolderStore(tmp_path).remove("b")
+        return found
+
+    monkeypatch.setattr(FolderStore, "names", names_of_more)
+    assert names(tmp_path) == ["a", "c"]
+    monkeypatch.undo()
+    assert names(tmp_path) == ["a", "c"]

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 import worker_client as ss
-from ps_protocol.checkpoints.service import CheckpointPath, Target
+from ps_protocol.checkpoints.service import CheckpointPath, Target, names_sha256
 from ps_protocol.errors import FailedPreconditionError, StateLostError
 from ps_server.checkpoints.restoring import Restore
 from ps_server.checkpoints.saving import Save
@@ -80,7 +80,7 @@ def test_a_restore_that_is_given_up_while_it_waits_to_hold(
     checkpoints, restore = TaskCheckpoints(task), uuid4()
     checkpoints.stage(restore, CheckpointPath("", "x"), 0, [], [], timeout_s=TIMEOUT_S)
     given_up = GivenUpWhileHeld(task, checkpoints, monkeypatch)
-    checkpoints.prepare(restore, ["v"], LEASE_S, timeout_s=TIMEOUT_S)
+    checkpoints.prepare(restore, names_sha256(["v"]), LEASE_S, timeout_s=TIMEOUT_S)
     given_up.wait()
     assert not task.admission.is_held_by(restore)
 
@@ -110,7 +110,7 @@ def test_what_comes_after_its_restore_was_given_up(task: ParameterServer) -> Non
     with pytest.raises(FailedPreconditionError, match="the restore of x was given up"):
         session.stage([Target(variable.spec, 1, ())], [])
     with pytest.raises(FailedPreconditionError, match="the restore of x was given up"):
-        session.prepare(["v"], LEASE_S, TIMEOUT_S)
+        session.prepare(names_sha256(["v"]), LEASE_S, TIMEOUT_S)
     assert memory.used_bytes == used_bytes
     assert not task.admission.is_held_by(restore)
 
@@ -119,12 +119,12 @@ def test_a_switch_that_comes_when_updates_go_on_again(task: ParameterServer) -> 
     restore, checkpoints, store = uuid4(), TaskCheckpoints(task), task.store_incarnation
     checkpoints.stage(restore, CheckpointPath("", "x"), 0, [], [], timeout_s=TIMEOUT_S)
     checkpoints.fill(restore, timeout_s=TIMEOUT_S)
-    checkpoints.prepare(restore, ["v"], 1e-9, timeout_s=TIMEOUT_S)
+    checkpoints.prepare(restore, names_sha256(["v"]), 1e-9, timeout_s=TIMEOUT_S)
     with pytest.raises(FailedPreconditionError, match=r"no longer held back for restoring x, .*nothing was changed"):
         checkpoints.switch(restore, timeout_s=TIMEOUT_S)
     assert task.store_incarnation == store
     assert task.state.parts.restored is None
-    checkpoints.prepare(restore, ["v"], LEASE_S, timeout_s=TIMEOUT_S)
+    checkpoints.prepare(restore, names_sha256(["v"]), LEASE_S, timeout_s=TIMEOUT_S)
     checkpoints.switch(restore, timeout_s=TIMEOUT_S)
     assert task.store_incarnation != store
 
@@ -138,7 +138,7 @@ def test_an_update_that_a_restore_has_held_back_is_not_carried_out_on_what_was_r
             counter = ss.get_variable("counter", [], initializer=ss.zeros_initializer())
         restore, checkpoints = uuid4(), TaskCheckpoints(task)
         checkpoints.stage(restore, CheckpointPath("", "x"), 0, [], [], timeout_s=TIMEOUT_S)
-        checkpoints.prepare(restore, ["counter"], LEASE_S, timeout_s=TIMEOUT_S)
+        checkpoints.prepare(restore, names_sha256(["counter"]), LEASE_S, timeout_s=TIMEOUT_S)
         at_the_door, enter = threading.Event(), task.admission.enter
 
         def enter_seen(*args: Any, **named: Any) -> bool:

@@ -347,7 +347,7 @@ def test_a_hold_that_has_run_out_refuses_the_save(tmp_path: Path, cluster: Small
     Model(client)
     plan = FaultPlan((Fault("checkpoint.held", FaultAction.DELAY, 2, 2, 0.2),))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("worker_client.checkpoints.saving.HOLD_S", 0.05)
+        patch.setattr("worker_client.checkpoints.saving.hold_s", lambda _: 0.05)
         with installed(plan), pytest.raises(AbortedError, match="could not be held back"):
             client.save(tmp_path, name="x")
     assert plan.fired("checkpoint.held") == 1

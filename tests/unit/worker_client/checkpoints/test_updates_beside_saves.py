@@ -17,6 +17,7 @@ import worker_client as ss
 from ps_protocol.codec.tensor_codec import Buffer
 from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.files.synced_files import SyncedWriter
+from ps_server.memory.byte_budget import readable_bytes
 from ps_server.memory.spare_arrays import SpareArrays
 from tests.conftest import Eventually
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
@@ -144,8 +145,9 @@ def test_a_save_that_keeps_updates_waiting_is_given_up(
     assert disk.is_asked.wait(TIMEOUT_S)
     client.assign_add_all([(each, ONES) for each in variables])
     disk.allow(NUMBER)
-    with pytest.raises(FailedPreconditionError, match=r"save was given up.* --copy-limit") as caught:
+    with pytest.raises(FailedPreconditionError, match=r"save was given up.* --copy-limit.* a faster disk") as caught:
         saving.result(TIMEOUT_S)
+    assert f"({readable_bytes(NUMBER * SIZE_BYTES)} are enough for all variables)" in caught.value.message
     assert caught.value.task == "ps:0"
     assert list(tmp_path.iterdir()) == []
     assert [float(each.read_value()[0]) for each in variables] == [2.0] * NUMBER

@@ -15,7 +15,12 @@ import shardscope as ss
 import worker_client.compat.v1 as tf
 from ps_protocol.checkpoints import folder_store
 from ps_protocol.checkpoints.folder_store import FolderStore
-from ps_protocol.errors import DataLossError, FailedPreconditionError, InvalidArgumentError, NotFoundError
+from ps_protocol.errors import (
+    DataLossError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+)
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster, flip
 
 TEXT = np.array([[b"one\0", b""], [b"three\1", b"b"]], object)
@@ -221,7 +226,7 @@ def test_a_full_disk_ends_the_save_and_leaves_what_was_there(
     for step in ("part_writer", "note_part", "_complete"):
         with monkeypatch.context() as patch:
             patch.setattr(FolderStore, step, fails)
-            with pytest.raises(FailedPreconditionError, match=r"cannot use the folder .* No space left on device"):
+            with pytest.raises(ResourceExhaustedError, match=r"cannot use the folder .* No space left on device"):
                 saver.save(session, tmp_path / "m")
         assert tf.train.load_variable(path, "v") == 1.0
         assert sorted([each.name for each in tmp_path.iterdir()]) == ["checkpoint", "m"]
