@@ -30,7 +30,7 @@ def test_no_task_lets_updates_go_on_before_all_have_their_images(
 
     client = cluster.client()
     Model(client)
-    monkeypatch.setattr("worker_client.checkpoints.saving.HOLD_S", 2 * TIMEOUT_S)
+    monkeypatch.setattr("worker_client.checkpoints.saving.hold_s", lambda _: 2 * TIMEOUT_S)
     monkeypatch.setattr(TaskCheckpoints, "hold", hold_until_all_do)
     client.save(tmp_path, name="x")
     assert held == [True] * 4
