@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
 from ps_protocol.checkpoints.manifest import BLOCK_BYTES, SavedPart, SavedVariable, part_file
 from ps_protocol.checkpoints.service import CheckpointPath, PartPiece, Progress
-from ps_protocol.checkpoints.store import CheckpointStore
+from ps_protocol.checkpoints.store import CheckpointStore, PartWriter
 from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.fault_points import fault_point
@@ -19,14 +19,12 @@ from ps_protocol.files.safetensors_layout import values_layout
 from ps_protocol.files.synced_files import SyncedWriter
 from ps_protocol.operations import Array
 from ps_server.checkpoints.fetching import FetchedPart
+from ps_server.checkpoints.pace import PIECE_BYTES, Pace
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.second_values import PATIENCE_S
 from ps_server.memory.spare_arrays import SMALL_BYTES
 
 _TURN_S: Final = 0.5
-_REST: Final = 0.5
-"""Of the time that a block has taken, how long to rest before the next while batches come. Halves the p99 of a scalar
-update beside a save on a machine that has as many cores as ps tasks."""
 
 
 class Save:
@@ -39,7 +37,7 @@ class Save:
         path: Likewise.
         index: Of the task.
         num_parts: One for each ps task.
-        sleep: Waits for so many seconds.
+        pace: When it rests.
     """
 
     def __init__(
@@ -51,14 +49,14 @@ class Save:
         index: int,
         num_parts: int,
         *,
-        sleep: Callable[[float], None] = time.sleep,
+        pace: Pace | None = None,
     ):
         self.path: Final = path
         self._core = core
         self._save = save
         self._store = store
         self._file = part_file(index, num_parts)
-        self._sleep = sleep
+        self._pace = pace or Pace(lambda: core.admission.num_batches)
         self._lock = threading.Lock()  # guards: all below
         self._saved: list[SavedVariable] | None = None
         # Of the saved variables, by their index; without those that are written. An update that gives the save up
@@ -73,7 +71,6 @@ class Save:
         self._done_bytes = 0
         self._total_bytes = 0
         self._is_done = False
-        self._batches = 0  # that the task had taken at the last look
 
     def begin(self) -> list[str]:
         """Leaves the task's mark where the checkpoint will be; returns the marks that are there."""
@@ -97,7 +94,6 @@ class Save:
         ]
         self._values = {index: each.value for index, each in enumerate(images) if each.value is not None}
         self._position = self._core.state.position
-        self._batches = self._core.admission.traffic.batches
         sizes = {each.spec.name: each.value.nbytes for each in images if each.value is not None}
         self._total_bytes = sum(sizes.values())
         lent = {name: size_bytes for name, size_bytes in sizes.items() if size_bytes > SMALL_BYTES}
@@ -129,19 +125,11 @@ class Save:
             return Progress(self._done_bytes, self._total_bytes, self._is_done)
 
     def _write_until(self, turns: Iterator[int], until_s: float) -> None:
-        began_s = time.monotonic()
-        for count in turns:
-            self._done_bytes += count
-            if time.monotonic() >= until_s:
-                break
-            self._rest(time.monotonic() - began_s)
-            began_s = time.monotonic()
-
-    def _rest(self, took_s: float) -> None:
-        """Leaves the processor to batches for a while, if there are any; they would wait for it longer."""
-        before, self._batches = self._batches, self._core.admission.traffic.batches
-        if self._batches != before:
-            self._sleep(took_s * _REST)
+        with self._pace.turn():
+            for count in turns:
+                self._done_bytes += count
+                if time.monotonic() >= until_s:
+                    break
 
     def fetch(self, offset: int, timeout_s: float) -> PartPiece:
         """Returns the next bytes of what would be written."""
@@ -151,8 +139,9 @@ class Save:
         with self._lock:
             turns = self._begun(timeout_s)
             fetched.drop_before(offset)
-            while not fetched.has_piece and (count := next(turns, None)) is not None:
-                self._done_bytes += count
+            with self._pace.turn():
+                while not fetched.has_piece and (count := next(turns, None)) is not None:
+                    self._done_bytes += count
             content, is_all = fetched.piece()
             progress = Progress(self._done_bytes, self._total_bytes, self._is_done and is_all)
             return PartPiece(content, fetched.part_bytes, progress)
@@ -200,7 +189,7 @@ class Save:
                 checksums = []
                 for start in range(0, len(content), BLOCK_BYTES):
                     fault_point("checkpoint.write")
-                    checksums.append(writer.write(content[start : start + BLOCK_BYTES]))
+                    checksums.append(self._write_block(writer, content[start : start + BLOCK_BYTES]))
                     yield min(BLOCK_BYTES, len(content) - start)
                     self._check_wanted()
                 del content
@@ -213,6 +202,14 @@ class Save:
         self._store.note_part(name, save, part)
         fault_point("checkpoint.part_written")
         self._is_done = True
+
+    def _write_block(self, writer: PartWriter, block: memoryview) -> int:
+        """Writes a few MiB; returns their CRC-32."""
+        crc = 0
+        for start in range(0, len(block), PIECE_BYTES):
+            crc = writer.write(block[start : start + PIECE_BYTES], crc)
+            self._pace.rest()
+        return crc
 
     def _wanted_first(self, order: Iterable[int], number_of: Mapping[str, int]) -> Iterator[int]:
         """In which order to write values: before the others what updates wait for, or what has a second value."""
