@@ -19,6 +19,11 @@ PIECE_BYTES: Final = 128 * 1024
 _BURST_S: Final = 50e-6
 """Of a processor, before the next rest; so that many small values do not take one each."""
 
+_LONG_BURST_S: Final = 400e-6
+"""The same after a rest that became so much longer:"""
+_LATE_S: Final = 1e-3
+"""then other programs keep the processors busy, and each rest costs the save a turn in their queue."""
+
 _MOMENT_S: Final = 1e-6
 """The shortest rest: whoever waits for the processor gets it. The system makes some 60 us of it."""
 
@@ -54,6 +59,7 @@ class Pace:
         self._batches = num_batches()  # at the last look
         self._busy_until_s = clock()
         self._rested_at_s = 0.0  # of the processor's time
+        self._burst_s = _BURST_S
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
@@ -71,13 +77,16 @@ class Pace:
     def rest(self) -> None:
         """Rests between two pieces, longer while batches come."""
         used_s = self._processor_clock() - self._rested_at_s
-        if used_s < _BURST_S:
+        if used_s < self._burst_s:
             return
         now_s, before = self._clock(), self._batches
         self._batches = self._num_batches()
         if self._batches != before:
             self._busy_until_s = now_s + _RECENTLY_S
-        self._sleep(used_s * _REST if now_s < self._busy_until_s else _MOMENT_S)
+        rest_s = used_s * _REST if now_s < self._busy_until_s else _MOMENT_S
+        self._sleep(rest_s)
+        is_late = self._clock() - now_s > rest_s + _LATE_S
+        self._burst_s = _LONG_BURST_S if is_late else _BURST_S
         self._rested_at_s = self._processor_clock()
 
 

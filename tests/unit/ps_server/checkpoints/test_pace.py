@@ -21,12 +21,17 @@ class Task:
         self.now_s = 100.0
         self.used_s = 0.0
         self.rests: list[float] = []
+        self.late_s = 0.0
         self.pace = Pace(
             lambda: self.batches,
-            sleep=self.rests.append,
+            sleep=self._sleep,
             clock=lambda: self.now_s,
             processor_clock=lambda: self.used_s,
         )
+
+    def _sleep(self, rest_s: float) -> None:
+        self.rests.append(rest_s)
+        self.now_s += rest_s + self.late_s
 
     def piece(self, used_s: float) -> list[float]:
         """Works for so long; returns the rests after it."""
@@ -64,6 +69,14 @@ def test_small_pieces_share_a_rest(task: Task) -> None:
     task.batches += 1
     with task.pace.turn():
         assert [len(task.piece(20e-6)) for _ in range(6)] == [0, 0, 1, 0, 0, 1]
+
+
+def test_rests_are_fewer_while_the_processors_are_busy_with_other_programs(task: Task) -> None:
+    with task.pace.turn():
+        task.late_s = 0.005
+        assert [len(task.piece(100e-6)) for _ in range(9)] == [1, 0, 0, 0, 1, 0, 0, 0, 1]
+        task.late_s = 0.0005
+        assert [len(task.piece(100e-6)) for _ in range(6)] == [0, 0, 0, 1, 1, 1]
 
 
 def test_only_what_the_thread_has_used_in_its_turn_counts(task: Task) -> None:
