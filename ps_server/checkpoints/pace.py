@@ -1,4 +1,4 @@
-"""How a save leaves the processors to batches: it works in short pieces, and rests after each.
+"""How a save leaves the processors to batches: it works in short pieces, rests after each, and preempts nobody.
 
 What an update waits for beside a save is a processor, on this task and in the worker, where a save runs there: neither
 the interpreter's lock nor the disk. Linux takes a processor from a thread only at its tick, up to 4 ms later, and not
@@ -7,8 +7,10 @@ at all inside a system call; so the thread that writes gives it away itself.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 PIECE_BYTES: Final = 128 * 1024
@@ -59,9 +61,18 @@ class Pace:
         self._rested_at_s = 0.0  # of the processor's time
         self._burst_s = _BURST_S
 
-    def begin_turn(self) -> None:
-        """The calling thread works for the save from now on."""
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """While the calling thread works for the save: it preempts no other thread when it wakes from a rest."""
         self._rested_at_s = self._processor_clock()
+        is_usual = hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER
+        if is_usual:  # otherwise somebody has chosen how the process is scheduled
+            _schedule(os.SCHED_BATCH)
+        try:
+            yield
+        finally:
+            if is_usual:
+                _schedule(os.SCHED_OTHER)
 
     def rest(self) -> None:
         """Rests between two pieces, longer while batches come."""
@@ -77,3 +88,8 @@ class Pace:
         is_late = self._clock() - now_s > rest_s + _LATE_S
         self._burst_s = _LONG_BURST_S if is_late else _BURST_S
         self._rested_at_s = self._processor_clock()
+
+
+def _schedule(policy: int) -> None:
+    with contextlib.suppress(OSError):  # a sandbox may forbid it; the rests are what matters
+        os.sched_setscheduler(0, policy, os.sched_param(0))

@@ -125,11 +125,11 @@ class Save:
             return Progress(self._done_bytes, self._total_bytes, self._is_done)
 
     def _write_until(self, turns: Iterator[int], until_s: float) -> None:
-        self._pace.begin_turn()
-        for count in turns:
-            self._done_bytes += count
-            if time.monotonic() >= until_s:
-                break
+        with self._pace.turn():
+            for count in turns:
+                self._done_bytes += count
+                if time.monotonic() >= until_s:
+                    break
 
     def fetch(self, offset: int, timeout_s: float) -> PartPiece:
         """Returns the next bytes of what would be written."""
@@ -139,9 +139,9 @@ class Save:
         with self._lock:
             turns = self._begun(timeout_s)
             fetched.drop_before(offset)
-            self._pace.begin_turn()
-            while not fetched.has_piece and (count := next(turns, None)) is not None:
-                self._done_bytes += count
+            with self._pace.turn():
+                while not fetched.has_piece and (count := next(turns, None)) is not None:
+                    self._done_bytes += count
             content, is_all = fetched.piece()
             progress = Progress(self._done_bytes, self._total_bytes, self._is_done and is_all)
             return PartPiece(content, fetched.part_bytes, progress)
