@@ -21,13 +21,15 @@ from ps_protocol.codec.tensor_codec import Buffer
 PIECE_BYTES: Final = 512 * 1024
 """What is checksummed and written or read at a time, so that it is still in the processor's cache.
 
-For writes above one or two MiB Linux makes large folios, which take ten times as long.
+For writes above one or two MiB Linux makes large folios, which take ten times as long. Writing to the disk begins
+when so much is there: to begin takes as long for less.
 """
 
 _UNSYNCED_BYTES: Final = 8 * 1024**2
 """What may be unwritten at a time; a sync of another file waits for it, a few milliseconds."""
 
-_BUFFER_BYTES: Final = 1024**2
+_BUFFER_BYTES: Final = 64 * 1024
+"""Small pieces are collected in so much; larger ones go to the system as they are, without a copy."""
 
 PRIVATE: Final = 0o600
 """The mode of a file that belongs to one task alone, whatever the umask."""
@@ -75,7 +77,8 @@ class SyncedWriter:
     def __init__(self, path: Path, size_bytes: int = 0, *, mode: int = PRIVATE):
         self._raw = io.FileIO(path, "xb", opener=lambda _name, flags: _opened(path, flags, mode))
         self._file = io.BufferedWriter(self._raw, _BUFFER_BYTES)
-        self._written_bytes = 0
+        self._written_bytes = 0  # up to where the disk has begun
+        self._waiting_bytes = 0  # with which it has not
         self._unsynced_bytes = 0
         try:
             if size_bytes:
@@ -91,8 +94,9 @@ class SyncedWriter:
             piece = view[start : start + PIECE_BYTES]
             crc = zlib.crc32(piece, crc)
             self._file.write(piece)
+            self._waiting_bytes += len(piece)
             self._unsynced_bytes += len(piece)
-            if len(piece) == PIECE_BYTES:
+            if self._waiting_bytes >= PIECE_BYTES:
                 self._begin_writing_out()
             if self._unsynced_bytes >= _UNSYNCED_BYTES:
                 self._force_out()
@@ -100,7 +104,10 @@ class SyncedWriter:
 
     def move_to(self, offset: int) -> None:
         """Goes on at another place of the file."""
-        self._file.seek(offset)  # writes what is buffered
+        if offset == self._file.tell():
+            return
+        self._begin_writing_out()
+        self._file.seek(offset)
         self._written_bytes = offset
 
     def close(self) -> None:
@@ -125,6 +132,7 @@ class SyncedWriter:
     def _begin_writing_out(self) -> None:
         """Starts writing to the disk, which then works while the next piece is checksummed."""
         self._file.flush()
+        self._waiting_bytes = 0
         written_bytes = self._raw.tell()
         # For DONTNEED Linux starts writing dirty pages, and drops only clean ones.
         os.posix_fadvise(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
@@ -12,7 +12,7 @@ from uuid import UUID
 from ps_protocol.checkpoints.folder_store import FolderStore
 from ps_protocol.checkpoints.manifest import BLOCK_BYTES, SavedPart, SavedVariable, part_file
 from ps_protocol.checkpoints.service import CheckpointPath, PartPiece, Progress
-from ps_protocol.checkpoints.store import CheckpointStore
+from ps_protocol.checkpoints.store import CheckpointStore, PartWriter
 from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.fault_points import fault_point
@@ -20,6 +20,7 @@ from ps_protocol.files.safetensors_layout import values_layout
 from ps_protocol.files.synced_files import SyncedWriter
 from ps_protocol.operations import Array
 from ps_server.checkpoints.fetching import FetchedPart
+from ps_server.checkpoints.pace import PIECE_BYTES, Pace
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.byte_budget import readable_bytes
 from ps_server.memory.second_values import PATIENCE_S
@@ -27,9 +28,6 @@ from ps_server.memory.spare_arrays import SMALL_BYTES
 from ps_server.store.stored_variable import VariableImage
 
 _TURN_S: Final = 0.5
-_REST: Final = 0.5
-"""Of the time that a block has taken, how long to rest before the next while batches come. Halves the p99 of a scalar
-update beside a save on a machine that has as many cores as ps tasks."""
 
 
 class Save:
@@ -42,7 +40,7 @@ class Save:
         path: Likewise.
         index: Of the task.
         num_parts: One for each ps task.
-        sleep: Waits for so many seconds.
+        pace: When it rests.
     """
 
     def __init__(
@@ -54,14 +52,14 @@ class Save:
         index: int,
         num_parts: int,
         *,
-        sleep: Callable[[float], None] = time.sleep,
+        pace: Pace | None = None,
     ):
         self.path: Final = path
         self._core = core
         self._save = save
         self._store = store
         self._file = part_file(index, num_parts)
-        self._sleep = sleep
+        self._pace = pace or Pace(lambda: core.admission.num_batches)
         self._lock = threading.Lock()  # guards: all below
         # What the hold has found, until writing begins; None before. An update that gives the save up empties it
         # without the lock.
@@ -80,7 +78,6 @@ class Save:
         self._done_bytes = 0
         self._total_bytes = 0
         self._is_done = False
-        self._batches = 0  # that the task had taken at the last look
 
     def begin(self) -> list[str]:
         """Leaves the task's mark where the checkpoint will be; returns the marks that are there."""
@@ -101,7 +98,6 @@ class Save:
         """Does no more than has to be done while updates wait; it takes as long as there are variables."""
         self._images = images = self._core.state.parts.store.variables.images()
         self._position = self._core.state.position
-        self._batches = self._core.admission.traffic.batches
         lent = {
             each.spec.name: each.value.nbytes
             for each in images
@@ -149,19 +145,11 @@ class Save:
             return Progress(self._done_bytes, self._total_bytes, self._is_done)
 
     def _write_until(self, turns: Iterator[int], until_s: float) -> None:
-        began_s = time.monotonic()
-        for count in turns:
-            self._done_bytes += count
-            if time.monotonic() >= until_s:
-                break
-            self._rest(time.monotonic() - began_s)
-            began_s = time.monotonic()
-
-    def _rest(self, took_s: float) -> None:
-        """Leaves the processor to batches for a while, if there are any; they would wait for it longer."""
-        before, self._batches = self._batches, self._core.admission.traffic.batches
-        if self._batches != before:
-            self._sleep(took_s * _REST)
+        with self._pace.turn():
+            for count in turns:
+                self._done_bytes += count
+                if time.monotonic() >= until_s:
+                    break
 
     def fetch(self, offset: int, timeout_s: float) -> PartPiece:
         """Returns the next bytes of what would be written."""
@@ -171,8 +159,9 @@ class Save:
         with self._lock:
             turns = self._begun(timeout_s)
             fetched.drop_before(offset)
-            while not fetched.has_piece and (count := next(turns, None)) is not None:
-                self._done_bytes += count
+            with self._pace.turn():
+                while not fetched.has_piece and (count := next(turns, None)) is not None:
+                    self._done_bytes += count
             content, is_all = fetched.piece()
             progress = Progress(self._done_bytes, self._total_bytes, self._is_done and is_all)
             return PartPiece(content, fetched.part_bytes, progress)
@@ -221,7 +210,7 @@ class Save:
                 checksums = []
                 for start in range(0, len(content), BLOCK_BYTES):
                     fault_point("checkpoint.write")
-                    checksums.append(writer.write(content[start : start + BLOCK_BYTES]))
+                    checksums.append(self._write_block(writer, content[start : start + BLOCK_BYTES]))
                     yield min(BLOCK_BYTES, len(content) - start)
                     self._check_wanted()
                 del content
@@ -234,6 +223,14 @@ class Save:
         self._store.note_part(name, save, part)
         fault_point("checkpoint.part_written")
         self._is_done = True
+
+    def _write_block(self, writer: PartWriter, block: memoryview) -> int:
+        """Writes a few MiB; returns their CRC-32."""
+        crc = 0
+        for start in range(0, len(block), PIECE_BYTES):
+            crc = writer.write(block[start : start + PIECE_BYTES], crc)
+            self._pace.rest()
+        return crc
 
     def _wanted_first(self, order: Iterable[int], number_of: Mapping[str, int]) -> Iterator[int]:
         """In which order to write values: before the others what updates wait for, or what has a second value."""

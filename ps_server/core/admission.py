@@ -194,6 +194,11 @@ class Admission:
             return ServingState.DRAINING if self._inside else ServingState.STOPPED
 
     @property
+    def num_batches(self) -> int:
+        """Batches since the start of the task; takes no lock."""
+        return self._batches
+
+    @property
     def traffic(self) -> Traffic:
         with self._lock:
             return Traffic(self._batches, self._operations, self._bytes_received, self._bytes_sent)

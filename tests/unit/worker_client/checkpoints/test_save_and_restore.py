@@ -30,6 +30,9 @@ from ps_protocol.errors import (
     UnavailableError,
 )
 from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
+from ps_protocol.files.synced_files import SyncedWriter
+from ps_server.checkpoints.fetching import FetchedPart
+from ps_server.checkpoints.pace import PIECE_BYTES, Pace
 from ps_server.checkpoints.saving import Save
 from ps_server.checkpoints.service import TaskCheckpoints
 from ps_server.core.parameter_server import ParameterServer
@@ -355,24 +358,43 @@ def test_a_hold_that_has_run_out_refuses_the_save(tmp_path: Path, cluster: Small
     client.save(tmp_path, name="x")
 
 
-@pytest.mark.parametrize("is_busy", [True, False])
-def test_a_task_rests_between_blocks_while_batches_come(tmp_path: Path, cluster: SmallCluster, is_busy: bool) -> None:
+@pytest.mark.parametrize("is_fetched", [False, True])
+def test_a_task_rests_after_each_piece_and_pieces_are_small(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch, is_fetched: bool
+) -> None:
     client = cluster.client()
-    model = Model(client)
-    model.train(0, 1)
-    rests: list[float] = []
-    where = CheckpointPath(str(tmp_path), "x")
-    session = Save(cluster.tasks[0], uuid4(), FolderStore(tmp_path), where, 0, 1, sleep=rests.append)
+    with client.as_default():
+        ss.get_variable("large", [5 * PIECE_BYTES // 4 + 1], initializer=ss.ones_initializer())
+    steps: list[int | str] = []
+    rest, writer = Pace.rest, FetchedPart if is_fetched else SyncedWriter
+    write = writer.write
+
+    def note_piece(self: Any, data: Any, crc: int = 0) -> int:
+        steps.append(len(data))
+        return write(self, data, crc)
+
+    def note_rest(pace: Pace) -> None:
+        steps.append("rest")
+        rest(pace)
+
+    monkeypatch.setattr(writer, "write", note_piece)
+    monkeypatch.setattr(Pace, "rest", note_rest)
+    where = CheckpointPath("" if is_fetched else str(tmp_path), "x")
+    store = FetchedPart() if is_fetched else FolderStore(tmp_path)
+    session = Save(cluster.tasks[0], uuid4(), store, where, 0, 1)
     session.begin()
     session.hold(TIMEOUT_S, TIMEOUT_S)
     session.release()
-    if is_busy:
-        model.whole.read_value()
-        model.divided.read_value()
-    while not session.write(TIMEOUT_S).is_done:
-        pass
-    assert len(rests) == (1 if is_busy else 0)
+    offset, is_done = 0, False
+    while not is_done:
+        if is_fetched:
+            piece = session.fetch(offset, TIMEOUT_S)
+            offset, is_done = offset + len(piece.content), piece.progress.is_done
+        else:
+            is_done = session.write(TIMEOUT_S).is_done
     session.give_up()
+    start = steps.index(PIECE_BYTES)
+    assert steps[start : start + 12] == [PIECE_BYTES, "rest"] * 5 + [4, "rest"]
 
 
 def test_one_saver_at_a_time(tmp_path: Path, cluster: SmallCluster) -> None:

@@ -17,6 +17,7 @@ import worker_client as ss
 from ps_protocol.codec.tensor_codec import Buffer
 from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.files.synced_files import SyncedWriter
+from ps_server.checkpoints.pace import PIECE_BYTES
 from ps_server.memory.byte_budget import readable_bytes
 from ps_server.memory.spare_arrays import SpareArrays
 from tests.conftest import Eventually
@@ -24,8 +25,8 @@ from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from worker_client.connection.settings import Settings
 
 TIMEOUT_S = 60.0
-ELEMENTS = 64 * 1024
-SIZE_BYTES = 4 * ELEMENTS
+SIZE_BYTES = PIECE_BYTES  # so that a value is written by one call
+ELEMENTS = SIZE_BYTES // 4
 NUMBER = 32
 LIMIT_BYTES = NUMBER * SIZE_BYTES // 16
 ONES = np.ones(ELEMENTS, np.float32)

@@ -256,8 +256,9 @@ def test_a_writer_that_fails_leaves_its_buffer_unwritten(tmp_path: Path) -> None
     assert (tmp_path / "x").read_bytes() == b""
 
 
+@pytest.mark.parametrize("at_once", [20 * 1024**2, 128 * 1024, 5000])
 def test_the_disk_begins_with_each_piece_and_never_has_much_before_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     begun: list[tuple[int, int]] = []
     unsynced: list[int] = []
@@ -275,11 +276,13 @@ def test_the_disk_begins_with_each_piece_and_never_has_much_before_it(
     content = bytes(20 * 1024**2)
     with SyncedWriter(tmp_path / "x") as writer:
         writer.write(b"header")
-        writer.write(content)
+        for start in range(0, len(content), at_once):
+            writer.write(content[start : start + at_once])
     assert begun[0][0] == 0
-    assert begun[-1][1] == len(b"header") + len(content)
+    assert begun[-1][1] > len(content) - synced_files.PIECE_BYTES  # the rest when the file is closed
     assert all(before[1] == after[0] for before, after in itertools.pairwise(begun))
-    assert max(end - start for start, end in begun) <= synced_files.PIECE_BYTES + len(b"header")
+    assert max(end - start for start, end in begun) <= synced_files.PIECE_BYTES + min(at_once, 8192)
+    assert min(end - start for start, end in begun) >= synced_files.PIECE_BYTES
     assert len(unsynced) == 2
     assert max(unsynced) <= 8 * 1024**2 + synced_files.PIECE_BYTES
 
