@@ -57,6 +57,7 @@ def encode_spec(spec: VariableSpec, declared: VariableSpec | None = None) -> dic
         **({} if declared is None else {"declared": _encode_layout(declared)}),
         **({"slot_of": spec.slot_of} if spec.slot_of else {}),
         **({} if spec.optimizer is None else {"optimizer": _encode_optimizer(spec.optimizer)}),
+        **({"object_kind": spec.object_kind} if spec.object_kind else {}),
     }
 
 
@@ -88,6 +89,7 @@ def _decode_spec(content: dict[str, Any], declared: dict[str, Any], part: Partit
         part,
         content.get("slot_of", ""),
         _decode_optimizer(content["optimizer"]) if "optimizer" in content else None,
+        content.get("object_kind", ""),
     )
 
 
