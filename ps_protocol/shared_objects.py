@@ -27,6 +27,9 @@ MAX_OBJECT_BYTES: Final = 1024 * 1024
 OBJECT_DTYPE: Final = np.dtype("S1")
 """That of an object as it is declared. With a state, it is as long as that."""
 
+OBJECTS_PS_TASK: Final = 0
+"""Which ps task has the objects, as it has the members and the directory."""
+
 OPEN: Final = "open"
 """Names the settings in the event that opens an object."""
 

@@ -20,6 +20,7 @@ from worker_client.client import Client, connect
 from worker_client.default_client import (
     assign_add_all,
     assign_all,
+    barrier,
     get_default_client,
     mirror,
     read_all,
@@ -117,6 +118,7 @@ __all__ = [
     "VersionedValue",
     "assign_add_all",
     "assign_all",
+    "barrier",
     "byte_size_load_fn",
     "checkpoint",
     "colocate_with",

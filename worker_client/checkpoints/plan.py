@@ -18,6 +18,7 @@ from ps_protocol.checkpoints.service import Source, Target
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import PartitionSlice, VariableSpec
 from ps_protocol.service_types import Placement
+from ps_protocol.shared_objects import OBJECTS_PS_TASK
 from worker_client.checkpoints.name_patterns import selected
 from worker_client.checkpoints.report import Outcome, RestoredVariable, table
 
@@ -81,7 +82,8 @@ class _Whole:
         return bool([part for part in self.parts if part.is_there])
 
     def __str__(self) -> str:
-        return f"{self.parts[0].spec.dtype.name}{list(self.shape)}"
+        spec = self.parts[0].spec
+        return f"a {spec.object_kind}" if spec.object_kind else f"{spec.dtype.name}{list(self.shape)}"
 
 
 @dataclass(slots=True)
@@ -239,7 +241,8 @@ class _Planner:
             spec = _renamed(part.spec, saved.name, name)
             is_known = bool(known) and not math.prod(spec.shape)
             if not is_known and not [each for each in known if overlap(each.spec, spec) is not None]:
-                parts.append(replace(part, spec=spec, ps_task=self._choose_ps(spec), is_placed=False))
+                ps_task = OBJECTS_PS_TASK if spec.object_kind else self._choose_ps(spec)
+                parts.append(replace(part, spec=spec, ps_task=ps_task, is_placed=False))
         return parts
 
     def _restore_slot(
@@ -303,7 +306,7 @@ class _Planner:
             self.plan_made.placements.append(Placement(target.declared or target.spec, ps_task))
 
     def _leave(self, whole: _Whole, why: str = "") -> None:
-        if whole.is_there:
+        if whole.is_there and not whole.parts[0].spec.object_kind:  # what a barrier was before nobody misses
             self._row(whole.name, Outcome.FRESH, f"{whole}{f', {why}' if why else ''}")
 
     def _row(self, name: str, outcome: Outcome, detail: str = "") -> None:
@@ -337,7 +340,7 @@ def _check(rows: list[RestoredVariable], *, may_be_fresh: bool, may_differ: bool
 def _agree(there: _Whole, saved: _Whole) -> bool:
     spec, of_saved = there.parts[0].spec, saved.parts[0]
     is_text = spec.dtype.kind == of_saved.spec.dtype.kind == "S"
-    if spec.dtype != of_saved.spec.dtype and not is_text:
+    if (spec.dtype != of_saved.spec.dtype and not is_text) or spec.object_kind != of_saved.spec.object_kind:
         return False
     declared = of_saved.declared
     return there.shape == saved.shape or (declared is not None and there.shape == declared.shape)
