@@ -52,6 +52,7 @@ from worker_client.initializers import (
     variance_scaling_initializer,
     zeros_initializer,
 )
+from worker_client.objects.fifo_queue import FIFOQueue
 from worker_client.ops.collections import global_variables, trainable_variables
 from worker_client.ops.control_flow import control_dependencies
 from worker_client.ops.initialization import (
@@ -98,6 +99,7 @@ __all__ = [
     "Client",
     "ClusterSpec",
     "DeviceSpec",
+    "FIFOQueue",
     "Graph",
     "GraphKeys",
     "GreedyLoadBalancingStrategy",

@@ -12,6 +12,7 @@ from ps_protocol.errors import InvalidArgumentError, PermissionDeniedError
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.service_types import Member
 from ps_protocol.settings import POSITIVE_SECONDS
+from ps_protocol.shared_objects import Json
 from ps_protocol.task_id import TaskId
 from worker_client.connection.fanout import Fanout
 from worker_client.connection.handle import PsHandle
@@ -75,6 +76,10 @@ class SharedObjectMethods:
             barrier = self._barriers.setdefault(name, self._opened_barrier(name, workers))
         barrier.wait(wanted, seconds)
 
+    def shared_object(self, name: str, kind: str, settings: Json) -> SharedObject:
+        """Opens an object that all workers share, for those who know its kind; errors as of ``SharedObject``."""
+        return SharedObject(self.fanout, self._wait_places, name=name, kind=kind, settings=settings, by=str(self.task))
+
     def _opened_barrier(self, name: str, workers: Sequence[str]) -> Barrier:
         first_ps = self._handles[0]
 
@@ -84,16 +89,8 @@ class SharedObjectMethods:
                 what=f"to say who is missing at barrier {name}",
             )
 
-        opened = SharedObject(
-            self.fanout,
-            self._wait_places,
-            name=f"barrier/{name}",
-            kind="barrier",
-            settings={},
-            by=str(self.task),
-        )
         return Barrier(
-            opened,
+            self.shared_object(f"barrier/{name}", "barrier", {}),
             name=name,
             task=str(self.task),
             identity=str(self.incarnation),
