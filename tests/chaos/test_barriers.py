@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import pytest
@@ -159,3 +161,50 @@ def test_with_a_backup_they_meet_on_after_a_failover(resources: contextlib.ExitS
         waiting.result(TIMEOUT_S)
     meet([one, two], 2)
     assert state_of(one)["meeting"] == 6
+
+
+class Interrupt(BaseException):
+    """What a handler raises at a chosen place."""
+
+
+class Place:
+    """Raises where a handler could: when a function of ours begins, or right after it has called one of C."""
+
+    def __init__(self, number: int):
+        self._number = number
+        self.count = 0
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
+        ours = ("worker_client.", "ps_protocol.")
+        if event in ("call", "c_return") and str(frame.f_globals.get("__name__")).startswith(ours):
+            self.count += 1
+            if self.count == self._number:
+                raise Interrupt
+
+
+@pytest.mark.parametrize("transport", ["tcp", "shm", "grpc"])
+def test_an_interrupt_anywhere_leaves_the_connection_whole(ps: PsTask, transport: str) -> None:
+    ps.start()
+    num_interrupts, number, was_interrupted = 0, 1, True
+    with (
+        connected([ps.address], transport) as one,
+        connected([ps.address], transport, task_index=1) as two,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        while was_interrupted:
+            there = pool.submit(two.barrier, "x", TIMEOUT_S, count=2)
+            was_interrupted = False
+            sys.setprofile(Place(number))
+            try:
+                one.barrier("x", TIMEOUT_S, count=2)
+            except Interrupt:
+                was_interrupted = True
+            finally:
+                sys.setprofile(None)
+            if was_interrupted:
+                num_interrupts += 1
+                one.barrier("x", TIMEOUT_S, count=2)
+            there.result(TIMEOUT_S)
+            number += 1 + number // 6
+        assert num_interrupts > 10
+        assert state_of(one)["meeting"] == num_interrupts + 2

@@ -23,6 +23,7 @@ from ps_protocol.operations import Declare, Describe, Read, Result, VariableSpec
 from ps_protocol.shared_objects import MAX_OBJECT_BYTES, OBJECT_DTYPE, Act, Json, Look, decode_json, encode_json
 from tests.conftest import Eventually
 from tests.contract.conftest import MEMORY_LIMIT_BYTES, TIMEOUT_S, Conversation, Task, value_of
+from worker_client.transport.sockets import trust
 
 MEETING = VariableSpec("meeting", OBJECT_DTYPE, (), object_kind="barrier")
 WEIGHTS = VariableSpec("w", np.dtype(np.float32), (2,))
@@ -141,6 +142,20 @@ def test_a_wait_ends_with_its_connection(ps: Task, talk: Conversation, eventuall
     eventually(lambda: ps.core.num_waiting == 0)
     left.join(TIMEOUT_S)
     assert not left.is_alive()
+
+
+def test_a_connection_on_which_a_client_waits_is_not_doubted(
+    ps: Task, talk: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if ps.transport not in ("tcp", "unix", "socket", "shm"):
+        pytest.skip("only sockets are doubted")
+    monkeypatch.setattr(trust, "SILENCE_S", 0.05)
+    opened(talk)
+    talk.run(arrival("worker:0"))
+    transport: Any = talk.endpoint.transport
+    assert talk.run(look("worker:0", 0.6)).verdict is Verdict.NOT_YET
+    assert not transport._trust.is_doubted
+    assert transport._trust.patience_s == 0.05
 
 
 def test_beside_others_a_look_does_not_wait(talk: Conversation) -> None:
