@@ -7,6 +7,7 @@ and what it answers are JSON objects, which travel as bytes.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -14,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.interrupts import raise_interrupt
 
 Json: TypeAlias = dict[str, Any]
-"""A JSON object: text, whole numbers, truth values and None, in lists and objects."""
+"""A JSON object: text, finite numbers, truth values and None, in lists and objects."""
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 """Of shape ``[n]``."""
@@ -33,8 +35,16 @@ OBJECTS_PS_TASK: Final = 0
 OPEN: Final = "open"
 """Names the settings in the event that opens an object."""
 
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
+    return value
+
+
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
-_DECODER: Final = json.JSONDecoder()
+_DECODER: Final = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +85,21 @@ class Look:
 
 
 def encode_json(content: Json) -> Bytes:
-    """Returns the bytes of a JSON object; always the same for the same content in the same order."""
+    """Returns the bytes of a JSON object; always the same for the same content in the same order.
+
+    Raises:
+        InvalidArgumentError: It holds what JSON has not, or is too deep.
+    """
     return np.frombuffer(json_text(content).encode("ascii"), np.uint8)
 
 
 def json_text(content: Json) -> str:
-    """Returns a JSON object as text of ASCII characters."""
-    return _ENCODER.encode(content)
+    """Returns a JSON object as text of ASCII characters; errors as of ``encode_json``."""
+    try:
+        return _ENCODER.encode(content)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise_interrupt(error)
+        raise InvalidArgumentError(f"it cannot be written as JSON: {error}") from error
 
 
 def decode_json(data: bytes | memoryview | npt.NDArray[Any], what: str) -> Json:
@@ -93,6 +111,7 @@ def decode_json(data: bytes | memoryview | npt.NDArray[Any], what: str) -> Json:
     try:
         content = _DECODER.decode(bytes(data).decode())
     except (ValueError, RecursionError) as error:
+        raise_interrupt(error)
         raise InvalidArgumentError(f"{what} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise InvalidArgumentError(f"{what} is no JSON object but a {type(content).__name__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +31,20 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def ps(tmp_path: Path) -> Iterator[PsTask]:
     with PsTask(tmp_path, "journal") as task:
         yield task
+
+
+@pytest.mark.parametrize("durability", ["snapshot", "journal"])
+def test_after_a_good_end_a_queue_has_what_it_had(tmp_path: Path, durability: str) -> None:
+    with PsTask(tmp_path, durability) as ps:
+        ps.start()
+        with connected([ps.address], "tcp") as client, client.as_default():
+            queue = ss.FIFOQueue(3, "string", name="text")
+            queue.enqueue(b"one")
+            queue.enqueue(b"two\x00")
+            ps.signal(signal.SIGTERM)
+            assert ps.wait() == 0
+            ps.start()
+            assert [queue.dequeue(TIMEOUT_S).item() for _ in range(2)] == [b"one", b"two\x00"]
 
 
 def pass_items(producer: ss.Client, consumer: ss.Client) -> list[int]:

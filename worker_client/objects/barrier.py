@@ -28,6 +28,9 @@ _LOG = logging.getLogger(__name__)
 WORKER_JOBS: Final = (*CHIEF_JOBS, WORKER_JOB)
 """Those whose tasks meet."""
 
+_FIRST_REPORT_S: Final = 10.0
+"""To wait for others is what barriers are for; a wait is worth a line in the log when it is as long as that."""
+
 _GONE: Final = {MemberState.DEAD: "is dead", MemberState.LEFT: "has left"}
 
 
@@ -129,7 +132,7 @@ class _Watch:
         self._barrier = barrier
         self._count = count
         self._deadline = deadline
-        self._reports = Reports()
+        self._reports = Reports(_FIRST_REPORT_S)
         self._told: tuple[int, list[str]] = (0, [])
         self.meeting = 0
 
