@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -161,6 +163,69 @@ def test_with_a_backup_they_meet_on_after_a_failover(resources: contextlib.ExitS
         waiting.result(TIMEOUT_S)
     meet([one, two], 2)
     assert state_of(one)["meeting"] == 6
+
+
+_WORKER: Final = """
+import sys
+import shardscope as ss
+with ss.connect(lease_s=1.0) as client:
+    print("joined", flush=True)
+    for line in sys.stdin:
+        client.barrier(line.strip(), 60)
+        print("met", flush=True)
+"""
+
+
+@contextlib.contextmanager
+def worker(cluster: LocalCluster) -> Iterator[subprocess.Popen[str]]:
+    """A process that is worker 1 and comes to the barriers whose names it is given; it has joined."""
+    environ = {**os.environ, "TF_CONFIG": cluster.tf_config("worker", 1)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", _WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ
+    )
+    try:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "joined\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_is_killed_ends_the_wait_of_the_others(signum: signal.Signals, eventually: Eventually) -> None:
+    with (
+        LocalCluster(num_ps=1, num_workers=2) as cluster,
+        worker(cluster) as other,
+        ss.connect(cluster.cluster_spec) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        waiting = pool.submit(client.barrier, "x", TIMEOUT_S)
+        eventually(lambda: _has_arrived(client))
+        other.send_signal(signum)
+        with pytest.raises(ss.errors.AbortedError, match=rf"worker:1 .* \(last seen .* process {other.pid} on"):
+            waiting.result(TIMEOUT_S)
+
+
+def test_a_worker_that_sleeps_past_its_lease_is_given_up_and_meets_again_when_it_wakes(eventually: Eventually) -> None:
+    with (
+        LocalCluster(num_ps=1, num_workers=2) as cluster,
+        worker(cluster) as other,
+        ss.connect(cluster.cluster_spec) as client,
+    ):
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.send_signal(signal.SIGSTOP)
+        with pytest.raises(ss.errors.AbortedError, match="worker:1 is dead"):
+            client.barrier("x", TIMEOUT_S)
+        other.send_signal(signal.SIGCONT)
+        other.stdin.write("x\n")
+        other.stdin.flush()
+        eventually(lambda: _has_arrived(client))
+        client.barrier("x", TIMEOUT_S)
+        assert other.stdout.readline() == "met\n"
+        assert state_of(client)["meeting"] == 3
 
 
 class Interrupt(BaseException):

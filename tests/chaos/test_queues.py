@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,8 @@ import worker_client as ss
 from tests.chaos.patience import ask_impatiently
 from tests.chaos.ps_processes import PsTask
 from tests.chaos.testbed import connected
+from tests.conftest import Eventually
+from tests.integration.test_failover import started
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 
@@ -102,3 +105,17 @@ def test_lost_and_doubled_messages_lose_and_double_no_item(ps: PsTask, transport
     with connected([ps.address], transport) as one, connected([ps.address], transport, task_index=1) as two:
         assert pass_items(one, two) == list(range(NUM_ITEMS))
     assert ps.faults
+
+
+def test_with_a_backup_a_failover_loses_and_doubles_no_item(
+    resources: contextlib.ExitStack, eventually: Eventually
+) -> None:
+    failover = started(resources, eventually, 1)
+    spec = failover.cluster.cluster_spec
+    one = resources.enter_context(ss.connect(spec, task_index=0))
+    two = resources.enter_context(ss.connect(spec, task_index=1))
+    with ThreadPoolExecutor(1) as pool:
+        passing = pool.submit(pass_items, one, two)
+        eventually(lambda: "queue/items" in [each.name for each in one.variables()])
+        failover.kill(ss.TaskId("ps", 0))
+        assert passing.result(3 * TIMEOUT_S) == list(range(NUM_ITEMS))
