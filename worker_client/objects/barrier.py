@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -62,9 +62,22 @@ class Barrier:
         self._identity = identity
         self._workers = workers
         self._list_members = list_members
+        self._gone_before = {(each.task, each.incarnation) for each in list_members() if each.state in _GONE}
         self._turn = Turn()
         self._waiting_thread = ""
         self._call = 1  # of the next call, or of one whose end is not known; changed by whose turn it is
+
+    def gone(self, members: Mapping[str, Member]) -> list[str]:
+        """Those who have died or left as far as that is news; others did so in an earlier run, and may come yet."""
+        own = members.get(self._task)
+        return sorted(
+            [
+                task
+                for task, each in members.items()
+                if each.state in _GONE
+                and ((task, each.incarnation) not in self._gone_before or (own and each.last_seen_s >= own.joined_at_s))
+            ]
+        )
 
     def wait(self, count: int, timeout_s: float) -> None:
         """Waits for the others; see ``Client.barrier``."""
@@ -140,7 +153,7 @@ class _Watch:
         """Tells the barrier who is gone, and the log who is waited for."""
         barrier = self._barrier
         members = {each.task: each for each in barrier._list_members() if _is_worker(each.task)}
-        gone = sorted([task for task, each in members.items() if each.state in _GONE])
+        gone = barrier.gone(members)
         if gone and (self.meeting, gone) != self._told:
             possible = [task for task in barrier._workers if task not in gone]
             why = (

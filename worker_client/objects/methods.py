@@ -39,6 +39,8 @@ class SharedObjectMethods:
         when its reply was lost, or a ps was started again meanwhile; the ps task must have a journal or a backup for
         that, as for its variables. Who is missing is said in the log now and then.
 
+        Workers that had died or left before this one has joined are waited for: they may be of an earlier run.
+
         After an interrupt, by Ctrl-C say, the worker is not waited for any more. If the others had met before, its next
         call returns at once, since it has met them.
 

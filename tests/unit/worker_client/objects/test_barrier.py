@@ -101,14 +101,25 @@ def test_a_worker_that_dies_ends_the_wait_of_the_others(
     cluster: SmallCluster, pool: ThreadPoolExecutor, eventually: Eventually
 ) -> None:
     core = cluster.tasks[0]
-    first = meet(pool, *[cluster.client(index) for index in (0, 1)])
+    *clients, late = [cluster.client(index) for index in (0, 1, 2)]
+    first = meet(pool, *clients)
     eventually(waiting(core, 2))
     core.join("worker:3", uuid4(), "elsewhere", 4711, lease_s=0.05, timeout_s=TIMEOUT_S)
     for each in first:
         with pytest.raises(AbortedError, match=r"barrier x: worker:3 is dead \(last seen 20\d\d-.*process 4711 on els"):
             each.result(TIMEOUT_S)
     with pytest.raises(AbortedError, match="no more than 3 of the 4 workers that it takes can come"):
-        cluster.client(2).barrier("x", TIMEOUT_S)
+        late.barrier("x", TIMEOUT_S)
+
+
+def test_those_who_have_left_before_may_come_yet(cluster: SmallCluster, pool: ThreadPoolExecutor) -> None:
+    for index in (1, 2, 3):
+        cluster.client(index).close()  # as at the end of an earlier run on the same ps tasks
+    first = cluster.client(0)
+    with pytest.raises(DeadlineExceededError, match=r"1 of 4 workers .* missing: worker:1 has left \(last seen "):
+        first.barrier("x", 1.2)
+    for each in meet(pool, first, *[cluster.client(index) for index in (1, 2, 3)]):
+        each.result(TIMEOUT_S)
 
 
 def test_a_worker_that_leaves_ends_the_wait_of_the_others(
@@ -124,12 +135,13 @@ def test_a_worker_that_leaves_ends_the_wait_of_the_others(
 
 
 def test_without_the_dead_so_many_can_still_meet(cluster: SmallCluster, pool: ThreadPoolExecutor) -> None:
+    clients = [cluster.client(index) for index in range(3)]
     cluster.tasks[0].join("worker:3", uuid4(), "elsewhere", 4711, lease_s=0.05, timeout_s=TIMEOUT_S)
-    first = pool.submit(cluster.client(0).barrier, "x", TIMEOUT_S, count=3)
+    first = pool.submit(clients[0].barrier, "x", TIMEOUT_S, count=3)
     with pytest.raises(DeadlineExceededError):
-        cluster.client(1).barrier("x", 1.5, count=3)
+        clients[1].barrier("x", 1.5, count=3)
     assert not first.done()
-    for each in (first, *meet(pool, cluster.client(1), cluster.client(2), count=3)):
+    for each in (first, *meet(pool, *clients[1:], count=3)):
         each.result(TIMEOUT_S)
 
 
