@@ -30,6 +30,7 @@ from ps_protocol.errors import ShardscopeError
 from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.optimizer_rules import RULES
 from ps_protocol.optimizer_spec import OptimizerSpec
+from ps_protocol.shared_objects import MAX_OBJECT_BYTES, Act, Look
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -63,6 +64,7 @@ class VariableSpec:
         slice: Place in the whole, of a part of a partitioned variable.
         slot_of: Full name of the variable that this one is a slot of; empty for one that is no slot.
         optimizer: Of a variable that counts the steps of an optimizer, how these change the variable ``slot_of``.
+        object_kind: Of a variable that holds the state of a shared object, of which kind that is; else empty.
     """
 
     name: str
@@ -71,6 +73,7 @@ class VariableSpec:
     slice: PartitionSlice | None = None
     slot_of: str = ""
     optimizer: OptimizerSpec | None = None
+    object_kind: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -117,10 +120,12 @@ class Verdict(enum.IntEnum):
     """What became of an update that was not refused; numbers of ``OperationReply.Verdict``.
 
     ``SKIPPED``: nothing changed, as the optimizer was declared to do with a gradient that is not finite.
+    ``NOT_YET``: nothing changed, since a shared object cannot do it before something else has happened to it.
     """
 
     APPLIED = 0
     SKIPPED = 1
+    NOT_YET = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +298,19 @@ class Describe:
 
 
 PsOperation: TypeAlias = (
-    Declare | Initialize | Read | Update | Replace | Scatter | CountUpTo | Apply | Reduce | Gather | Describe
+    Declare
+    | Initialize
+    | Read
+    | Update
+    | Replace
+    | Scatter
+    | CountUpTo
+    | Apply
+    | Reduce
+    | Gather
+    | Act
+    | Look
+    | Describe
 )
 
 _Operation = TypeVar("_Operation", bound=PsOperation)
@@ -447,6 +464,20 @@ KINDS: Final[dict[type[Any], OperationKind]] = {
         with_tensors=lambda reduce, tensors: Reduce(reduce.name, reduce.function, tuple(tensors[:-1]), tensors[-1]),
         reply_bytes=lambda _reduce, _spec: MAX_REDUCED_BYTES,
     ),
+    Act: OperationKind(
+        mutates=True,
+        logged=Logged.AS_ITSELF,
+        tensors=lambda act: (act.event,),
+        with_tensors=lambda act, tensors: Act(act.name, act.kind, tensors[0]),
+        reply_bytes=lambda _act, _spec: MAX_OBJECT_BYTES,
+    ),
+    Look: OperationKind(
+        mutates=False,
+        logged=Logged.AS_A_LOOK,
+        tensors=lambda look: (look.question,),
+        with_tensors=lambda look, tensors: Look(look.name, look.kind, tensors[0], look.wait_s),
+        reply_bytes=lambda _look, _spec: MAX_OBJECT_BYTES,
+    ),
     Describe: OperationKind(mutates=False, logged=Logged.AS_A_LOOK),
 }
 """A row for each kind. Its messages are in ``operation_codec``, what a ps does with it in ``batch_handlers``."""
@@ -535,7 +566,7 @@ class Result:
         version: Updates applied to the variable since it was initialised.
         initialized: Whether it has a value.
         tensor: Of read, gather and count up to, the result; None for a read whose ``unless_version`` is the variable's
-            version.
+            version. Of act and look the answer, uint8 ``[n]``; None with the verdict ``NOT_YET``.
         spec: Of declare and describe, what is recorded.
         verdict: What became of an update.
     """

@@ -20,6 +20,7 @@ from worker_client.client import Client, connect
 from worker_client.default_client import (
     assign_add_all,
     assign_all,
+    barrier,
     get_default_client,
     mirror,
     read_all,
@@ -51,6 +52,7 @@ from worker_client.initializers import (
     variance_scaling_initializer,
     zeros_initializer,
 )
+from worker_client.objects.fifo_queue import FIFOQueue
 from worker_client.ops.collections import global_variables, trainable_variables
 from worker_client.ops.control_flow import control_dependencies
 from worker_client.ops.initialization import (
@@ -97,6 +99,7 @@ __all__ = [
     "Client",
     "ClusterSpec",
     "DeviceSpec",
+    "FIFOQueue",
     "Graph",
     "GraphKeys",
     "GreedyLoadBalancingStrategy",
@@ -117,6 +120,7 @@ __all__ = [
     "VersionedValue",
     "assign_add_all",
     "assign_all",
+    "barrier",
     "byte_size_load_fn",
     "checkpoint",
     "colocate_with",

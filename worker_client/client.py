@@ -51,6 +51,8 @@ from worker_client.connection.settings import Settings
 from worker_client.graph import defaults
 from worker_client.graph.definition import VariableDefinition
 from worker_client.graph.graph import Graph
+from worker_client.objects.methods import SharedObjectMethods
+from worker_client.objects.shared_object import WaitPlaces
 from worker_client.placement.declaration import Declarer
 from worker_client.placement.strategies import PsStrategy, RoundRobinStrategy
 from worker_client.settings import ConnectSettings
@@ -202,6 +204,7 @@ def connect(
 class Client(
     ManyVariables,
     CheckpointMethods,
+    SharedObjectMethods,
     NotCopied,
     bound_to="this process",
     instead="pass on its cluster_spec, and connect in the other process",
@@ -271,6 +274,8 @@ class Client(
         self._entered: list[contextlib.ExitStack] = []
         self._background = BackgroundSaves()
         self._periodic = []
+        self._wait_places = WaitPlaces()
+        self._barriers = {}
         self._heartbeat = Heartbeat(
             self._handles[0],
             task=str(task),

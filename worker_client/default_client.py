@@ -85,6 +85,11 @@ def assign_all(pairs: Pairs, *, wire_dtype: WireDTypeName | None = None) -> None
     get_default_client().assign_all(pairs, wire_dtype=wire_dtype)
 
 
+def barrier(name: str, timeout_s: float = 600.0, *, count: SupportsIndex | None = None) -> None:
+    """``Client.barrier`` of the default connection."""
+    get_default_client().barrier(name, timeout_s, count=count)
+
+
 def mirror(variables: Iterable[NamedOrVariable] | Mapping[Any, NamedOrVariable]) -> Mirror:
     """``Client.mirror`` of the default connection."""
     return get_default_client().mirror(variables)

@@ -63,6 +63,7 @@ def variable_records(answers: Sequence[PsAnswer[list[VariableInfo]]]) -> list[di
             "name": info.spec.name,
             "shape": list(info.spec.shape),
             "dtype": dtype_name(info.spec.dtype),
+            "object_kind": info.spec.object_kind,
             "bytes": info.size_bytes,
             "task": str(answer.task),
             "version": info.version,
@@ -96,7 +97,7 @@ def variable_table(records: Sequence[dict[str, Any]]) -> Table:
         table.add_row(
             Text(f"  {record['name']}" if slot_of else record["name"], style="dim" if slot_of else ""),
             Text(str(record["shape"])),
-            Text(record["dtype"]),
+            Text(record["object_kind"] or record["dtype"]),
             f"{record['bytes']:,}",
             Text(record["task"]),
             f"{record['version']:,}",

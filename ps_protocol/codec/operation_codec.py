@@ -40,10 +40,12 @@ from ps_protocol.operations import (
     UpdateRule,
     WireDType,
 )
+from ps_protocol.shared_objects import Act, Look
 from ps_protocol.v1 import batch_pb2, tensor_pb2
 
 _EXACT = WireDType.EXACT
 _NO_NUMBERS = np.empty(0, np.float64)
+_LONGEST_WAIT_MS = 2**32 - 1
 _UPDATE_RULES = {int(rule): rule for rule in UpdateRule}
 _SCATTER_RULES = {int(rule): rule for rule in ScatterRule}
 
@@ -213,6 +215,41 @@ def _decode_gather(name: str, message: batch_pb2.Gather, take: TakeTensor) -> Ga
     return Gather(name, take(message.indices), message.index_depth or 1, parse_wire(message.wire))
 
 
+def _encode_act(message: batch_pb2.Act, operation: Act, buffers: list[memoryview]) -> None:
+    message.kind = operation.kind
+    buffers.append(tensor_codec.encode_into(message.event, operation.event))
+
+
+def _decode_act(name: str, message: batch_pb2.Act, take: TakeTensor) -> Act:
+    return Act(name, _object_kind(message.kind), _json_bytes(message.event, take, "event"))
+
+
+def _encode_look(message: batch_pb2.Look, operation: Look, buffers: list[memoryview]) -> None:
+    message.kind = operation.kind
+    buffers.append(tensor_codec.encode_into(message.question, operation.question))
+    message.wait_ms = min(max(0, round(operation.wait_s * 1000)), _LONGEST_WAIT_MS)
+
+
+def _decode_look(name: str, message: batch_pb2.Look, take: TakeTensor) -> Look:
+    question = _json_bytes(message.question, take, "question")
+    return Look(name, _object_kind(message.kind), question, message.wait_ms / 1000)
+
+
+def _object_kind(kind: str) -> str:
+    if not kind:
+        raise InvalidArgumentError("the kind of the object is missing")
+    return kind
+
+
+def _json_bytes(message: tensor_pb2.TensorHeader, take: TakeTensor, what: str) -> Array:
+    data = take(message)
+    if message.dtype != "uint8" or len(message.shape) != 1:
+        raise InvalidArgumentError(
+            f"the {what} is {message.dtype}{list(message.shape)}; it should be uint8 of one dimension"
+        )
+    return data
+
+
 @dataclass(frozen=True, slots=True)
 class OperationCodec:
     """The messages of a kind of operation.
@@ -241,6 +278,8 @@ CODECS: Final[dict[type[Any], OperationCodec]] = {
     Apply: OperationCodec("apply", _encode_apply, _decode_apply),
     Reduce: OperationCodec("reduce", _encode_reduce, _decode_reduce),
     Gather: OperationCodec("gather", _encode_gather, _decode_gather),
+    Act: OperationCodec("act", _encode_act, _decode_act),
+    Look: OperationCodec("look", _encode_look, _decode_look),
     Describe: OperationCodec("describe", lambda *_: None, lambda name, *_: Describe(name)),
 }
 _DECODERS: Final = {codec.field: codec.decode for codec in CODECS.values()}

@@ -114,6 +114,7 @@ def encode_spec_into(message: variable_pb2.VariableSpec, spec: VariableSpec) -> 
         part.full_shape.extend(spec.slice.full_shape)
         part.offset.extend(spec.slice.offset)
     message.slot_of = spec.slot_of
+    message.object_kind = spec.object_kind
     if spec.optimizer is not None:
         _encode_optimizer_into(message.optimizer, spec.optimizer)
 
@@ -131,7 +132,7 @@ def decode_spec(message: variable_pb2.VariableSpec) -> VariableSpec:
     layout = tensor_codec.parse_layout(message.dtype, message.shape)
     part = _decode_slice(message.slice, layout) if message.HasField("slice") else None
     optimizer = _decode_optimizer(message.optimizer) if message.HasField("optimizer") else None
-    return VariableSpec(name, layout.dtype, layout.shape, part, message.slot_of, optimizer)
+    return VariableSpec(name, layout.dtype, layout.shape, part, message.slot_of, optimizer, message.object_kind)
 
 
 def encode_initializer_into(

@@ -63,6 +63,7 @@ def encode_spec(spec: VariableSpec, declared: VariableSpec | None = None) -> dic
         **({} if declared is None else {"declared": _encode_layout(declared)}),
         **({"slot_of": spec.slot_of} if spec.slot_of else {}),
         **({} if spec.optimizer is None else {"optimizer": _encode_optimizer(spec.optimizer)}),
+        **({"object_kind": spec.object_kind} if spec.object_kind else {}),
     }
 
 
@@ -97,6 +98,7 @@ def _decode_spec(content: Fields, declared: Fields, part: PartitionSlice | None)
         part,
         content.text("slot_of") if "slot_of" in content else "",
         _decode_optimizer(content.object("optimizer")) if "optimizer" in content else None,
+        content.text("object_kind") if "object_kind" in content else "",
     )
 
 

@@ -322,6 +322,16 @@ class SocketStream:
 
     # -- the end ------------------------------------------------------------------------------
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the other end is still there, as far as is known here; takes nothing of what it has sent."""
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Closes the socket; a thread that waits on it is not woken, see ``abort``."""
         self.sock.close()

@@ -36,7 +36,7 @@ class BatchRequest(google.protobuf.message.Message):
     reply of its own, and others may see the first ones applied before the last.
 
     Retry. A batch that holds a mutating operation (anything but read, gather,
-    reduce and describe) carries (client_incarnation, sequence). The ps applies a sequence number
+    reduce, look and describe) carries (client_incarnation, sequence). The ps applies a sequence number
     at most once. A batch that is sent again gets the reply of the first time, even if
     that is still being carried out. So a client that has lost a reply sends the same
     batch again, unchanged. A batch without mutations carries sequence 0 and may be
@@ -100,6 +100,8 @@ class Operation(google.protobuf.message.Message):
     REPLACE_FIELD_NUMBER: builtins.int
     APPLY_FIELD_NUMBER: builtins.int
     REDUCE_FIELD_NUMBER: builtins.int
+    ACT_FIELD_NUMBER: builtins.int
+    LOOK_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Full name of the variable, for every kind; for declare it is repeated here."""
     @property
@@ -124,6 +126,10 @@ class Operation(google.protobuf.message.Message):
     def apply(self) -> global___Apply: ...
     @property
     def reduce(self) -> global___Reduce: ...
+    @property
+    def act(self) -> global___Act: ...
+    @property
+    def look(self) -> global___Look: ...
     def __init__(
         self,
         *,
@@ -139,10 +145,12 @@ class Operation(google.protobuf.message.Message):
         replace: global___Replace | None = ...,
         apply: global___Apply | None = ...,
         reduce: global___Reduce | None = ...,
+        act: global___Act | None = ...,
+        look: global___Look | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["apply", b"apply", "count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "read", b"read", "reduce", b"reduce", "replace", b"replace", "scatter", b"scatter", "update", b"update"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["apply", b"apply", "count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "name", b"name", "read", b"read", "reduce", b"reduce", "replace", b"replace", "scatter", b"scatter", "update", b"update"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["declare", "initialize", "read", "update", "scatter", "gather", "describe", "count_up_to", "replace", "apply", "reduce"] | None: ...
+    def HasField(self, field_name: typing.Literal["act", b"act", "apply", b"apply", "count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "look", b"look", "read", b"read", "reduce", b"reduce", "replace", b"replace", "scatter", b"scatter", "update", b"update"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["act", b"act", "apply", b"apply", "count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "look", b"look", "name", b"name", "read", b"read", "reduce", b"reduce", "replace", b"replace", "scatter", b"scatter", "update", b"update"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["declare", "initialize", "read", "update", "scatter", "gather", "describe", "count_up_to", "replace", "apply", "reduce", "act", "look"] | None: ...
 
 global___Operation = Operation
 
@@ -494,6 +502,69 @@ class Reduce(google.protobuf.message.Message):
 global___Reduce = Reduce
 
 @typing.final
+class Act(google.protobuf.message.Message):
+    """Has something happen to a shared object: a variable whose spec has an object_kind, and
+    which holds the object's state as bytes. The reply's tensor is the object's answer, uint8
+    [n]. What cannot be done before something else has happened to the object changes
+    nothing, and is answered with the verdict not_yet. At most 1 MiB of state, and of answer.
+
+    The first event of an object opens it: {"open": settings, "by": task}, which may be
+    repeated with equal settings.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    EVENT_FIELD_NUMBER: builtins.int
+    kind: builtins.str
+    """Of the object, as in the variable's spec."""
+    @property
+    def event(self) -> ps_protocol.v1.tensor_pb2.TensorHeader:
+        """JSON as bytes, uint8 [n]. The new state follows from the old one and this alone."""
+
+    def __init__(
+        self,
+        *,
+        kind: builtins.str = ...,
+        event: ps_protocol.v1.tensor_pb2.TensorHeader | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["event", b"event"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["event", b"event", "kind", b"kind"]) -> None: ...
+
+global___Act = Act
+
+@typing.final
+class Look(google.protobuf.message.Message):
+    """Asks a shared object something, and waits until it has an answer: the reply's tensor,
+    uint8 [n]. Without an answer after the time given the verdict is not_yet; at once if too
+    many wait at this ps already, and when it drains or is not the primary any more. A look
+    is alone in its batch.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    QUESTION_FIELD_NUMBER: builtins.int
+    WAIT_MS_FIELD_NUMBER: builtins.int
+    kind: builtins.str
+    wait_ms: builtins.int
+    @property
+    def question(self) -> ps_protocol.v1.tensor_pb2.TensorHeader:
+        """JSON as bytes, uint8 [n]."""
+
+    def __init__(
+        self,
+        *,
+        kind: builtins.str = ...,
+        question: ps_protocol.v1.tensor_pb2.TensorHeader | None = ...,
+        wait_ms: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["question", b"question"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["kind", b"kind", "question", b"question", "wait_ms", b"wait_ms"]) -> None: ...
+
+global___Look = Look
+
+@typing.final
 class Describe(google.protobuf.message.Message):
     """Spec, version and state without the value."""
 
@@ -538,6 +609,8 @@ class OperationReply(google.protobuf.message.Message):
         """The gradient was not finite, and the optimizer was declared to leave out such ones:
         nothing changed.
         """
+        VERDICT_NOT_YET: OperationReply._Verdict.ValueType  # 2
+        """Of act and look: nothing changed, since it cannot be done or answered yet."""
 
     class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper): ...
     VERDICT_APPLIED: OperationReply.Verdict.ValueType  # 0
@@ -545,6 +618,8 @@ class OperationReply(google.protobuf.message.Message):
     """The gradient was not finite, and the optimizer was declared to leave out such ones:
     nothing changed.
     """
+    VERDICT_NOT_YET: OperationReply.Verdict.ValueType  # 2
+    """Of act and look: nothing changed, since it cannot be done or answered yet."""
 
     ERROR_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from ps_protocol.v1 import tensor_pb2 as ps__protocol_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dps_protocol/v1/variable.proto\x12\x0eps_protocol.v1\x1a\x1bps_protocol/v1/tensor.proto\"G\n\x0ePartitionSlice\x12\x11\n\tfull_name\x18\x01 \x01(\t\x12\x12\n\nfull_shape\x18\x02 \x03(\x03\x12\x0e\n\x06offset\x18\x03 \x03(\x03\"\xac\x01\n\x0cVariableSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12-\n\x05slice\x18\x04 \x01(\x0b\x32\x1e.ps_protocol.v1.PartitionSlice\x12\x0f\n\x07slot_of\x18\x05 \x01(\t\x12\x30\n\toptimizer\x18\x06 \x01(\x0b\x32\x1d.ps_protocol.v1.OptimizerSpec\"\xbe\x04\n\rOptimizerSpec\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x12\x0f\n\x07numbers\x18\x02 \x03(\x01\x12\x38\n\x06sparse\x18\x03 \x01(\x0e\x32(.ps_protocol.v1.OptimizerSpec.SparseMode\x12?\n\x0con_nonfinite\x18\x04 \x01(\x0e\x32).ps_protocol.v1.OptimizerSpec.OnNonfinite\x12<\n\x08schedule\x18\x05 \x01(\x0b\x32*.ps_protocol.v1.OptimizerSpec.NamedNumbers\x12>\n\nconstraint\x18\x06 \x01(\x0b\x32*.ps_protocol.v1.OptimizerSpec.NamedNumbers\x1ag\n\x0cNamedNumbers\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07numbers\x18\x02 \x03(\x01\x12\x38\n\x04then\x18\x03 \x01(\x0b\x32*.ps_protocol.v1.OptimizerSpec.NamedNumbers\"Q\n\nSparseMode\x12\x13\n\x0fSPARSE_MODE_TF1\x10\x00\x12\x14\n\x10SPARSE_MODE_LAZY\x10\x01\x12\x18\n\x14SPARSE_MODE_CATCH_UP\x10\x02\"U\n\x0bOnNonfinite\x12\x17\n\x13ON_NONFINITE_REFUSE\x10\x00\x12\x15\n\x11ON_NONFINITE_SKIP\x10\x01\x12\x16\n\x12ON_NONFINITE_APPLY\x10\x02\"\xdc\t\n\x0bInitializer\x12\x38\n\x08\x63onstant\x18\x01 \x01(\x0b\x32$.ps_protocol.v1.Initializer.ConstantH\x00\x12\x43\n\x0erandom_uniform\x18\x02 \x01(\x0b\x32).ps_protocol.v1.Initializer.RandomUniformH\x00\x12\x41\n\rrandom_normal\x18\x03 \x01(\x0b\x32(.ps_protocol.v1.Initializer.RandomNormalH\x00\x12G\n\x10truncated_normal\x18\x04 \x01(\x0b\x32+.ps_protocol.v1.Initializer.TruncatedNormalH\x00\x12G\n\x10variance_scaling\x18\x05 \x01(\x0b\x32+.ps_protocol.v1.Initializer.VarianceScalingH\x00\x12<\n\northogonal\x18\x06 \x01(\x0b\x32&.ps_protocol.v1.Initializer.OrthogonalH\x00\x12\x38\n\x08identity\x18\x07 \x01(\x0b\x32$.ps_protocol.v1.Initializer.IdentityH\x00\x12\x32\n\x05value\x18\x08 \x01(\x0b\x32!.ps_protocol.v1.Initializer.ValueH\x00\x12\x0c\n\x04seed\x18\t \x01(\x03\x12\x12\n\nseed_alone\x18\n \x01(\x08\x1a\x19\n\x08\x43onstant\x12\r\n\x05value\x18\x01 \x01(\x01\x1a/\n\rRandomUniform\x12\x0e\n\x06minval\x18\x01 \x01(\x01\x12\x0e\n\x06maxval\x18\x02 \x01(\x01\x1a,\n\x0cRandomNormal\x12\x0c\n\x04mean\x18\x01 \x01(\x01\x12\x0e\n\x06stddev\x18\x02 \x01(\x01\x1a/\n\x0fTruncatedNormal\x12\x0c\n\x04mean\x18\x01 \x01(\x01\x12\x0e\n\x06stddev\x18\x02 \x01(\x01\x1a\x93\x01\n\x0fVarianceScaling\x12\r\n\x05scale\x18\x01 \x01(\x01\x12\x31\n\x04mode\x18\x02 \x01(\x0e\x32#.ps_protocol.v1.Initializer.FanMode\x12>\n\x0c\x64istribution\x18\x03 \x01(\x0e\x32(.ps_protocol.v1.Initializer.Distribution\x1a\x1a\n\nOrthogonal\x12\x0c\n\x04gain\x18\x01 \x01(\x01\x1a\x18\n\x08Identity\x12\x0c\n\x04gain\x18\x01 \x01(\x01\x1a\x35\n\x05Value\x12,\n\x06tensor\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\"d\n\x07\x46\x61nMode\x12\x18\n\x14\x46\x41N_MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46\x41N_MODE_FAN_IN\x10\x01\x12\x14\n\x10\x46\x41N_MODE_FAN_OUT\x10\x02\x12\x14\n\x10\x46\x41N_MODE_FAN_AVG\x10\x03\"\x8e\x01\n\x0c\x44istribution\x12\x1c\n\x18\x44ISTRIBUTION_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44ISTRIBUTION_UNIFORM\x10\x01\x12!\n\x1d\x44ISTRIBUTION_TRUNCATED_NORMAL\x10\x02\x12#\n\x1f\x44ISTRIBUTION_UNTRUNCATED_NORMAL\x10\x03\x42\x06\n\x04kindb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dps_protocol/v1/variable.proto\x12\x0eps_protocol.v1\x1a\x1bps_protocol/v1/tensor.proto\"G\n\x0ePartitionSlice\x12\x11\n\tfull_name\x18\x01 \x01(\t\x12\x12\n\nfull_shape\x18\x02 \x03(\x03\x12\x0e\n\x06offset\x18\x03 \x03(\x03\"\xc1\x01\n\x0cVariableSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12-\n\x05slice\x18\x04 \x01(\x0b\x32\x1e.ps_protocol.v1.PartitionSlice\x12\x0f\n\x07slot_of\x18\x05 \x01(\t\x12\x30\n\toptimizer\x18\x06 \x01(\x0b\x32\x1d.ps_protocol.v1.OptimizerSpec\x12\x13\n\x0bobject_kind\x18\x07 \x01(\t\"\xbe\x04\n\rOptimizerSpec\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x12\x0f\n\x07numbers\x18\x02 \x03(\x01\x12\x38\n\x06sparse\x18\x03 \x01(\x0e\x32(.ps_protocol.v1.OptimizerSpec.SparseMode\x12?\n\x0con_nonfinite\x18\x04 \x01(\x0e\x32).ps_protocol.v1.OptimizerSpec.OnNonfinite\x12<\n\x08schedule\x18\x05 \x01(\x0b\x32*.ps_protocol.v1.OptimizerSpec.NamedNumbers\x12>\n\nconstraint\x18\x06 \x01(\x0b\x32*.ps_protocol.v1.OptimizerSpec.NamedNumbers\x1ag\n\x0cNamedNumbers\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07numbers\x18\x02 \x03(\x01\x12\x38\n\x04then\x18\x03 \x01(\x0b\x32*.ps_protocol.v1.OptimizerSpec.NamedNumbers\"Q\n\nSparseMode\x12\x13\n\x0fSPARSE_MODE_TF1\x10\x00\x12\x14\n\x10SPARSE_MODE_LAZY\x10\x01\x12\x18\n\x14SPARSE_MODE_CATCH_UP\x10\x02\"U\n\x0bOnNonfinite\x12\x17\n\x13ON_NONFINITE_REFUSE\x10\x00\x12\x15\n\x11ON_NONFINITE_SKIP\x10\x01\x12\x16\n\x12ON_NONFINITE_APPLY\x10\x02\"\xdc\t\n\x0bInitializer\x12\x38\n\x08\x63onstant\x18\x01 \x01(\x0b\x32$.ps_protocol.v1.Initializer.ConstantH\x00\x12\x43\n\x0erandom_uniform\x18\x02 \x01(\x0b\x32).ps_protocol.v1.Initializer.RandomUniformH\x00\x12\x41\n\rrandom_normal\x18\x03 \x01(\x0b\x32(.ps_protocol.v1.Initializer.RandomNormalH\x00\x12G\n\x10truncated_normal\x18\x04 \x01(\x0b\x32+.ps_protocol.v1.Initializer.TruncatedNormalH\x00\x12G\n\x10variance_scaling\x18\x05 \x01(\x0b\x32+.ps_protocol.v1.Initializer.VarianceScalingH\x00\x12<\n\northogonal\x18\x06 \x01(\x0b\x32&.ps_protocol.v1.Initializer.OrthogonalH\x00\x12\x38\n\x08identity\x18\x07 \x01(\x0b\x32$.ps_protocol.v1.Initializer.IdentityH\x00\x12\x32\n\x05value\x18\x08 \x01(\x0b\x32!.ps_protocol.v1.Initializer.ValueH\x00\x12\x0c\n\x04seed\x18\t \x01(\x03\x12\x12\n\nseed_alone\x18\n \x01(\x08\x1a\x19\n\x08\x43onstant\x12\r\n\x05value\x18\x01 \x01(\x01\x1a/\n\rRandomUniform\x12\x0e\n\x06minval\x18\x01 \x01(\x01\x12\x0e\n\x06maxval\x18\x02 \x01(\x01\x1a,\n\x0cRandomNormal\x12\x0c\n\x04mean\x18\x01 \x01(\x01\x12\x0e\n\x06stddev\x18\x02 \x01(\x01\x1a/\n\x0fTruncatedNormal\x12\x0c\n\x04mean\x18\x01 \x01(\x01\x12\x0e\n\x06stddev\x18\x02 \x01(\x01\x1a\x93\x01\n\x0fVarianceScaling\x12\r\n\x05scale\x18\x01 \x01(\x01\x12\x31\n\x04mode\x18\x02 \x01(\x0e\x32#.ps_protocol.v1.Initializer.FanMode\x12>\n\x0c\x64istribution\x18\x03 \x01(\x0e\x32(.ps_protocol.v1.Initializer.Distribution\x1a\x1a\n\nOrthogonal\x12\x0c\n\x04gain\x18\x01 \x01(\x01\x1a\x18\n\x08Identity\x12\x0c\n\x04gain\x18\x01 \x01(\x01\x1a\x35\n\x05Value\x12,\n\x06tensor\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\"d\n\x07\x46\x61nMode\x12\x18\n\x14\x46\x41N_MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46\x41N_MODE_FAN_IN\x10\x01\x12\x14\n\x10\x46\x41N_MODE_FAN_OUT\x10\x02\x12\x14\n\x10\x46\x41N_MODE_FAN_AVG\x10\x03\"\x8e\x01\n\x0c\x44istribution\x12\x1c\n\x18\x44ISTRIBUTION_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44ISTRIBUTION_UNIFORM\x10\x01\x12!\n\x1d\x44ISTRIBUTION_TRUNCATED_NORMAL\x10\x02\x12#\n\x1f\x44ISTRIBUTION_UNTRUNCATED_NORMAL\x10\x03\x42\x06\n\x04kindb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,35 +35,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTITIONSLICE']._serialized_start=78
   _globals['_PARTITIONSLICE']._serialized_end=149
   _globals['_VARIABLESPEC']._serialized_start=152
-  _globals['_VARIABLESPEC']._serialized_end=324
-  _globals['_OPTIMIZERSPEC']._serialized_start=327
-  _globals['_OPTIMIZERSPEC']._serialized_end=901
-  _globals['_OPTIMIZERSPEC_NAMEDNUMBERS']._serialized_start=628
-  _globals['_OPTIMIZERSPEC_NAMEDNUMBERS']._serialized_end=731
-  _globals['_OPTIMIZERSPEC_SPARSEMODE']._serialized_start=733
-  _globals['_OPTIMIZERSPEC_SPARSEMODE']._serialized_end=814
-  _globals['_OPTIMIZERSPEC_ONNONFINITE']._serialized_start=816
-  _globals['_OPTIMIZERSPEC_ONNONFINITE']._serialized_end=901
-  _globals['_INITIALIZER']._serialized_start=904
-  _globals['_INITIALIZER']._serialized_end=2148
-  _globals['_INITIALIZER_CONSTANT']._serialized_start=1465
-  _globals['_INITIALIZER_CONSTANT']._serialized_end=1490
-  _globals['_INITIALIZER_RANDOMUNIFORM']._serialized_start=1492
-  _globals['_INITIALIZER_RANDOMUNIFORM']._serialized_end=1539
-  _globals['_INITIALIZER_RANDOMNORMAL']._serialized_start=1541
-  _globals['_INITIALIZER_RANDOMNORMAL']._serialized_end=1585
-  _globals['_INITIALIZER_TRUNCATEDNORMAL']._serialized_start=1587
-  _globals['_INITIALIZER_TRUNCATEDNORMAL']._serialized_end=1634
-  _globals['_INITIALIZER_VARIANCESCALING']._serialized_start=1637
-  _globals['_INITIALIZER_VARIANCESCALING']._serialized_end=1784
-  _globals['_INITIALIZER_ORTHOGONAL']._serialized_start=1786
-  _globals['_INITIALIZER_ORTHOGONAL']._serialized_end=1812
-  _globals['_INITIALIZER_IDENTITY']._serialized_start=1814
-  _globals['_INITIALIZER_IDENTITY']._serialized_end=1838
-  _globals['_INITIALIZER_VALUE']._serialized_start=1840
-  _globals['_INITIALIZER_VALUE']._serialized_end=1893
-  _globals['_INITIALIZER_FANMODE']._serialized_start=1895
-  _globals['_INITIALIZER_FANMODE']._serialized_end=1995
-  _globals['_INITIALIZER_DISTRIBUTION']._serialized_start=1998
-  _globals['_INITIALIZER_DISTRIBUTION']._serialized_end=2140
+  _globals['_VARIABLESPEC']._serialized_end=345
+  _globals['_OPTIMIZERSPEC']._serialized_start=348
+  _globals['_OPTIMIZERSPEC']._serialized_end=922
+  _globals['_OPTIMIZERSPEC_NAMEDNUMBERS']._serialized_start=649
+  _globals['_OPTIMIZERSPEC_NAMEDNUMBERS']._serialized_end=752
+  _globals['_OPTIMIZERSPEC_SPARSEMODE']._serialized_start=754
+  _globals['_OPTIMIZERSPEC_SPARSEMODE']._serialized_end=835
+  _globals['_OPTIMIZERSPEC_ONNONFINITE']._serialized_start=837
+  _globals['_OPTIMIZERSPEC_ONNONFINITE']._serialized_end=922
+  _globals['_INITIALIZER']._serialized_start=925
+  _globals['_INITIALIZER']._serialized_end=2169
+  _globals['_INITIALIZER_CONSTANT']._serialized_start=1486
+  _globals['_INITIALIZER_CONSTANT']._serialized_end=1511
+  _globals['_INITIALIZER_RANDOMUNIFORM']._serialized_start=1513
+  _globals['_INITIALIZER_RANDOMUNIFORM']._serialized_end=1560
+  _globals['_INITIALIZER_RANDOMNORMAL']._serialized_start=1562
+  _globals['_INITIALIZER_RANDOMNORMAL']._serialized_end=1606
+  _globals['_INITIALIZER_TRUNCATEDNORMAL']._serialized_start=1608
+  _globals['_INITIALIZER_TRUNCATEDNORMAL']._serialized_end=1655
+  _globals['_INITIALIZER_VARIANCESCALING']._serialized_start=1658
+  _globals['_INITIALIZER_VARIANCESCALING']._serialized_end=1805
+  _globals['_INITIALIZER_ORTHOGONAL']._serialized_start=1807
+  _globals['_INITIALIZER_ORTHOGONAL']._serialized_end=1833
+  _globals['_INITIALIZER_IDENTITY']._serialized_start=1835
+  _globals['_INITIALIZER_IDENTITY']._serialized_end=1859
+  _globals['_INITIALIZER_VALUE']._serialized_start=1861
+  _globals['_INITIALIZER_VALUE']._serialized_end=1914
+  _globals['_INITIALIZER_FANMODE']._serialized_start=1916
+  _globals['_INITIALIZER_FANMODE']._serialized_end=2016
+  _globals['_INITIALIZER_DISTRIBUTION']._serialized_start=2019
+  _globals['_INITIALIZER_DISTRIBUTION']._serialized_end=2161
 # @@protoc_insertion_point(module_scope)

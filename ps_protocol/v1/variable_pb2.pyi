@@ -60,11 +60,16 @@ class VariableSpec(google.protobuf.message.Message):
     SLICE_FIELD_NUMBER: builtins.int
     SLOT_OF_FIELD_NUMBER: builtins.int
     OPTIMIZER_FIELD_NUMBER: builtins.int
+    OBJECT_KIND_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Full name, scopes included, without ":0"."""
     dtype: builtins.str
     slot_of: builtins.str
     """Full name of the variable that this one is a slot of; empty if it is no slot."""
+    object_kind: builtins.str
+    """Of a variable that holds the state of a shared object, which Act changes: its kind, as
+    "barrier". It is declared as bytes of shape []. Empty for others.
+    """
     @property
     def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
     @property
@@ -84,9 +89,10 @@ class VariableSpec(google.protobuf.message.Message):
         slice: global___PartitionSlice | None = ...,
         slot_of: builtins.str = ...,
         optimizer: global___OptimizerSpec | None = ...,
+        object_kind: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["optimizer", b"optimizer", "slice", b"slice"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["dtype", b"dtype", "name", b"name", "optimizer", b"optimizer", "shape", b"shape", "slice", b"slice", "slot_of", b"slot_of"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dtype", b"dtype", "name", b"name", "object_kind", b"object_kind", "optimizer", b"optimizer", "shape", b"shape", "slice", b"slice", "slot_of", b"slot_of"]) -> None: ...
 
 global___VariableSpec = VariableSpec
 

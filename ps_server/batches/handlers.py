@@ -20,7 +20,9 @@ from ps_protocol.operations import (
     Scatter,
     Update,
 )
+from ps_protocol.shared_objects import Act, Look
 from ps_server.store.function_calls import FunctionCalls
+from ps_server.store.object_calls import ObjectCalls
 from ps_server.store.variable_store import VariableStore
 
 
@@ -31,11 +33,13 @@ class Resources:
     Attributes:
         store: Holds the variables.
         functions: Calls named functions on them.
+        objects: Has things happen to those that are shared objects.
         clock: Monotonic seconds.
     """
 
     store: VariableStore
     functions: FunctionCalls
+    objects: ObjectCalls
     clock: Callable[[], float]
 
 
@@ -80,6 +84,14 @@ def _reduce(ps: Resources, operation: Reduce, _deadline_s: float, _lend: bool, _
     return ps.functions.reduce(operation)
 
 
+def _act(ps: Resources, operation: Act, _deadline_s: float, _lend: bool, _take: bool) -> Result:
+    return ps.objects.act(operation)
+
+
+def _look(ps: Resources, operation: Look, _deadline_s: float, _lend: bool, _take: bool) -> Result:
+    return ps.objects.look(operation)
+
+
 def _describe(ps: Resources, operation: Describe, _deadline_s: float, _lend: bool, _take: bool) -> Result:
     return ps.store.describe(operation)
 
@@ -101,6 +113,8 @@ HANDLERS: Final[dict[type[Any], Handler]] = {
     CountUpTo: _count_up_to,
     Apply: _apply,
     Reduce: _reduce,
+    Act: _act,
+    Look: _look,
     Describe: _describe,
     Declare: _declare,
     Initialize: _initialize,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, ShardscopeError
@@ -10,9 +10,12 @@ from ps_protocol.operations import KINDS, BatchReply, Declare, Logged, PsOperati
 from ps_server.batches.defects import internal_error
 from ps_server.batches.handlers import HANDLERS, Resources
 from ps_server.memory.operand_ownership import may_be_taken
+from ps_server.objects.kinds import OBJECT_KINDS
+from ps_server.objects.object_kind import ObjectKind
 from ps_server.rules.built_in_functions import BUILT_IN_FUNCTIONS
 from ps_server.rules.functions import Functions
 from ps_server.store.function_calls import FunctionCalls
+from ps_server.store.object_calls import ObjectCalls
 from ps_server.store.variable_store import VariableStore
 
 
@@ -24,9 +27,11 @@ class BatchRunner:
         task: Name of the ps task, as "ps:0", for the errors.
         clock: Monotonic seconds.
         functions: Those that operations can call by name.
+        object_kinds: Kinds of shared objects, by name.
 
     Attributes:
-        calls: Calls them.
+        calls: Calls functions.
+        objects: Has things happen to shared objects.
     """
 
     def __init__(
@@ -36,12 +41,14 @@ class BatchRunner:
         task: str,
         clock: Callable[[], float],
         functions: Functions = BUILT_IN_FUNCTIONS,
+        object_kinds: Mapping[str, ObjectKind] = OBJECT_KINDS,
     ):
         self._store = store
         self.task = task
         self._clock = clock
         self.calls: Final = FunctionCalls(store.variables, store.spares, functions)
-        self._resources = Resources(store, self.calls, clock)
+        self.objects: Final = ObjectCalls(store.variables, object_kinds)
+        self._resources = Resources(store, self.calls, self.objects, clock)
 
     def run(
         self,

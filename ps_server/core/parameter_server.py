@@ -17,7 +17,7 @@ from ps_protocol.errors import (
     ShardscopeError,
     StateLostError,
 )
-from ps_protocol.operations import Batch, BatchReply, PsOperation, names_of
+from ps_protocol.operations import Batch, BatchReply, PsOperation, Verdict, names_of
 from ps_protocol.ps_service import Transport
 from ps_protocol.service_types import (
     KnownCluster,
@@ -29,16 +29,24 @@ from ps_protocol.service_types import (
     VariableInfo,
     Welcome,
 )
+from ps_protocol.shared_objects import Look
 from ps_server.background.loops import OF_PROCESS
 from ps_server.cluster.address_book import AddressBook
 from ps_server.cluster.membership import Change, Membership
 from ps_server.core.admission import Admission
 from ps_server.core.state import MemoryState, SingleRole, State, TaskRole
+from ps_server.core.waits import LOOK_S, Waits
 from ps_server.log.restore_mark import RestoreMark
 from ps_server.log.state_parts import StateParts
 
 _MAX_WAIT_S: Final = 86_400.0
 _MAX_TASK_LENGTH: Final = 255
+
+DEFAULT_MAX_WAITS: Final = 16
+
+
+def _always() -> bool:
+    return True
 
 
 _P = ParamSpec("_P")
@@ -81,6 +89,7 @@ class ParameterServer(Transport):
         addresses: Where the ps tasks of the cluster are; None to know nothing of them yet.
         clock: Monotonic seconds.
         wall_clock: Seconds since the epoch.
+        max_waits: How many clients may wait here at a time for an answer of a shared object.
 
     Attributes:
         state: The one given, or the empty one.
@@ -102,6 +111,7 @@ class ParameterServer(Transport):
         addresses: AddressBook | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        max_waits: int = DEFAULT_MAX_WAITS,
     ):
         ps_addresses = cluster_spec.ps_addresses()
         self.task: Final = str(TaskId(PS_JOB, task_index))
@@ -125,6 +135,7 @@ class ParameterServer(Transport):
         self._ledger: Final = self._parts.ledger
         self.troubles: Final = self._parts.troubles
         self.admission: Final = Admission(clock)
+        self._waits: Final = Waits(max_waits)
         self._membership = Membership() if task_index == 0 else None
         self._addresses = addresses or AddressBook(len(ps_addresses))
 
@@ -183,6 +194,7 @@ class ParameterServer(Transport):
         timeout_s: float,
         lend_values: bool = False,
         take_operands: bool = False,
+        is_wanted: Callable[[], bool] = _always,
     ) -> BatchReply:
         """Carries out a batch; an error of one operation is its reply.
 
@@ -193,6 +205,7 @@ class ParameterServer(Transport):
                 change; but while one is held, an update of its variable needs memory for a second value.
             take_operands: Whether the store may keep arrays of the batch as values: the caller does not write to them
                 any more.
+            is_wanted: Says whether the client is still there; asked now and then while a ``Look`` waits.
 
         Raises:
             StateLostError: The batch is meant for another store.
@@ -218,7 +231,10 @@ class ParameterServer(Transport):
                 try:
                     if batch.store != self.state.store_incarnation:  # a restore came while it was held back
                         raise self._state_lost(batch.store)
-                    reply = self._exchange(batch, mutates, now_s, timeout_s, lend_values, take_operands)
+                    if not mutates and len(batch.operations) == 1 and type(batch.operations[0]) is Look:
+                        reply = self._look(batch, batch.operations[0], now_s, timeout_s, check, is_wanted)
+                    else:
+                        reply = self._exchange(batch, mutates, now_s, timeout_s, lend_values, take_operands)
                 finally:
                     self.admission.leave(changes=mutates)
             check()
@@ -257,6 +273,31 @@ class ParameterServer(Transport):
             )
         return reply
 
+    def _look(
+        self,
+        batch: Batch,
+        look: Look,
+        now_s: float,
+        timeout_s: float,
+        check: Callable[[], None],
+        is_wanted: Callable[[], bool],
+    ) -> BatchReply:
+        """Asks a shared object again and again until it has an answer, as long as this thread may wait for that."""
+        until_s = now_s + min(look.wait_s, timeout_s / 2)
+        with self._waits.place() as may_wait:
+            while True:
+                reply = self._exchange(batch, False, now_s, timeout_s, False, False)
+                (answer,) = reply.replies
+                remaining_s = until_s - self._clock()
+                if isinstance(answer, ShardscopeError) or answer.verdict is not Verdict.NOT_YET or remaining_s <= 0:
+                    return reply
+                if not may_wait or self.admission.is_draining or batch.store != self.state.store_incarnation:
+                    return reply
+                check()
+                if not is_wanted():
+                    return reply
+                self._runner.objects.wait_for_change(look.name, answer.version, min(remaining_s, LOOK_S))
+
     def _answer_while_draining(self, batch: Batch, timeout_s: float) -> BatchReply:
         reply = None
         if batch.sequence:
@@ -283,6 +324,11 @@ class ParameterServer(Transport):
             f"the ps was started again {self._clock() - self._started_s:.0f} s ago, without the variables that it had. "
             f"Connect again, and put their values back or initialise them ({stores})"
         )
+
+    @property
+    def num_waiting(self) -> int:
+        """How many clients wait for an answer of a shared object."""
+        return self._waits.number
 
     @property
     def keeps_operands(self) -> bool:

@@ -196,6 +196,7 @@ def _core(
         state=state,
         role=role,
         addresses=addresses,
+        max_waits=options.max_concurrent // 4,
     )
 
 

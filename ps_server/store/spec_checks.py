@@ -41,8 +41,20 @@ def check_spec(spec: VariableSpec) -> None:
             variable=spec.name,
         )
     _check_slice(spec)
+    if spec.object_kind:
+        _check_object(spec)
     if spec.optimizer is not None:
         _check_optimizer(spec, spec.optimizer)
+
+
+def _check_object(spec: VariableSpec) -> None:
+    """Makes sure that a variable can hold the state of a shared object."""
+    if spec.shape or spec.dtype.kind != "S" or spec.slice is not None or spec.slot_of or spec.optimizer is not None:
+        raise InvalidArgumentError(
+            f"variable {spec.name} of {describe_spec(spec)} cannot hold the state of a {spec.object_kind}; that is "
+            f"bytes of shape [], in one piece",
+            variable=spec.name,
+        )
 
 
 def _check_optimizer(spec: VariableSpec, optimizer: OptimizerSpec) -> None:
@@ -85,6 +97,12 @@ def check_agreement(recorded: VariableSpec, proposed: VariableSpec) -> None:
     """
     if recorded is proposed:
         return
+    if recorded.object_kind != proposed.object_kind:
+        raise InvalidArgumentError(
+            f"variable {recorded.name} already exists as {_what(recorded)}, but is declared here as {_what(proposed)}; "
+            f"give one of them another name",
+            variable=recorded.name,
+        )
     if recorded.dtype != proposed.dtype:
         raise DTypeMismatchError(_differ(recorded, proposed), variable=recorded.name)
     if recorded.shape != proposed.shape or recorded.slice != proposed.slice:
@@ -138,6 +156,10 @@ def _described(optimizer: OptimizerSpec | None) -> str:
 
 def _place(spec: VariableSpec) -> str:
     return f"a slot of {spec.slot_of}" if spec.slot_of else "a variable of its own"
+
+
+def _what(spec: VariableSpec) -> str:
+    return f"a {spec.object_kind}" if spec.object_kind else describe_spec(spec)
 
 
 def describe_spec(spec: VariableSpec) -> str:

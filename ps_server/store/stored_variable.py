@@ -42,7 +42,17 @@ class StoredVariable:
         spec: As the value is now, which only a ``Replace`` changes.
     """
 
-    __slots__ = ("_lendable", "declared", "lock", "position", "size_bytes", "spec", "value", "version")
+    __slots__ = (
+        "_lendable",
+        "declared",
+        "lock",
+        "position",
+        "relaid_condition",
+        "size_bytes",
+        "spec",
+        "value",
+        "version",
+    )
 
     def __init__(self, spec: VariableSpec, value: Array | None, declared: VariableSpec | None = None):
         self.declared = declared or spec
@@ -58,6 +68,8 @@ class StoredVariable:
         self.version = 0
         self.position = 0  # of the newest record that is about it, on a task that keeps records
         self._lendable: LendableArray | None = None
+        # Of `lock`, for those who wait until a shared object has another state; made by the first of them.
+        self.relaid_condition: threading.Condition | None = None
 
     # -- with the lock held -------------------------------------------------------------------
 
@@ -87,6 +99,8 @@ class StoredVariable:
         else:
             before = self.replace(value)
         self.spec, self.size_bytes = spec, spec.size_bytes
+        if self.relaid_condition is not None:
+            self.relaid_condition.notify_all()
         return before
 
     def initialized_value(self) -> Array:

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ps_protocol.errors import NotFoundError, ResourceExhaustedError
-from ps_protocol.operations import KINDS, PsOperation, VariableSpec
+from ps_protocol.operations import KINDS, Array, PsOperation, VariableSpec
 from ps_server.memory.byte_budget import ByteBudget, readable_bytes
+from ps_server.memory.lent_arrays import LendableArray
 from ps_server.store.stored_variable import HeldLocks, StoredVariable, VariableImage
 
 
@@ -87,6 +88,20 @@ class StoredVariables:
         """Adds a variable whose memory has been counted; all threads see it from here on."""
         with self._lock:
             self._variables[variable.spec.name] = variable
+
+    def relayout(self, variable: StoredVariable, spec: VariableSpec, value: Array) -> LendableArray | None:
+        """With its lock held, gives a variable a value of a layout, and counts its memory; returns the value before.
+
+        Raises:
+            ResourceExhaustedError: The memory limit would be exceeded; nothing changed.
+        """
+        more_bytes = spec.size_bytes - variable.size_bytes
+        if more_bytes > 0:
+            self.take_memory(spec, more_bytes)
+        replaced = variable.relaid(spec, value)
+        if more_bytes < 0:
+            self.memory.give_back(-more_bytes)
+        return replaced
 
     # -- for the log --------------------------------------------------------------------------
 

@@ -43,7 +43,6 @@ from ps_protocol.operations import (
 )
 from ps_protocol.out_arrays import check_out
 from ps_protocol.service_types import VariableInfo
-from ps_server.memory.lent_arrays import LendableArray
 from ps_server.memory.operand_ownership import can_become_value
 from ps_server.memory.second_values import SecondValues
 from ps_server.memory.spare_arrays import SMALL_BYTES, SpareArrays, prepared_array
@@ -195,7 +194,7 @@ class VariableStore:
                     variable.value = value
                     variable.position = self._note(Initialize(variable.spec.name, initializer))
                 elif overwrite:
-                    replaced = self._relaid(variable, variable.declared, value)
+                    replaced = self.variables.relayout(variable, variable.declared, value)
                     variable.version += 1
             del replaced
 
@@ -334,20 +333,10 @@ class VariableStore:
         replaced = None  # freed after the lock is released: to give memory back to the system takes time
         with variable.lock:
             spec = replaced_spec(variable.spec, operation)
-            replaced = self._relaid(variable, spec, value)
+            replaced = self.variables.relayout(variable, spec, value)
             result = variable.updated()
         del replaced
         return result
-
-    def _relaid(self, variable: StoredVariable, spec: VariableSpec, value: Array) -> LendableArray | None:
-        """With the lock held, gives a variable a value of a layout, and counts its memory; returns the value before."""
-        more_bytes = spec.size_bytes - variable.size_bytes
-        if more_bytes > 0:
-            self.variables.take_memory(spec, more_bytes)
-        replaced = variable.relaid(spec, value)
-        if more_bytes < 0:
-            self.variables.memory.give_back(-more_bytes)
-        return replaced
 
     # -- rows ---------------------------------------------------------------------------------
 
@@ -424,7 +413,7 @@ class VariableStore:
             plan = plan_scatter(rows, operation.rule, operation.indices, updates.astype(spec.dtype))
             longer = value.astype(spec.dtype)
             plan.apply(longer.reshape(rows.shape))
-            replaced = self._relaid(variable, spec, longer)
+            replaced = self.variables.relayout(variable, spec, longer)
             result = variable.updated()
         del replaced
         return result

@@ -32,6 +32,7 @@ TIMEOUT_S: Final = 30.0
 CLUSTER: Final = ClusterSpec({"ps": ["ps0.example:2222", "ps1.example:2222"], "worker": ["worker0.example:2222"]})
 MEMORY_LIMIT_BYTES: Final = 256 * 1024**2
 JOB_SEED: Final = 11
+MAX_WAITS: Final = 4
 
 REPLY_ROOM_BYTES: Final = 8 * 1024**2
 """Room that is offered for replies in shared memory; larger ones come over the socket."""
@@ -91,7 +92,9 @@ class Task:
     ):
         self.transport = transport
         state = MemoryState(StateParts(CLUSTER, task_index, memory_limit_bytes=MEMORY_LIMIT_BYTES, functions=functions))
-        self.core = ParameterServer(cluster_spec=CLUSTER, task_index=task_index, job_seed=JOB_SEED, state=state)
+        self.core = ParameterServer(
+            cluster_spec=CLUSTER, task_index=task_index, job_seed=JOB_SEED, state=state, max_waits=MAX_WAITS
+        )
         self._resources = resources
         self._address = ""
         if transport == "shm":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from uuid import UUID
 
 import numpy as np
@@ -43,6 +44,7 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
+from ps_protocol.shared_objects import Act, Look
 from ps_protocol.v1 import batch_pb2
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -62,7 +64,7 @@ def arrays(draw: st.DrawFn) -> Array:
 def specs(draw: st.DrawFn) -> VariableSpec:
     spec = VariableSpec(draw(NAMES), draw(DTYPES), draw(SHAPES))
     if draw(st.booleans()):
-        return spec
+        return dataclasses.replace(spec, object_kind=draw(st.sampled_from(["", "barrier"])))
     offset = tuple(draw(st.integers(0, 5)) for _ in spec.shape)
     whole = tuple(start + length + draw(st.integers(0, 5)) for start, length in zip(offset, spec.shape, strict=True))
     return VariableSpec(spec.name, spec.dtype, spec.shape, PartitionSlice(draw(NAMES), whole, offset))
@@ -76,6 +78,7 @@ KINDS: st.SearchStrategy[InitializerKind] = st.one_of(
     st.builds(ValueKind, arrays()),
 )
 INITIALIZERS = st.builds(InitializerSpec, KINDS, st.integers(-(2**63), 2**63 - 1), st.booleans())
+EVENTS = st.binary(max_size=40).map(lambda data: np.frombuffer(data, np.uint8))
 DEPTHS = st.integers(1, 2**32 - 1)
 OPERATIONS: st.SearchStrategy[PsOperation] = st.one_of(
     st.builds(Declare, specs(), st.none() | INITIALIZERS),
@@ -85,6 +88,8 @@ OPERATIONS: st.SearchStrategy[PsOperation] = st.one_of(
     st.builds(Scatter, NAMES, st.sampled_from(ScatterRule), arrays(), arrays(), DEPTHS),
     st.builds(CountUpTo, NAMES, st.integers(-(2**63), 2**63 - 1)),
     st.builds(Gather, NAMES, arrays(), DEPTHS),
+    st.builds(Act, NAMES, NAMES, EVENTS),
+    st.builds(Look, NAMES, NAMES, EVENTS, st.integers(0, 2**32 - 1).map(lambda wait_ms: wait_ms / 1000)),
     st.builds(Describe, NAMES),
 )
 

@@ -38,6 +38,7 @@ from ps_protocol.operations import (
     VariableSpec,
     WireDType,
 )
+from ps_protocol.shared_objects import Act, Look
 from ps_protocol.v1 import batch_pb2
 
 CLIENT, STORE = UUID(int=1), UUID(int=2)
@@ -58,10 +59,13 @@ def arrays(draw: st.DrawFn) -> Array:
     return values.T if draw(st.booleans()) else values
 
 
+EVENTS = st.binary(max_size=9).map(lambda data: np.frombuffer(data, np.uint8))
+
+
 @st.composite
 def operations(draw: st.DrawFn) -> PsOperation:
     name = draw(NAMES)
-    match draw(st.integers(0, 7)):
+    match draw(st.integers(0, 9)):
         case 0:
             return Update(name, draw(st.sampled_from(UpdateRule)), draw(arrays()))
         case 1:
@@ -82,6 +86,10 @@ def operations(draw: st.DrawFn) -> PsOperation:
             return Apply(
                 name, "momentum", slots, draw(NAMES), operands, np.arange(draw(st.integers(0, 2)), dtype=float)
             )
+        case 7:
+            return Act(name, draw(NAMES), draw(EVENTS))
+        case 8:
+            return Look(name, draw(NAMES), draw(EVENTS), draw(st.integers(0, 5000)) / 1000)
         case _:
             return Declare(VariableSpec(name, np.dtype(np.float32), (2,)))
 

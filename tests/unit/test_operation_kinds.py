@@ -46,6 +46,7 @@ from ps_protocol.operations import (
     tensor_bytes,
     tensors_of,
 )
+from ps_protocol.shared_objects import Act, Look
 from ps_protocol.v1 import batch_pb2, records_pb2
 from ps_server.batches.handlers import HANDLERS, Resources
 from ps_server.batches.runner import BatchRunner
@@ -60,6 +61,7 @@ FLOAT = np.dtype(np.float32)
 SPEC = VariableSpec("w", FLOAT, (3, 2))
 ROWS = np.array([0, 2])
 VALUES = np.arange(6, dtype=FLOAT).reshape(3, 2)
+EVENT = np.frombuffer(b'{"do": "arrive"}', np.uint8)
 GIVEN = InitializerSpec(ValueKind(VALUES))
 EXAMPLES: tuple[PsOperation, ...] = (
     Declare(SPEC, GIVEN),
@@ -72,6 +74,8 @@ EXAMPLES: tuple[PsOperation, ...] = (
     Apply("w", "momentum", ("w/m",), "w/step", (ROWS, VALUES[:2]), np.array([0.1, 0.9, 0.0])),
     Reduce("w", "dot", (VALUES,), np.empty(0)),
     Gather("w", ROWS),
+    Act("w", "barrier", EVENT),
+    Look("w", "barrier", EVENT, 0.25),
     Describe("w"),
 )
 UNION = frozenset(get_args(PsOperation))

@@ -75,7 +75,10 @@ class ShardscopeCheckpoint(StoredTensors):
     def _by_whole(self, manifest: CheckpointManifest) -> dict[str, list[_SavedValue]]:
         found: dict[str, list[_SavedValue]] = {}
         saved = [
-            (file, each) for file, part in zip(self._files, manifest.parts, strict=True) for each in part.variables
+            (file, each)
+            for file, part in zip(self._files, manifest.parts, strict=True)
+            for each in part.variables
+            if not each.spec.object_kind  # the state of a barrier is no tensor
         ]
         wholes = {each.spec.name: whole_name(each.spec) for _, each in saved}
         for file, each in saved:

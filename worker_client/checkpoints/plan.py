@@ -18,6 +18,7 @@ from ps_protocol.checkpoints.service import Source, Target
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import PartitionSlice, VariableSpec
 from ps_protocol.service_types import Placement
+from ps_protocol.shared_objects import OBJECTS_PS_TASK
 from worker_client.checkpoints.counts import slot_suffix, whole_name
 from worker_client.checkpoints.name_patterns import selected
 from worker_client.checkpoints.report import Outcome, RestoredVariable, table
@@ -82,7 +83,8 @@ class _Whole:
         return bool([part for part in self.parts if part.is_there])
 
     def __str__(self) -> str:
-        return f"{self.parts[0].spec.dtype.name}{list(self.shape)}"
+        spec = self.parts[0].spec
+        return f"a {spec.object_kind}" if spec.object_kind else f"{spec.dtype.name}{list(self.shape)}"
 
 
 @dataclass(slots=True)
@@ -240,7 +242,8 @@ class _Planner:
             spec = _renamed(part.spec, saved.name, name)
             is_known = bool(known) and not math.prod(spec.shape)
             if not is_known and not [each for each in known if overlap(each.spec, spec) is not None]:
-                parts.append(replace(part, spec=spec, ps_task=self._choose_ps(spec), is_placed=False))
+                ps_task = OBJECTS_PS_TASK if spec.object_kind else self._choose_ps(spec)
+                parts.append(replace(part, spec=spec, ps_task=ps_task, is_placed=False))
         return parts
 
     def _restore_slot(
@@ -306,7 +309,7 @@ class _Planner:
             self.plan_made.placements.append(Placement(target.declared or target.spec, ps_task))
 
     def _leave(self, whole: _Whole, why: str = "", *, is_slot: bool = False) -> None:
-        if whole.is_there:
+        if whole.is_there and not whole.parts[0].spec.object_kind:  # what a barrier was before nobody misses
             detail = f"{whole}{f', {why}' if why else ''}"
             self.plan_made.rows.append(RestoredVariable(whole.name, Outcome.FRESH, detail, is_slot))
 
@@ -344,7 +347,7 @@ def _check(rows: list[RestoredVariable], *, may_be_fresh: bool, may_differ: bool
 def _agree(there: _Whole, saved: _Whole) -> bool:
     spec, of_saved = there.parts[0].spec, saved.parts[0]
     is_text = spec.dtype.kind == of_saved.spec.dtype.kind == "S"
-    if spec.dtype != of_saved.spec.dtype and not is_text:
+    if (spec.dtype != of_saved.spec.dtype and not is_text) or spec.object_kind != of_saved.spec.object_kind:
         return False
     declared = of_saved.declared
     return there.shape == saved.shape or (declared is not None and there.shape == declared.shape)

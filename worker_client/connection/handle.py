@@ -33,6 +33,7 @@ from ps_protocol.interrupts import Turn, is_interrupt, sheltered
 from ps_protocol.operations import Array, Batch, PsOperation, Reply, mutates, tensor_bytes
 from ps_protocol.ps_service import PendingExchange
 from ps_protocol.service_types import Welcome
+from ps_protocol.shared_objects import Look
 from worker_client.connection.availability import Availability, OperationTime
 from worker_client.connection.backup_reads import BackupReads
 from worker_client.connection.copied import Refusal, parents_connection
@@ -237,6 +238,12 @@ class PsHandle:
             linger(error, future)
             raise
 
+    def ask(self, question: Look) -> tuple[Reply, ...]:
+        """Asks beside what is queued, and never a backup; errors as of ``exchange``."""
+        if self._queue.is_closed:
+            raise self._closed((question,))
+        return self._attempt(self._batch((question,), 0, sequence=0))
+
     def reserve(
         self, operations: tuple[PsOperation, ...], caller: threading.Lock, *, expected_reply_bytes: int
     ) -> Question | None:
@@ -427,8 +434,7 @@ class PsHandle:
     ) -> tuple[Reply, ...]:
         """Exchanges a batch, with retries; ``failure`` is how a first try that was made already has ended."""
         retry, route = self._settings.retry, self._route
-        if timeout_s is None:
-            timeout_s = self._settings.operation_timeout_s
+        timeout_s = self._settings.operation_timeout_s if timeout_s is None else timeout_s
         size_bytes = tensor_bytes(batch.operations) + (batch.expected_reply_bytes or 0)
         if failure is None and not self._availability.is_away:  # what nearly always is all there is to do
             started_s = retry.clock()

@@ -33,6 +33,7 @@ from ps_protocol.codec.operation_codec import encode_operation_into
 from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
 from ps_protocol.operations import KINDS, Apply, Batch, Describe, Gather, PsOperation, Read, Scatter, Update, WireDType
+from ps_protocol.shared_objects import Act, Look
 from ps_protocol.v1.batch_pb2 import BatchRequest
 from ps_protocol.v1.batch_pb2 import Operation as OperationMessage
 
@@ -84,6 +85,8 @@ KEYS: Final[dict[type[Any], Callable[[Any], Hashable | None]]] = {
     Gather: _gather_key,
     Scatter: _scatter_key,
     Apply: _apply_key,
+    Act: lambda act: (Act, act.name, act.kind, act.event.dtype, act.event.shape),
+    Look: lambda look: (Look, look.name, look.kind, look.question.dtype, look.question.shape, look.wait_s),
     Describe: lambda describe: (describe.name,),
 }
 """For each kind that comes again and again: a key of all that the bytes of an operation depend on.

@@ -119,7 +119,7 @@ class DataServicer:
             _check_deadline(context)
             with self._kept_streams.open() as stays_open:
                 for request in request_iterator:
-                    yield self._exchange(request, timeout_s(context))
+                    yield self._exchange(request, timeout_s(context), context.is_active)
                     if not stays_open():
                         return
 
@@ -143,12 +143,12 @@ class DataServicer:
         self._core.goodbye(client, timeout_s=timeout_s)
         return data_pb2.GoodbyeReply()
 
-    @unary
-    def Exchange(self, request: bytes, timeout_s: float) -> bytes:
+    def Exchange(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         """Carries out an ``ExchangeRequest``; returns the ``ExchangeReply``."""
-        return self._exchange(request, timeout_s)
+        with errors_as_status(context, self._core.task):
+            return self._exchange(request, timeout_s(context), context.is_active)
 
-    def _exchange(self, request: bytes, timeout_s: float) -> bytes:
+    def _exchange(self, request: bytes, timeout_s: float, is_wanted: Callable[[], bool]) -> bytes:
         time_left = TimeLeft(timeout_s, self._clock)
         with StagingRoom(self._staging) as room:
             if len(request) > SMALL_HEADER_BYTES:
@@ -156,9 +156,11 @@ class DataServicer:
             header, buffers = REQUESTS.message(request)
             if header_bytes := self._header_bounds.decoded_bytes(header):
                 room.take(header_bytes, _HEADER)
-            return self._exchange_message(_head(header, time_left).batch(buffers), buffers, time_left)
+            return self._exchange_message(_head(header, time_left).batch(buffers), buffers, time_left, is_wanted)
 
-    def _exchange_message(self, batch: Batch, buffers: list[memoryview], time_left: TimeLeft) -> bytes:
+    def _exchange_message(
+        self, batch: Batch, buffers: list[memoryview], time_left: TimeLeft, is_wanted: Callable[[], bool]
+    ) -> bytes:
         reply_bytes = self._core.reply_size_bytes(batch.operations)
         if reply_bytes > UNARY_LIMIT_BYTES:
             raise ResourceExhaustedError(
@@ -166,15 +168,19 @@ class DataServicer:
                 f"{readable_bytes(UNARY_LIMIT_BYTES)} of one message; send the batch on ExchangeStream",
                 retryable=False,
             )
-        reply = self._have_carried_out(batch, time_left.checked_s(), take_operands=False)
+        reply = self._have_carried_out(batch, time_left.checked_s(), is_wanted, take_operands=False)
         reply_header, reply_buffers = encode_answer(reply, batch.operations)
         self._core.count_bytes(received=sum(map(len, buffers)), sent=sum(map(len, reply_buffers)))
         (message,) = grpc_faults.sent(iter([exchange_message(reply_header, reply_buffers)]))
         return message
 
-    def _have_carried_out(self, batch: Batch, timeout_s: float, *, take_operands: bool) -> BatchReply:
+    def _have_carried_out(
+        self, batch: Batch, timeout_s: float, is_wanted: Callable[[], bool], *, take_operands: bool
+    ) -> BatchReply:
         for _ in range(grpc_faults.times_received()):
-            reply = self._core.exchange(batch, timeout_s=timeout_s, lend_values=True, take_operands=take_operands)
+            reply = self._core.exchange(
+                batch, timeout_s=timeout_s, lend_values=True, take_operands=take_operands, is_wanted=is_wanted
+            )
         return reply
 
     def _answer(self, first: bytes, rest: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -227,7 +233,7 @@ class DataServicer:
         self._receive(rest, Assembler(targets))
         batch = head.batch(targets)
         room.take(self._core.reply_size_bytes(batch.operations), "the reply's tensors")
-        reply = self._have_carried_out(batch, time_left.checked_s(), take_operands=True)
+        reply = self._have_carried_out(batch, time_left.checked_s(), context.is_active, take_operands=True)
         room.give_back(staged_bytes + header_bytes)
         self._core.count_bytes(received=received_bytes, sent=0)
         return encode_answer(reply, batch.operations)

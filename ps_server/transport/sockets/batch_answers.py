@@ -40,10 +40,12 @@ class BatchAnswers:
     Args:
         core: Carries them out.
         client: Incarnation of the client that has shown a ticket for the connection.
+        is_wanted: Says whether it is still there.
     """
 
-    def __init__(self, core: ParameterServer, client: UUID):
+    def __init__(self, core: ParameterServer, client: UUID, is_wanted: Callable[[], bool]):
         self._core = core
+        self._is_wanted = is_wanted
         self._client = client
 
     def reply(
@@ -80,6 +82,7 @@ class BatchAnswers:
                     timeout_s=prefix.timeout_ms / 1000 - (time.monotonic() - started_s),
                     lend_values=True,
                     take_operands=take_operands,
+                    is_wanted=self._is_wanted,
                 )
             answer, buffers = encode_answer(reply, batch.operations)
         except UnskippableError:

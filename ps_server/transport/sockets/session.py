@@ -81,7 +81,7 @@ class SocketSession:
         self.stream = stream
         self.client = spec_codec.decode_uuid(client.bytes, "client")  # the object that decoded batches hold too
         self._core = core
-        self._answers = BatchAnswers(core, self.client)
+        self._answers = BatchAnswers(core, self.client, lambda: stream.is_open)
         self._staging = staging
         self._buffers = buffers
         self._shared = shared

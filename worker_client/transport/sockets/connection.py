@@ -28,6 +28,7 @@ from ps_protocol.errors import (
 from ps_protocol.interrupts import is_interrupt, raise_interrupt
 from ps_protocol.memory.regions import encode_regions
 from ps_protocol.operations import Batch, BatchReply, tensor_bytes
+from ps_protocol.shared_objects import Look
 from ps_protocol.sockets.faults import before_send
 from ps_protocol.sockets.frames import (
     ANSWER_BYTES,
@@ -389,11 +390,16 @@ class SocketConnection:
         seen = (stream.deadline_s, stream.moved_bytes)
         if seen != self._last_seen:
             self._last_seen, self._silent_since_s = seen, now_s - _LOOK_S
-        silent_s = now_s - self._silent_since_s
+        silent_s = now_s - self._silent_since_s - self._waits_s()
         if not self._trust.allows(silent_s, *self._on_their_way()):
             self._trust.doubt()
             raise _Silence(f"the connection was silent for {silent_s:.1f} s") from None
         self._bound(stream.deadline_s)
+
+    def _waits_s(self) -> float:
+        """How long the ps may wait before it answers, since it was asked to."""
+        operations = () if self._awaited is None else self._awaited.operations
+        return operations[0].wait_s if len(operations) == 1 and isinstance(operations[0], Look) else 0.0
 
     def _on_their_way(self) -> tuple[int, int]:
         """Operations that have no answer yet, and bytes of their tensors, both ways."""

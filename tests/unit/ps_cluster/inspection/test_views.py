@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 
+import numpy as np
 import pytest
 from rich.console import Console
 from rich.table import Table
@@ -54,6 +55,7 @@ def test_variables_are_listed_by_name_whatever_their_task(capsys: pytest.Capture
         "name": "dense/weights",
         "shape": [64, 32],
         "dtype": "float32",
+        "object_kind": "",
         "bytes": 8192,
         "task": "ps:0",
         "version": 5,
@@ -67,6 +69,15 @@ def test_variables_are_listed_by_name_whatever_their_task(capsys: pytest.Capture
         ["dense/weights", "[64,", "32]", "float32", "8,192", "ps:0", "5", "yes"],
         ["z", "[]", "float32", "4", "ps:0", "5", "yes"],
     ]
+
+
+def test_a_shared_object_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    info = variable("barrier/epoch", ())
+    spec = dataclasses.replace(info.spec, dtype=np.dtype("S128"), object_kind="barrier")
+    answer = PsAnswer(PS_0, "a:1", value=[dataclasses.replace(info, spec=spec, size_bytes=128)])
+    (record,) = variable_records([answer])
+    assert (record["object_kind"], record["dtype"]) == ("barrier", "S128")
+    assert printed(variable_table([record]), capsys)[1] == ["barrier/epoch", "[]", "barrier", "128", "ps:0", "5", "yes"]
 
 
 def test_a_part_says_where_it_belongs() -> None:

@@ -77,6 +77,7 @@ from ps_protocol.service_types import (
     VariableInfo,
     Welcome,
 )
+from ps_protocol.shared_objects import OBJECT_DTYPE, Act, Look
 from ps_protocol.v1 import batch_pb2, data_pb2, directory_pb2, errors_pb2, inspection_pb2, membership_pb2, variable_pb2
 
 CLIENT, STORE = UUID(int=1), UUID(int=2)
@@ -105,6 +106,8 @@ KINDS: list[InitializerKind] = [
     OrthogonalKind(1.5),
     IdentityKind(3.0),
 ]
+EVENT = np.frombuffer(b"{}", np.uint8)
+ON_OBJECTS = (Act("w", "barrier", EVENT), Look("w", "barrier", EVENT), Look("w", "barrier", EVENT, 2.5))
 OPERATIONS: list[PsOperation] = [
     Declare(SPEC),
     Declare(PART),
@@ -119,6 +122,7 @@ OPERATIONS: list[PsOperation] = [
     CountUpTo("w", 0),
     CountUpTo("w", -(2**63)),
     CountUpTo("w", 2**63 - 1),
+    Declare(VariableSpec("meeting", OBJECT_DTYPE, (), object_kind="barrier")),
     Describe("w"),
 ]
 
@@ -139,6 +143,24 @@ def there_and_back(operation: PsOperation) -> Any:
 
 
 class TestOperations:
+    @pytest.mark.parametrize("operation", ON_OBJECTS, ids=str)
+    def test_on_shared_objects(self, operation: PsOperation) -> None:
+        assert repr(there_and_back(operation)) == repr(operation)
+
+    @pytest.mark.parametrize(
+        ("operation", "message"),
+        [
+            (Act("w", "", EVENT), "in act, the kind of the object is missing"),
+            (Look("w", "", EVENT), "in look, the kind of the object is missing"),
+            (Act("w", "barrier", np.zeros(2)), r"the event is float64\[2\]; it should be uint8 of one dimension"),
+            (Look("w", "barrier", EVENT.reshape(1, -1)), r"the question is uint8\[1, 2\]; it should be uint8"),
+        ],
+        ids=str,
+    )
+    def test_malformed_ones_on_shared_objects_are_refused(self, operation: PsOperation, message: str) -> None:
+        with pytest.raises(InvalidArgumentError, match=message):
+            there_and_back(operation)
+
     @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
     def test_without_tensors(self, operation: PsOperation) -> None:
         assert there_and_back(operation) == operation
@@ -213,6 +235,7 @@ class TestOperations:
             Gather("w", ROWS),
             APPLY,
             Reduce("w", "dot", (FLOATS,), np.empty(0)),
+            *ON_OBJECTS,
         )
         covered_operations = {
             message.WhichOneof("kind") for message in (*encoded(*OPERATIONS).operations, *tensors.operations)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zlib
 from typing import Any
 
+import numpy as np
 import pytest
 
-from ps_protocol.files.spec_json import decode_checked, encode_checked
+from ps_protocol.files.json_fields import Fields
+from ps_protocol.files.spec_json import decode_checked, decode_spec, encode_checked, encode_spec
+from ps_protocol.operations import VariableSpec
+from ps_protocol.shared_objects import OBJECT_DTYPE
 
 
 @pytest.mark.parametrize(
@@ -24,3 +29,10 @@ def test_it_is_json_of_the_content_and_its_checksum(content: dict[str, Any]) -> 
     document = (json.dumps({"crc32": crc, "content": content}, indent=1) + "\n").encode()
     assert encode_checked(content) == document
     assert decode_checked(document).content == content
+
+
+def test_only_a_shared_object_says_what_it_is() -> None:
+    declared = VariableSpec("meeting", OBJECT_DTYPE, (), object_kind="barrier")
+    spec = dataclasses.replace(declared, dtype=np.dtype("S40"))
+    assert decode_spec(Fields(encode_spec(spec, declared))) == (spec, declared)
+    assert "object_kind" not in encode_spec(dataclasses.replace(spec, object_kind=""))

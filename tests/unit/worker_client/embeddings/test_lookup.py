@@ -36,7 +36,7 @@ class CountingServer(ParameterServer):
 
     gathers = 0
 
-    def exchange(self, batch: Batch, *, timeout_s: float, **permissions: bool) -> BatchReply:
+    def exchange(self, batch: Batch, *, timeout_s: float, **permissions: Any) -> BatchReply:
         self.gathers += any(isinstance(operation, Gather) for operation in batch.operations)
         return super().exchange(batch, timeout_s=timeout_s, **permissions)
 

@@ -60,6 +60,9 @@ class Context:
     def time_remaining(self) -> float | None:
         return self.remaining_s
 
+    def is_active(self) -> bool:
+        return True
+
 
 class Conversation:
     """A client that speaks frames."""

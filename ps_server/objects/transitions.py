@@ -1,0 +1,121 @@
+"""What an event makes of an object as it is stored: its state as bytes, with the settings that it was opened with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError
+from ps_protocol.shared_objects import MAX_OBJECT_BYTES, OPEN, Bytes, Json, decode_json, encode_json, json_text
+from ps_server.objects import fields
+from ps_server.objects.object_kind import ObjectKind
+
+_SETTINGS: Final = "settings"
+_BY: Final = "by"
+_STATE: Final = "state"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What has become of an event.
+
+    Attributes:
+        answer: None if it cannot be carried out yet.
+        state: The object from now on; None if it has not changed.
+    """
+
+    answer: Bytes | None
+    state: bytes | None = None
+
+
+_NOT_YET: Final = Outcome(None)
+_OPENED: Final = encode_json({})
+
+
+def carried_out(kind: ObjectKind, before: bytes | None, event: Json) -> Outcome:
+    """Carries out an event.
+
+    Args:
+        kind: Of the object.
+        before: The object as it is stored; None if it has not been opened.
+        event: What happens.
+
+    Raises:
+        InvalidArgumentError: The event is malformed, or opens the object with other settings than it has.
+        FailedPreconditionError: The object has not been opened.
+        ResourceExhaustedError: The state or the answer would be too large.
+        ShardscopeError: The object has refused it.
+    """
+    if OPEN in event:
+        return _opened(kind, before, event)
+    if before is None:
+        raise FailedPreconditionError("it has not been opened; open it first, with its settings")
+    stored = _decoded(before)
+    step = kind.step(stored[_STATE], event)
+    if step is None:
+        return _NOT_YET
+    state, answer = step
+    encoded_answer = _checked_answer(answer)
+    if state is stored[_STATE]:
+        return Outcome(encoded_answer)
+    return Outcome(encoded_answer, _encoded({**stored, _STATE: state}))
+
+
+def answered(kind: ObjectKind, stored: bytes, question: Json) -> Bytes | None:
+    """Returns the answer of a stored object to a question; None if it has none yet.
+
+    Raises:
+        InvalidArgumentError: The question is malformed.
+        ResourceExhaustedError: The answer would be too large.
+    """
+    answer = kind.look(_decoded(stored)[_STATE], question)
+    return None if answer is None else _checked_answer(answer)
+
+
+def _opened(kind: ObjectKind, before: bytes | None, event: Json) -> Outcome:
+    settings, by = event[OPEN], fields.text(event, _BY)
+    if not isinstance(settings, dict):
+        raise InvalidArgumentError("the settings that it is opened with are no JSON object")
+    if before is None:
+        return Outcome(_OPENED, _encoded({_SETTINGS: settings, _BY: by, _STATE: kind.empty(settings)}))
+    stored = _decoded(before)
+    there = stored[_SETTINGS]
+    differing = sorted([name for name in {**there, **settings} if there.get(name) != settings.get(name)])
+    if differing:
+        sides = [
+            ", ".join([f"{name}={json.dumps(side.get(name))}" for name in differing]) for side in (there, settings)
+        ]
+        raise InvalidArgumentError(
+            f"{stored[_BY]} has made it with {sides[0]}, but {by} gives {sides[1]}; give the same everywhere, or "
+            f"another name"
+        )
+    return Outcome(_OPENED)
+
+
+def _decoded(stored: bytes) -> Json:
+    content = decode_json(stored, "what it holds")
+    if not content.keys() >= {_SETTINGS, _BY, _STATE}:
+        raise InvalidArgumentError("it does not hold the state of an object; was another value assigned to it?")
+    return content
+
+
+def _encoded(content: Json) -> bytes:
+    encoded = json_text(content).encode("ascii")
+    if len(encoded) > MAX_OBJECT_BYTES:
+        raise ResourceExhaustedError(
+            f"its state would take {len(encoded):,} bytes, of which it may have {MAX_OBJECT_BYTES:,}; nothing changed",
+            retryable=False,
+        )
+    return encoded
+
+
+def _checked_answer(answer: Json) -> Bytes:
+    encoded = encode_json(answer)
+    if encoded.nbytes > MAX_OBJECT_BYTES:
+        raise ResourceExhaustedError(
+            f"its answer would take {encoded.nbytes:,} bytes, of which it may have {MAX_OBJECT_BYTES:,}; nothing was "
+            f"changed: ask for less at a time",
+            retryable=False,
+        )
+    return encoded

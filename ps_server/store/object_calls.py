@@ -1,0 +1,125 @@
+"""What happens to the shared objects of a store, and what they are asked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from ps_protocol.errors import InvalidArgumentError, ShardscopeError
+from ps_protocol.operations import Result, Verdict
+from ps_protocol.shared_objects import MAX_OBJECT_BYTES, Act, Bytes, Json, Look, decode_json
+from ps_server.objects.kinds import OBJECT_KINDS
+from ps_server.objects.object_kind import ObjectKind
+from ps_server.objects.transitions import answered, carried_out
+from ps_server.store.spec_checks import describe_spec
+from ps_server.store.stored_variable import StoredVariable, uninitialized
+from ps_server.store.stored_variables import StoredVariables
+
+
+class ObjectCalls:
+    """Carries out ``Act`` and ``Look``. Thread-safe.
+
+    Args:
+        variables: Those of the store.
+        kinds: The kinds of objects, by name.
+    """
+
+    def __init__(
+        self,
+        variables: StoredVariables,
+        kinds: Mapping[str, ObjectKind] = OBJECT_KINDS,
+    ):
+        self._variables: Final = variables
+        self._kinds: Final = kinds
+
+    def act(self, operation: Act) -> Result:
+        """Has something happen to an object; other clients see its state before or after that.
+
+        Raises:
+            NotFoundError: There is no such variable.
+            InvalidArgumentError: It is no object of that kind, this ps knows no such kind, or the event is malformed.
+            ResourceExhaustedError: The state or the answer would be too large, or the memory limit exceeded.
+            ShardscopeError: The object has refused it; nothing changed.
+        """
+        variable, kind = self._found(operation)
+        replaced = None  # freed after the lock is released: to give memory back to the system takes time
+        try:
+            event = _json(operation.event, "the event")
+            with variable.lock:
+                before = None if variable.value is None else variable.value.tobytes()
+                outcome = carried_out(kind, before, event)
+                if outcome.state is None:
+                    verdict = Verdict.NOT_YET if outcome.answer is None else Verdict.APPLIED
+                    return Result(variable.version, before is not None, outcome.answer, verdict=verdict)
+                value = np.array(outcome.state)
+                replaced = self._variables.relayout(variable, replace(variable.spec, dtype=value.dtype), value)
+                variable.version += 1
+                result = Result(variable.version, True, outcome.answer)
+        except ShardscopeError as error:
+            raise _naming(operation, error) from error
+        del replaced
+        return result
+
+    def look(self, operation: Look) -> Result:
+        """Asks an object something; does not wait for an answer.
+
+        Raises:
+            NotFoundError: There is no such variable.
+            FailedPreconditionError: It has not been opened.
+            InvalidArgumentError: It is no object of that kind, this ps knows no such kind, or the question is
+                malformed.
+        """
+        variable, kind = self._found(operation)
+        with variable.lock:
+            version, value = variable.version, variable.value
+        if value is None:
+            raise uninitialized(variable.spec)
+        try:
+            answer = answered(kind, value.tobytes(), _json(operation.question, "the question"))
+        except ShardscopeError as error:
+            raise _naming(operation, error) from error
+        return Result(version, True, answer, verdict=Verdict.NOT_YET if answer is None else Verdict.APPLIED)
+
+    def wait_for_change(self, name: str, version: int, timeout_s: float) -> None:
+        """Waits until an object has another version than that, no longer than ``timeout_s``."""
+        variable = self._variables.find(name)
+        with variable.lock:
+            if variable.version == version:
+                if variable.relaid_condition is None:
+                    variable.relaid_condition = threading.Condition(variable.lock)
+                variable.relaid_condition.wait(timeout_s)
+
+    def _found(self, operation: Act | Look) -> tuple[StoredVariable, ObjectKind]:
+        variable, kind = self._variables.find(operation.name), self._kinds.get(operation.kind)
+        if variable.declared.object_kind != operation.kind:
+            what = variable.declared.object_kind or describe_spec(variable.spec)
+            raise InvalidArgumentError(
+                f"variable {operation.name} is no {operation.kind}, but {what}; give the {operation.kind} another name",
+                variable=operation.name,
+            )
+        if kind is None:
+            raise InvalidArgumentError(
+                f"{operation.name} is a {operation.kind}, which this ps does not know (it knows "
+                f"{', '.join(sorted(self._kinds))}); update the ps",
+                variable=operation.name,
+            )
+        return variable, kind
+
+
+def _json(data: Bytes, what: str) -> Json:
+    if data.nbytes > MAX_OBJECT_BYTES:
+        raise InvalidArgumentError(f"{what} has {data.nbytes:,} bytes, of which it may have {MAX_OBJECT_BYTES:,}")
+    return decode_json(data.tobytes(), what)
+
+
+def _naming(operation: Act | Look, error: ShardscopeError) -> ShardscopeError:
+    """Returns an error of an object with the object's name, if it does not have that yet."""
+    if error.variable:
+        return error
+    error.variable = operation.name
+    error.message = f"{operation.kind} {operation.name}: {error.message}"
+    return error

@@ -1,0 +1,119 @@
+"""What a connection offers for shared objects."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any, SupportsIndex
+from uuid import UUID
+
+from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.errors import InvalidArgumentError, PermissionDeniedError
+from ps_protocol.interrupts import raise_interrupt
+from ps_protocol.service_types import Member
+from ps_protocol.settings import POSITIVE_SECONDS
+from ps_protocol.shared_objects import Json
+from ps_protocol.task_id import TaskId
+from worker_client.connection.fanout import Fanout
+from worker_client.connection.handle import PsHandle
+from worker_client.objects.barrier import WORKER_JOBS, Barrier
+from worker_client.objects.shared_object import SharedObject, WaitPlaces
+
+
+class SharedObjectMethods:
+    """Methods of a connection, which has what they need. Thread-safe."""
+
+    cluster_spec: ClusterSpec
+    task: TaskId
+    incarnation: UUID
+    observer: Any
+    fanout: Fanout
+    _handles: Sequence[PsHandle]
+    _wait_places: WaitPlaces
+    _barriers: dict[str, Barrier]
+
+    def barrier(self, name: str, timeout_s: float = 600.0, *, count: SupportsIndex | None = None) -> None:
+        """Waits until all workers of the cluster have come to the barrier of that name, or so many of them.
+
+        It can be used again and again: who comes after a meeting waits for the next one. A worker counts once, also
+        when its reply was lost, or a ps was started again meanwhile; the ps task must have a journal or a backup for
+        that, as for its variables. Who is missing is said in the log now and then.
+
+        Workers that had died or left before this one has joined are waited for: they may be of an earlier run.
+
+        After an interrupt, by Ctrl-C say, the worker is not waited for any more. If the others had met before, its next
+        call returns at once, since it has met them.
+
+        Args:
+            name: Of the barrier.
+            timeout_s: How long to wait for the others, in seconds. A ps task that is away is waited for besides, as
+                operations wait for it.
+            count: How many workers it takes; None for all of the cluster spec. All have to give the same.
+
+        Raises:
+            DeadlineExceededError: Not all have come in time; it says who is missing. This worker is not counted then.
+            AbortedError: Workers have died or left, so that not enough others can come: all who wait are told so, with
+                who that is and when it was last seen. Or another process is this task too, and has come in its place.
+            InvalidArgumentError: Others wait there for another count; or the count is more than there are workers.
+            FailedPreconditionError: Another thread of this worker waits there.
+            PermissionDeniedError: This connection is an observer.
+            StateLostError: The ps tasks were restored from a checkpoint meanwhile, or have lost their state.
+        """
+        workers = [
+            str(TaskId(job, index))
+            for job in WORKER_JOBS
+            if job in self.cluster_spec.jobs
+            for index in self.cluster_spec.task_indices(job)
+        ]
+        if self.observer:
+            raise PermissionDeniedError(f"this connection is an observer, which no barrier counts ({name})")
+        if workers and str(self.task) not in workers:
+            raise InvalidArgumentError(
+                f"barrier {name}: {self.task} is no worker of the cluster spec, which names {', '.join(workers)}"
+            )
+        wanted = _count(name, count, len(workers))
+        seconds = POSITIVE_SECONDS.check(timeout_s, "timeout_s")
+        barrier = self._barriers.get(name)
+        if barrier is None:
+            barrier = self._barriers.setdefault(name, self._opened_barrier(name, workers))
+        barrier.wait(wanted, seconds)
+
+    def shared_object(self, name: str, kind: str, settings: Json) -> SharedObject:
+        """Opens an object that all workers share, for those who know its kind; errors as of ``SharedObject``."""
+        return SharedObject(self.fanout, self._wait_places, name=name, kind=kind, settings=settings, by=str(self.task))
+
+    def _opened_barrier(self, name: str, workers: Sequence[str]) -> Barrier:
+        first_ps = self._handles[0]
+
+        def list_members() -> Sequence[Member]:
+            return first_ps.call(
+                lambda service, timeout_s: service.list_members(timeout_s=timeout_s),
+                what=f"to say who is missing at barrier {name}",
+            )
+
+        return Barrier(
+            self.shared_object(f"barrier/{name}", "barrier", {}),
+            name=name,
+            task=str(self.task),
+            identity=str(self.incarnation),
+            workers=workers,
+            list_members=list_members,
+        )
+
+
+def _count(name: str, count: SupportsIndex | None, num_workers: int) -> int:
+    if count is None:
+        if not num_workers:
+            raise InvalidArgumentError(
+                f"barrier {name}: the cluster spec names no workers; say with count= how many it takes"
+            )
+        return num_workers
+    try:
+        number = operator.index(count)
+    except TypeError as error:
+        raise_interrupt(error)
+        number = 0
+    if number < 1 or (num_workers and number > num_workers):
+        most = f"; the cluster spec names {num_workers} workers" if num_workers else ""
+        raise InvalidArgumentError(f"barrier {name}: it takes {count!r} workers, but that should be 1 or more{most}")
+    return number

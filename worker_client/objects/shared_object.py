@@ -1,0 +1,166 @@
+"""A shared object as one client sees it: it has something happen to it, and waits for its answers."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from ps_protocol.forks import new_lock
+from ps_protocol.operations import Declare, Result, VariableSpec
+from ps_protocol.service_types import Proposal
+from ps_protocol.shared_objects import (
+    OBJECT_DTYPE,
+    OBJECTS_PS_TASK,
+    OPEN,
+    Act,
+    Json,
+    Look,
+    decode_json,
+    encode_json,
+)
+from worker_client.connection.fanout import Fanout, succeeded
+from worker_client.connection.retry import Deadline
+
+FIRST_WAIT_S: Final = 0.5
+"""How long the first wait at the ps is: then it is time to see who is missing."""
+
+_LATER_WAIT_S: Final = 2.0
+_FIRST_PAUSE_S: Final = 0.005
+_LONGEST_PAUSE_S: Final = 0.1
+_EXPECTED_BYTES: Final = 4096
+
+
+class WaitPlaces:
+    """How many calls of a client may wait at the ps tasks at a time; each keeps a connection. Thread-safe.
+
+    A place is taken as long as the caller holds the lock that it was taken with, in a ``with`` statement.
+
+    Args:
+        number: Of places: they leave connections to the client's batches.
+    """
+
+    def __init__(self, number: int = 4):
+        self._lock = new_lock()  # guards: _holders
+        self._holders = [threading.Lock() for _ in range(number)]
+
+    def take(self, mine: threading.Lock) -> bool:
+        """Takes a place, and returns whether there was one; ``mine`` is held by the caller."""
+        with self._lock:
+            for index, holder in enumerate(self._holders):
+                if not holder.locked():
+                    self._holders[index] = mine
+                    return True
+        return False
+
+
+class SharedObject:
+    """One object, opened. Thread-safe.
+
+    Args:
+        fanout: The way to the ps tasks.
+        places: Of the client.
+        name: Full name of its variable.
+        kind: Which kind of object it is.
+        settings: What it is made with; those of all clients must be equal.
+        by: This client's task.
+        pause: Waits for so many seconds.
+
+    Raises:
+        InvalidArgumentError: There is something else of that name, or it was made with other settings.
+        ShardscopeError: It cannot be opened.
+    """
+
+    def __init__(
+        self,
+        fanout: Fanout,
+        places: WaitPlaces,
+        *,
+        name: str,
+        kind: str,
+        settings: Json,
+        by: str,
+        pause: Callable[[float], None] = time.sleep,
+    ):
+        self.name: Final = name
+        self._kind = kind
+        self._places = places
+        self._pause = pause
+        self._random = random.Random()  # noqa: S311 - no secret
+        spec = VariableSpec(name, OBJECT_DTYPE, (), object_kind=kind)
+        directory = fanout.handle(OBJECTS_PS_TASK)
+        (placement,) = directory.call(
+            lambda service, timeout_s: service.place(
+                [Proposal(spec, OBJECTS_PS_TASK)], store=directory.welcome.store, timeout_s=timeout_s
+            ),
+            what=f"to say where {name} is",
+        )
+        self._handle = fanout.handle(succeeded(placement).ps_task)
+        for reply in self._handle.exchange((Declare(spec), self._act({OPEN: settings, "by": by}))):
+            succeeded(reply)
+
+    @property
+    def store(self) -> str:
+        """Identity of the state that the object is part of; another one after a restore."""
+        return str(self._handle.welcome.store)
+
+    def act(self, event: Json, *, expected_bytes: int = _EXPECTED_BYTES) -> Json | None:
+        """Has something happen to it, once; returns the answer, None if that is not possible yet.
+
+        Raises:
+            ShardscopeError: The object has refused it, or as of ``PsHandle.exchange``.
+        """
+        (reply,) = self._handle.exchange((self._act(event),), expected_reply_bytes=expected_bytes)
+        return _answer(succeeded(reply))
+
+    def act_later(self, event: Json) -> None:
+        """Has something happen to it soon, whatever comes of that."""
+        self._handle.submit((self._act(event),), expected_reply_bytes=_EXPECTED_BYTES)
+
+    def wait(
+        self,
+        question: Json,
+        deadline: Deadline,
+        meanwhile: Callable[[], None] | None = None,
+        *,
+        first_s: float = _LATER_WAIT_S,
+    ) -> Json | None:
+        """Waits until it has an answer to a question; None if it has none when time is over.
+
+        A ps that is away is waited for as operations wait for it, if that is longer.
+
+        Args:
+            question: What it is asked.
+            deadline: When time is over.
+            meanwhile: Called each time that it has no answer yet; may raise.
+            first_s: How long to wait before that is called first, in seconds.
+
+        Raises:
+            ShardscopeError: The object has refused the question, or as of ``PsHandle.ask``.
+        """
+        asked, longest_s, pause_s = encode_json(question), first_s, _FIRST_PAUSE_S
+        while True:
+            began = Deadline(min(longest_s, deadline.remaining_s()))
+            mine = threading.Lock()
+            with mine:
+                wait_s = began.timeout_s if self._places.take(mine) else 0.0
+                (reply,) = self._handle.ask(Look(self.name, self._kind, asked, wait_s))
+            answer = _answer(succeeded(reply))
+            if answer is not None or not deadline.remaining_s():
+                return answer
+            if meanwhile is not None:
+                meanwhile()
+            if began.elapsed_s() >= began.timeout_s / 2:
+                longest_s, pause_s = _LATER_WAIT_S, _FIRST_PAUSE_S
+            else:  # too many wait there
+                self._pause(min(self._random.uniform(pause_s / 2, pause_s), deadline.remaining_s()))
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _act(self, event: Json) -> Act:
+        return Act(self.name, self._kind, encode_json(event))
+
+
+def _answer(result: Result) -> Json | None:
+    return None if result.tensor is None else decode_json(result.tensor, "the answer")
