@@ -10,16 +10,19 @@ from __future__ import annotations
 import enum
 import functools
 import json
+import math
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Any, TypeVar
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, Final, TypeVar
 
 from ps_protocol.errors import InvalidArgumentError
 
 _Record = TypeVar("_Record")
 _Reader = Callable[[Any], Any]
+
+_AS_THEY_ARE: Final = frozenset({bool, int, float, str, types.NoneType})
 
 
 def to_json(record: Any) -> bytes:
@@ -40,26 +43,33 @@ def from_json(cls: type[_Record], content: bytes, what: str) -> _Record:
     """
     try:
         said = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"{content[:100]!r} is no {what}: {error}") from None
     return from_record(cls, said, what)
 
 
 def as_record(value: Any) -> Any:
     """Returns a value of a field as JSON has it."""
-    if isinstance(value, tuple):
+    kind: Any = type(value)
+    if kind in _AS_THEY_ARE:
+        return value
+    if kind is tuple:
         return [as_record(each) for each in value]
-    if is_dataclass(value):
-        values = [(each, getattr(value, each.name)) for each in fields(value)]
-        return {each.name: as_record(said) for each, said in values if said != each.default}
-    return value.value if isinstance(value, enum.Enum) else value
+    if isinstance(value, enum.Enum):
+        return value.value
+    said = {}
+    for name, default in _defaults(kind):
+        each = getattr(value, name)
+        if each != default:
+            said[name] = as_record(each)
+    return said
 
 
 def from_record(cls: type[_Record], said: Any, what: str) -> _Record:
     """Reads a dataclass that is in JSON already; arguments and errors as of ``from_json``."""
     try:
         return typing.cast(_Record, _reader(typing.cast(Any, cls))(said))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidArgumentError(
             f"this is no {what}: {error}; another program, or another version, made it"
         ) from None
@@ -79,28 +89,42 @@ def _reader(kind: Any) -> _Reader:
     if issubclass(kind, enum.Enum):
         return typing.cast(_Reader, kind)
     if kind is float:
-        return lambda said: float(_checked(said, (int, float)))
-    return lambda said: _checked(said, kind)
+        return _number
+    return lambda said: said if type(said) is kind else _checked(said, kind)
 
 
 @functools.cache
-def _fields(cls: Any) -> dict[str, tuple[Field[Any], _Reader]]:
+def _defaults(cls: Any) -> tuple[tuple[str, Any], ...]:
+    return tuple([(each.name, each.default) for each in fields(cls)])
+
+
+@functools.cache
+def _readers(cls: Any) -> dict[str, _Reader]:
     hints = typing.get_type_hints(cls)
-    return {each.name: (each, _reader(hints[each.name])) for each in fields(cls)}
+    return {name: _reader(hints[name]) for name, _ in _defaults(cls)}
 
 
 def _read_fields(cls: Any, said: Any) -> Any:
-    known = _fields(cls)
-    unknown = set(_checked(said, dict)) - set(known)
-    if unknown:
-        raise ValueError(f"{cls.__name__} has no field {min(unknown)!r}")
-    missing = [name for name, (each, _) in known.items() if name not in said and each.default is MISSING]
-    if missing:
-        raise ValueError(f"{cls.__name__} needs the field {missing[0]!r}")
-    return cls(**{name: known[name][1](value) for name, value in said.items()})
+    readers = _readers(cls)
+    values = {}
+    for name, value in _checked(said, dict).items():
+        if name not in readers:
+            raise ValueError(f"{cls.__name__} has no field {name!r}")
+        values[name] = readers[name](value)
+    for name, default in _defaults(cls):
+        if default is MISSING and name not in values:
+            raise ValueError(f"{cls.__name__} needs the field {name!r}")
+    return cls(**values)
 
 
-def _checked(said: Any, kind: type | tuple[type, ...]) -> Any:
-    if not isinstance(said, kind) or (isinstance(said, bool) and kind is not bool):
-        raise ValueError(f"{said!r:.100} is not of the type {getattr(kind, '__name__', 'float')}")
+def _checked(said: Any, kind: type) -> Any:
+    if type(said) is not kind:
+        raise ValueError(f"{said!r:.100} is not of the type {kind.__name__}")
     return said
+
+
+def _number(said: Any) -> float:
+    number = float(said) if type(said) is int else _checked(said, float)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is not finite")
+    return number

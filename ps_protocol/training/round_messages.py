@@ -259,7 +259,7 @@ def decode_event(content: bytes) -> Event:
         said: Any = json.loads(content)
         name = said.pop("event")
         cls = EVENTS[name]
-    except (ValueError, LookupError, AttributeError, TypeError):
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
         raise InvalidArgumentError(
             f"{content[:100]!r} is no event of the rounds of a group; this version knows {', '.join(EVENTS)}"
         ) from None

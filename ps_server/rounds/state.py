@@ -206,7 +206,7 @@ class GroupState:
         try:
             said = json.loads(content)
             version = said["version"]
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             raise InvalidArgumentError(f"{content[:100]!r} is no state of the rounds of a group") from None
         if isinstance(version, int) and version > VERSION:
             raise FailedPreconditionError(

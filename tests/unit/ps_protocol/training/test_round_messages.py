@@ -55,6 +55,11 @@ def test_an_answer_is_read_as_it_was_written_and_leaves_out_what_it_does_not_say
     [
         (b"nothing", "is no event of the rounds of a group"),
         (b"[]", "is no event"),
+        (b"[" * 100_000, "is no event"),
+        (b"\xff", "is no event"),
+        (b'{"event":"given_up","now_s":NaN}', "nan is not finite"),
+        (b'{"event":"given_up","now_s":1e999}', "inf is not finite"),
+        (b'{"event":"given_up","now_s":1' + b"0" * 400 + b"}", "too large"),
         (b'{"event":"leave"}', "this version knows join, hand_in, finish"),
         (b'{"event":"look","colour":1}', "Look has no field 'colour'"),
         (b'{"event":"hand_in","worker":"worker:1","incarnation":"a","round":1}', "needs the field 'computed_on'"),

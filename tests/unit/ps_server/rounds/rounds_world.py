@@ -379,11 +379,11 @@ class World:
                 break
             state = move[1]()
             promise(len(path) < 1000, "the workers go on for ever")
-        if state not in self._ends:
+        waiting = [index for index, worker in enumerate(state.workers) if worker.step < Step.ENDED]
+        if state not in self._ends and waiting:
             now = self._group(state)
-            waiting = [index for index, worker in enumerate(state.workers) if worker.step < Step.ENDED]
             is_missing = self.policy.on_missing is OnMissing.WAIT and quorum.lacks_silent(now)
-            promise(not waiting or now.to_join or is_missing, f"{waiting} wait for ever")
+            promise(now.to_join or is_missing, f"{waiting} wait for ever")
         self._ends.update(path)
 
 

@@ -207,8 +207,9 @@ def test_rounds_go_on_at_once_without_a_worker_that_is_silent_or_finishes(policy
     assert group.hand_in(0, 2).verdict is Verdict.APPLIED
 
 
-def test_what_a_worker_has_handed_in_before_it_is_silent_counts() -> None:
-    group = Group("bsp", joined=2)
+@pytest.mark.parametrize("policy", ["bsp", "sync(2)"])
+def test_what_a_worker_has_handed_in_before_it_is_silent_counts_with_that_of_the_others(policy: str) -> None:
+    group = Group(policy, joined=2)
     group.hand_in(0, 1)
     group.silent(0)
     group.hand_in(1, 1)
