@@ -153,6 +153,15 @@ def test_without_rounds_each_gradient_is_applied_at_once_and_its_staleness_measu
     assert group.hand_in(1, 1).verdict is Verdict.DUPLICATE
 
 
+def test_without_rounds_a_worker_computes_on_a_model_with_its_own_last_gradient() -> None:
+    """Ps 0 keeps no more than one decision for each worker because of that."""
+    group = Group("async", joined=2)
+    group.hand_in(0, 1)
+    group.hand_in(0, 2)
+    answer = group.hand_in(0, 3, computed_on=1)
+    assert (answer.verdict, answer.outcomes[-1].staleness, answer.committed) == (Verdict.STALE, 1, 2)
+
+
 def test_with_a_budget_of_staleness_a_worker_waits_and_nothing_is_thrown_away() -> None:
     group = Group("async(max_staleness=1)", joined=2)
     assert group.hand_in(0, 1).verdict is Verdict.APPLIED
@@ -174,6 +183,17 @@ def test_with_a_budget_the_oldest_model_comes_first() -> None:
     answer = group.hand_in(2, 1)
     assert [(each.applied_in, each.staleness) for each in answer.outcomes] == [(3, 2)]
     assert [(each.applied_in, each.staleness) for each in group.look(0).outcomes] == [(4, 2)]
+
+
+def test_of_gradients_that_wait_for_the_budget_the_one_on_the_older_model_comes_first() -> None:
+    group = Group("async(max_staleness=3)", joined=3)
+    for number in (1, 2, 3):
+        answer = group.hand_in(0, number)
+    assert answer.verdict is None
+    assert group.hand_in(1, 1).base == 3
+    assert group.hand_in(1, 4).verdict is None
+    group.hand_in(2, 1)
+    assert [group.look(worker).outcomes[-1].applied_in for worker in (2, 0, 1)] == [4, 5, 6]
 
 
 def test_with_a_budget_of_none_workers_take_turns() -> None:
@@ -274,6 +294,23 @@ def test_the_first_round_waits_until_as_many_have_joined_as_were_asked_for() -> 
         assert waiting_in_words(answer, 0.0) == "1 more worker to join before the first round"
         group.join(1)
         assert group.hand_in(1, 1).verdict is Verdict.APPLIED
+
+
+def test_a_worker_that_is_restarted_before_the_first_round_has_joined_once() -> None:
+    group = Group("bsp(total=2)", joined=1)
+    assert group.join(0, "b").to_join == 1
+
+
+def test_a_run_begins_when_all_have_finished() -> None:
+    group = Group("sync(2)", joined=2)
+    group.hand_in(0, 1)
+    group.hand_in(1, 1)
+    group.finish(0)
+    group.finish(1)
+    answer = group.join(0, "b")
+    assert (answer.since, answer.to_join, answer.next_round) == (1, 1, 2)
+    group.silent(0, "b")
+    assert group.join(0, "c").since == 1, "the same run: nobody has finished in it"
 
 
 def test_a_restarted_worker_takes_its_seat_and_the_earlier_process_is_refused() -> None:
@@ -419,6 +456,7 @@ def test_another_policy_begins_when_nobody_trains_any_more() -> None:
     answer = group.join(2, policy="ssp(1)")
     assert (answer.policy, answer.since, answer.next_round, answer.seat) == ("ssp(1)", 1, 2, 0)
     assert [each.round for each in answer.decisions] == [1], "a ps may not have carried it out yet"
+    assert group.hand_in(2, 2, computed_on=0).verdict is Verdict.STALE, "as if that ps had not"
     with pytest.raises(FailedPreconditionError, match=r"worker:2 has started this group again, with ssp\(1\)"):
         group.look(1)
 
