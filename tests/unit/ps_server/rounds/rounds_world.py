@@ -215,7 +215,12 @@ class World:
                 computed_on = model if worker.computed_on < 0 else min(worker.computed_on, model)
                 return _with(state, index, worker._replace(step=Step(worker.step + 1), computed_on=computed_on))
             case Step.STAGE_0 | Step.STAGE_1:
-                state = self._stage(state, worker.step - Step.STAGE_0, answer)
+                try:
+                    state = self._stage(state, worker.step - Step.STAGE_0, answer)
+                except FailedPreconditionError:  # it is not counted any more, and ends
+                    told = self._answer(state, Look(name, incarnation))
+                    promise(not isinstance(told, Answer), f"{name} counts, and a ps refuses its gradient")
+                    return _with(state, index, Worker(Step.ENDED))
                 return _with(state, index, worker._replace(step=Step(worker.step + 1)))
             case Step.HAND_IN:
                 return self._ask(state, index, HandIn(name, incarnation, answer.next_round, worker.computed_on))
