@@ -13,7 +13,7 @@ from tests.conformance import replay
 ELSEWHERE = {
     *("updates.json", "devices.json", "clusters.json", "conv_scopes.json"),
     *("tensorflow_schedules.json", "torch_schedules.json", "checkpoints.tar.xz", "torch_files.tar.xz"),
-    "sync_training.jsonl",
+    *("keras_models.tar.xz", "sync_training.jsonl"),
 }
 """What only tests replay, or nothing yet."""
 

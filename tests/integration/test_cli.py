@@ -228,6 +228,7 @@ def test_ls_reads_tf_config_and_writes_json(cluster: LocalCluster) -> None:
         "initialized": True,
         "slice": None,
         "slot_of": "",
+        "object_kind": "",
     }
 
 
