@@ -158,6 +158,7 @@ class PsTask:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self.kill()
+        if self._process is not None:
+            self._process.kill()  # does nothing to one that has ended
+            self.wait()
         self._resources.close()
