@@ -162,6 +162,22 @@ def test_each_value_is_written_when_it_comes_and_once(
     assert written == part.stat().st_size == header_bytes + added
 
 
+def test_the_disk_does_not_rest_while_a_part_is_written_here(
+    session: tf.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs: list[int] = []
+    monkeypatch.setattr("os.fdatasync", syncs.append)
+    variable = tf.get_variable("v", [3 * 2**21], tf.float64, initializer=tf.ones_initializer())
+    session.run(variable.initializer)
+    path = saved(tf.train.Saver(write_format="shardscope"), session, tmp_path / "m")
+    ss.checkpoint.export(path, tmp_path / "v.npz", format="npz")
+    ss.checkpoint.import_from(tmp_path / "v.npz", tmp_path / "imported", name="x")
+    assert syncs == []  # 48 MiB each
+    with SyncedWriter(tmp_path / "of a ps") as writer:
+        writer.write(bytes(2**24))
+    assert len(syncs) == 2
+
+
 def test_other_libraries_read_its_part_and_each_tensor_in_it_is_aligned(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     dtypes = [np.int8, np.float64, np.float16, np.float32, np.complex64, np.bool_, np.int64, ml_dtypes.bfloat16]
