@@ -22,7 +22,6 @@ from ps_protocol.checkpoints.manifest import (
 )
 from ps_protocol.checkpoints.store import (
     CheckpointStore,
-    PartWriter,
     RangeReader,
     damaged,
     inside_another,
@@ -71,7 +70,7 @@ class FolderStore(CheckpointStore):
         (folder / f"mark-{mark}").touch()
         return sorted(path.name.removeprefix("mark-") for path in folder.glob("mark-*"))
 
-    def part_writer(self, name: str, save: UUID, file: str, size_bytes: int) -> PartWriter:
+    def part_writer(self, name: str, save: UUID, file: str, size_bytes: int) -> SyncedWriter:
         path = self._pending(name, save) / file
         path.unlink(missing_ok=True)  # of an attempt whose answer was lost
         return SyncedWriter(path, size_bytes, mode=USUAL)

@@ -28,6 +28,9 @@ when so much is there: to begin takes as long for less.
 _UNSYNCED_BYTES: Final = 8 * 1024**2
 """What may be unwritten at a time; a sync of another file waits for it, a few milliseconds."""
 
+MANY_UNSYNCED_BYTES: Final = 64 * 1024**2
+"""Likewise, of a process that keeps no journal: the disk has something to do nearly always."""
+
 _BUFFER_BYTES: Final = 64 * 1024
 """Small pieces are collected in so much; larger ones go to the system as they are, without a copy."""
 
@@ -70,6 +73,9 @@ class SyncedWriter:
         size_bytes: Its size at the end; allocated now, so that a full disk is noticed before anything is written.
         mode: Who may read and write it, ``PRIVATE`` or ``USUAL``.
 
+    Attributes:
+        most_unsynced_bytes: What may be unwritten at a time.
+
     Raises:
         OSError: There is no room, or the file cannot be made.
     """
@@ -77,6 +83,7 @@ class SyncedWriter:
     def __init__(self, path: Path, size_bytes: int = 0, *, mode: int = PRIVATE):
         self._raw = io.FileIO(path, "xb", opener=lambda _name, flags: _opened(path, flags, mode))
         self._file = io.BufferedWriter(self._raw, _BUFFER_BYTES)
+        self.most_unsynced_bytes = _UNSYNCED_BYTES
         self._written_bytes = 0  # up to where the disk has begun
         self._waiting_bytes = 0  # with which it has not
         self._unsynced_bytes = 0
@@ -98,7 +105,7 @@ class SyncedWriter:
             self._unsynced_bytes += len(piece)
             if self._waiting_bytes >= PIECE_BYTES:
                 self._begin_writing_out()
-            if self._unsynced_bytes >= _UNSYNCED_BYTES:
+            if self._unsynced_bytes >= self.most_unsynced_bytes:
                 self._force_out()
         return crc
 
@@ -109,6 +116,10 @@ class SyncedWriter:
         self._begin_writing_out()
         self._file.seek(offset)
         self._written_bytes = offset
+
+    def end_here(self) -> None:
+        """Makes the place that was reached the end of the file, which may be another than was said."""
+        self._file.truncate()
 
     def close(self) -> None:
         """Returns when all is on disk."""

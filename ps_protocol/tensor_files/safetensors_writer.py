@@ -140,6 +140,7 @@ def _write(
     for number in layout.order:
         for piece in tensors[specs[number].name].pieces():
             new.file.write(bytes_of(piece))
+            new.begin_writing_out()
             if done is not None:
                 done(piece.nbytes)
 

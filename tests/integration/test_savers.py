@@ -74,8 +74,8 @@ def test_an_interrupt_while_the_next_values_come_leaves_a_connection_that_works(
     interrupts, values_of, others = 0, transfer._values, threading.Semaphore(0)
 
     class Interrupted(TensorFlowFormat):
-        def create(self, path: str, num_shards: int) -> Any:
-            created = super().create(path, num_shards)
+        def create(self, path: str, num_shards: int, specs: Any) -> Any:
+            created = super().create(path, num_shards, specs)
             add = created.add  # type: ignore[attr-defined]
 
             def interrupted(shard: int, key: str, *arguments: Any) -> None:

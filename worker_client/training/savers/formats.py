@@ -6,14 +6,16 @@ asked for, and no more than that.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, NamedTuple, Protocol, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 from uuid import UUID
 
 import numpy as np
@@ -21,17 +23,14 @@ import numpy as np
 from ps_protocol.checkpoints.folder_store import FolderStore
 from ps_protocol.checkpoints.manifest import CheckpointManifest
 from ps_protocol.checkpoints.store import check_name, store_errors
-from ps_protocol.codec.tensor_codec import bytes_of
 from ps_protocol.errors import InvalidArgumentError, NotFoundError
-from ps_protocol.files.synced_files import exchange, make_directory, read_into
-from ps_protocol.operations import Array, PartitionSlice
+from ps_protocol.files.synced_files import exchange, make_directory
+from ps_protocol.operations import Array, PartitionSlice, VariableSpec
 from ps_protocol.tensor_files.checkpoint_file import local_path
-from ps_protocol.tensor_files.stored_tensor import Part, StoredTensor, text_part
 from ps_protocol.tensorflow_files.bundle_writer import ShardWriter, write_index
-from worker_client.checkpoints.new_checkpoint import write_checkpoint
+from worker_client.checkpoints.new_checkpoint import new_checkpoint
 from worker_client.checkpoints.opening import open_saved
 from worker_client.checkpoints.state import checkpoint_exists, get_checkpoint_mtimes, is_pinned, remove_checkpoint
-from worker_client.values.text import is_text, stored, taken
 
 _MOST_NAMED: Final = 5
 
@@ -113,12 +112,16 @@ class CheckpointFormat(Protocol):
         """
         ...
 
-    def create(self, path: str, num_shards: int) -> AbstractContextManager[NewCheckpoint]:
+    def create(
+        self, path: str, num_shards: int, specs: Sequence[VariableSpec]
+    ) -> AbstractContextManager[NewCheckpoint]:
         """Begins a checkpoint, in the place of that of the same path if there is one.
 
         Args:
             path: What its files are called, without what is behind the last dot.
             num_shards: On how many files its tensors are spread.
+            specs: What is to be added, under the names and with the places there; those with larger elements are added
+                first. A value that is a whole may have another shape, and text is longer.
         """
         ...
 
@@ -163,15 +166,25 @@ class _SavedFormat:
 class TensorFlowFormat(_SavedFormat):
     """TensorFlow's own files, which TensorFlow 1 and 2 open: "path.index", "path.data-00000-of-00001" and so on."""
 
-    def create(self, path: str, num_shards: int) -> AbstractContextManager[NewCheckpoint]:
+    def create(
+        self,
+        path: str,
+        num_shards: int,
+        specs: Sequence[VariableSpec],  # noqa: ARG002 - the index comes last
+    ) -> AbstractContextManager[NewCheckpoint]:
         return _NewTensorFlow(path, num_shards)
 
 
 class ShardscopeFormat(_SavedFormat):
     """The form of ``ss.save``, which ``ss.restore`` brings to any number of ps tasks: a folder, in one part."""
 
-    def create(self, path: str, num_shards: int) -> AbstractContextManager[NewCheckpoint]:  # noqa: ARG002 - one part
-        return _NewShardscope(path)
+    def create(
+        self,
+        path: str,
+        num_shards: int,  # noqa: ARG002 - one part
+        specs: Sequence[VariableSpec],
+    ) -> AbstractContextManager[NewCheckpoint]:
+        return _NewShardscope(path, specs)
 
 
 FORMATS: Final[Mapping[str, CheckpointFormat]] = {"tensorflow": TensorFlowFormat(), "shardscope": ShardscopeFormat()}
@@ -247,63 +260,46 @@ class _NewTensorFlow:
 
 
 class _NewShardscope:
-    """Collects values in a file without a name, since a part begins with where each of them is."""
+    """One part, in which each part of a partitioned variable has an entry of its own, as in one of ``ss.save``."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, specs: Sequence[VariableSpec]):
         if path.endswith("/"):
             raise InvalidArgumentError(
                 f"a checkpoint of this form is a folder with a name; give one behind the slash, as {path}model.ckpt"
             )
         folder, name = os.path.split(os.path.abspath(local_path(path)))  # noqa: PTH100 - without following links
-        self._store = _ReplacingFolder(Path(folder))
-        self._name = check_name(name)
         self._folder = Path(folder)
-        self._values: IO[bytes] | None = None
-        self._parts: dict[str, list[tuple[PartitionSlice | None, Part, np.dtype[Any]]]] = {}
+        self._specs = _named(specs)
+        self._writing = new_checkpoint(_ReplacingFolder(self._folder), check_name(name), list(self._specs.values()))
 
     def add(self, shard: int, key: str, place: PartitionSlice | None, value: Array) -> None:  # noqa: ARG002 - one part
-        assert self._values is not None
-        kept = np.ascontiguousarray(stored(value) if is_text(value.dtype) else value).reshape(value.shape)
         with store_errors("this process"):
-            values = _Collected(self._values, self._values.tell(), kept.nbytes)
-            self._values.write(bytes_of(kept))
-        part = Part((0,) * kept.ndim if place is None else tuple(place.offset), kept.shape, values)
-        self._parts.setdefault(key, []).append((place, part, kept.dtype))
+            self._append(self._specs[key, place], value)
 
     def __enter__(self) -> Self:
         with store_errors("this process"):
             make_directory(self._folder)
-            self._values = tempfile.TemporaryFile(dir=self._folder)
+            self._append = self._writing.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._values is not None
-        with self._values, store_errors("this process"):
-            if kind is None:
-                self._values.flush()
-                write_checkpoint(self._store, self._name, {key: _whole(key, self._parts[key]) for key in self._parts})
+        with store_errors("this process"):
+            self._writing.__exit__(kind, error, trace)
 
 
-class _Collected:
-    """A value among those that are collected. One thread."""
-
-    def __init__(self, file: IO[bytes], offset: int, size_bytes: int):
-        self._descriptor = file.fileno()
-        self._offset, self._size_bytes = offset, size_bytes
-
-    def check_size(self) -> None:
-        pass  # it was written here
-
-    def verify(self) -> None:
-        pass  # see there
-
-    def read_into(self, target: Array, first_row: int) -> None:
-        content = bytes_of(target)
-        read_into(
-            self._descriptor, content, self._offset + (first_row * (len(content) // len(target)) if first_row else 0)
-        )
+def _named(specs: Sequence[VariableSpec]) -> dict[tuple[str, PartitionSlice | None], VariableSpec]:
+    """Returns specs by their names and places, those of parts with names of their own."""
+    wholes = {each.name for each in specs}
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
+    found: dict[tuple[str, PartitionSlice | None], VariableSpec] = {}
+    for each in specs:
+        name = each.name
+        while each.slice is not None and name in wholes:
+            name = f"{each.name}/part_{next(numbers[each.name])}"
+        found[each.name, each.slice] = replace(each, name=name)
+    return found
 
 
 class _ReplacingFolder(FolderStore):
@@ -330,11 +326,3 @@ class _ReplacingFolder(FolderStore):
         self._show(manifest, exchange)
         self.discard(name, save)  # which is the one of before
         return manifest.size_bytes
-
-
-def _whole(key: str, parts: Sequence[tuple[PartitionSlice | None, Part, np.dtype[Any]]]) -> StoredTensor:
-    place, first, dtype = parts[0]
-    shape = first.shape if place is None else tuple(place.full_shape)
-    if dtype.kind != "S":
-        return StoredTensor(key, dtype, shape, [part for _, part, _ in parts])
-    return StoredTensor(key, np.dtype(object), shape, [text_part(part, each, taken) for _, part, each in parts])

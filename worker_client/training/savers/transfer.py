@@ -9,8 +9,9 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, NotFoundError
+from ps_protocol.files.safetensors_layout import alignment
 from ps_protocol.memory.regions import INLINE_LIMIT_BYTES
-from ps_protocol.operations import Array, PsOperation, Read, Replace, Update, UpdateRule
+from ps_protocol.operations import Array, PsOperation, Read, Replace, Update, UpdateRule, VariableSpec
 from ps_protocol.tensor_files import ahead
 from ps_protocol.tensor_files.covering import cover_once, inside
 from worker_client.connection.fanout import Routed, succeeded
@@ -61,16 +62,16 @@ def save_variables(
     """
     _check_all_parts(saved)
     home.place([each.variable for each in saved])
-    by_task = _by_task(home, saved)
-    shards = {task: number if sharded else 0 for number, task in enumerate(by_task)}
-    with checkpoint_format.create(path, len(by_task) if sharded else 1) as checkpoint:
+    shards = {task: number if sharded else 0 for number, task in enumerate(_by_task(home, saved))}
+    specs = [VariableSpec(each.key, each.variable.spec.dtype, each.variable.spec.shape, each.place) for each in saved]
+    with checkpoint_format.create(path, len(shards) if sharded else 1, specs) as checkpoint:
 
         def write(batch: _Batch, values: list[Array]) -> None:
             values.reverse()
             for task, each in batch:
                 checkpoint.add(shards[task], each.key, each.place, values.pop())
 
-        batches = list(_batches(by_task, batch_bytes))
+        batches = [batch for alike in _larger_first(saved) for batch in _batches(_by_task(home, alike), batch_bytes)]
         ahead.move(batches, fetch=lambda batch: _values(home, batch), put=write, size_bytes=_size_bytes)
 
 
@@ -263,6 +264,14 @@ def _values(home: VariableHome, batch: _Batch) -> list[Array]:
         for task, each in batch
     ]
     return [taken(tensor_of(succeeded(reply))) for reply in home.exchange(reads)]
+
+
+def _larger_first(saved: Sequence[SavedVariable]) -> list[list[SavedVariable]]:
+    """Returns variables by the size of their elements: so each value is aligned behind the one before in a file."""
+    found: dict[int, list[SavedVariable]] = {}
+    for each in saved:
+        found.setdefault(alignment(each.variable.spec.dtype), []).append(each)
+    return [found[size_bytes] for size_bytes in sorted(found, reverse=True)]
 
 
 def _by_task(home: VariableHome, saved: Sequence[SavedVariable]) -> dict[int | None, list[SavedVariable]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ps_protocol.files.synced_files import SyncedWriter, exchange, make_directory
+from ps_protocol.files.synced_files import MANY_UNSYNCED_BYTES, SyncedWriter, exchange, make_directory
 
 MIB = 1024**2
 
@@ -43,6 +43,32 @@ def test_pieces_may_be_written_in_any_order(tmp_path: Path, sizes: list[int]) ->
                 crc = writer.write(data[index][:middle])
                 assert writer.write(data[index][middle:], crc) == zlib.crc32(data[index])
         assert path.read_bytes() == b"".join(data)
+
+
+@pytest.mark.parametrize("written", [0, 5, MIB + 1, 4 * MIB])
+def test_a_file_may_end_elsewhere_than_was_said(tmp_path: Path, written: int) -> None:
+    data = content(written)
+    with SyncedWriter(tmp_path / "x", 2 * MIB) as writer:
+        writer.move_to(4)
+        writer.write(data)
+        writer.end_here()
+        writer.move_to(0)
+        writer.write(b"head")
+    assert (tmp_path / "x").read_bytes() == b"head" + data
+
+
+@pytest.mark.parametrize(("most_bytes", "times"), [(None, 4), (MANY_UNSYNCED_BYTES, 0), (16 * MIB, 2), (MIB, 32)])
+def test_no_more_than_is_said_is_unsynced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_bytes: int | None, times: int
+) -> None:
+    syncs: list[str] = []
+    monkeypatch.setattr("os.fdatasync", lambda _: syncs.append("data"))
+    monkeypatch.setattr("os.fsync", lambda _: syncs.append("all"))
+    with SyncedWriter(tmp_path / "x", 32 * MIB) as writer:
+        writer.most_unsynced_bytes = most_bytes or writer.most_unsynced_bytes
+        for _ in range(32):
+            writer.write(bytes(MIB))
+    assert syncs == ["data"] * times + ["all"]
 
 
 def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path) -> None:

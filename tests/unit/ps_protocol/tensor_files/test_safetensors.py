@@ -386,3 +386,12 @@ def test_pieces_are_read_into_the_same_memory(tmp_path: Path, monkeypatch: pytes
                 np.testing.assert_array_equal(piece, value[2 * row : 2 * row + 2])
                 assert np.shares_memory(first, piece)
             assert row == 2
+
+
+def test_the_disk_begins_while_more_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    monkeypatch.setattr("os.posix_fadvise", lambda _, start, size_bytes, __: begun.append(start + size_bytes))
+    value = np.zeros(3 * 2**22, np.float32)  # of three pieces
+    (path,) = write_safetensors(tmp_path / "m.safetensors", in_memory({"v": value}))
+    assert len(begun) == 3
+    assert begun[-1] == path.stat().st_size

@@ -29,7 +29,7 @@ class InMemory:
         yield Opened(self.kept[path])
 
     @contextmanager
-    def create(self, path: str, num_shards: int) -> Iterator[Any]:
+    def create(self, path: str, num_shards: int, specs: Any) -> Iterator[Any]:
         made = Opened({})
         yield made
         self.kept[path] = made.tensors

@@ -10,18 +10,23 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import shardscope as ss
 import worker_client.compat.v1 as tf
 from ps_protocol.checkpoints import folder_store
 from ps_protocol.checkpoints.folder_store import FolderStore
+from ps_protocol.checkpoints.store import read_manifest
 from ps_protocol.errors import (
     DataLossError,
     InvalidArgumentError,
     NotFoundError,
     ResourceExhaustedError,
 )
+from ps_protocol.files.synced_files import SyncedWriter
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster, flip
+from worker_client.training.savers import formats
+from worker_client.values.text import stored, taken
 
 TEXT = np.array([[b"one\0", b""], [b"three\1", b"b"]], object)
 
@@ -125,6 +130,117 @@ def test_ss_restore_brings_it_to_other_tasks(session: tf.Session, tmp_path: Path
             np.testing.assert_array_equal(client.variable(name).read_value(), expected[name])
         client.save(tmp_path / "again", name="x")
     assert ss.checkpoint.diff(path, tmp_path / "again" / "x").is_equal
+
+
+def test_each_value_is_written_when_it_comes_and_once(
+    session: tf.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several(session)
+    add, write = formats._NewShardscope.add, SyncedWriter.write
+    added, written = 0, 0
+
+    def counted_add(checkpoint: Any, shard: int, key: str, place: Any, value: Any) -> None:
+        nonlocal added
+        add(checkpoint, shard, key, place, value)
+        added += stored(value).nbytes if key == "words" else value.nbytes
+        assert written == added
+
+    def counted_write(writer: SyncedWriter, data: Any, crc: int = 0) -> int:
+        nonlocal written
+        written += len(data)
+        return write(writer, data, crc)
+
+    monkeypatch.setattr(formats._NewShardscope, "add", counted_add)
+    with monkeypatch.context() as patch:
+        patch.setattr(SyncedWriter, "write", counted_write)
+        patch.setattr(FolderStore, "note_part", lambda *_: None)  # which is written too
+        patch.setattr(FolderStore, "publish", lambda *_: 0)
+        saved(tf.train.Saver(write_format="shardscope"), session, tmp_path / "m")
+    (part,) = tmp_path.glob(".m.*.tmp/*.safetensors")
+    assert added > 5 * 3 * 4 + 2 * 7 * 4 + 8
+    header_bytes = 8 + int.from_bytes(part.read_bytes()[:8], "little")
+    assert written == part.stat().st_size == header_bytes + added
+
+
+def test_the_disk_does_not_rest_while_a_part_is_written_here(
+    session: tf.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs: list[int] = []
+    monkeypatch.setattr("os.fdatasync", syncs.append)
+    variable = tf.get_variable("v", [3 * 2**21], tf.float64, initializer=tf.ones_initializer())
+    session.run(variable.initializer)
+    path = saved(tf.train.Saver(write_format="shardscope"), session, tmp_path / "m")
+    ss.checkpoint.export(path, tmp_path / "v.npz", format="npz")
+    ss.checkpoint.import_from(tmp_path / "v.npz", tmp_path / "imported", name="x")
+    assert syncs == []  # 48 MiB each
+    with SyncedWriter(tmp_path / "of a ps") as writer:
+        writer.write(bytes(2**24))
+    assert len(syncs) == 2
+
+
+def test_other_libraries_read_its_part_and_each_tensor_in_it_is_aligned(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    dtypes = [np.int8, np.float64, np.float16, np.float32, np.complex64, np.bool_, np.int64, ml_dtypes.bfloat16]
+    values = {
+        f"v{number}": random.integers(0, 2, number % 5 + 1).astype(dtypes[number % len(dtypes)]) for number in range(40)
+    }
+    with SmallCluster(2) as cluster, tf.Session(cluster.client()) as session:
+        for number, (name, value) in enumerate(values.items()):
+            with tf.device(f"/job:ps/task:{number // 7 % 2}"):
+                tf.get_variable(name, initializer=value)
+        session.run(tf.global_variables_initializer())
+        path = saved(tf.train.Saver(write_format="shardscope"), session, tmp_path / "m")
+    found = read_manifest(FolderStore(tmp_path), "m").parts[0]
+    assert [each for each in found.variables if each.offset % each.spec.dtype.itemsize] == []
+    tensors = safetensors.numpy.load_file(Path(path, found.file))
+    assert sorted(tensors) == sorted(values)
+    for name, value in values.items():
+        assert (tensors[name].dtype, tensors[name].tobytes()) == (value.dtype, value.tobytes())
+
+
+def test_values_may_have_other_shapes_than_their_variables(session: tf.Session, tmp_path: Path) -> None:
+    expected: dict[str, Any] = {
+        "longer": np.arange(3000.0).reshape(3, 1, 1, 1, 1, 1000),
+        "shorter": np.zeros((0, 2)),
+        "text": np.array([[b"some words" * 1000], [b""]], object),
+        "same": np.arange(8.0),
+    }
+    for name, value in expected.items():
+        is_text = value.dtype == object
+        variable = tf.get_variable(name, initializer=np.array([b"x"] * 8, object) if is_text else np.zeros(8))
+        session.run(variable.initializer)
+        session.run(tf.assign(variable, value, validate_shape=False))
+    path = saved(tf.train.Saver(write_format="shardscope"), session, tmp_path / "m")
+    for name, value in expected.items():
+        np.testing.assert_array_equal(tf.train.load_variable(path, name), value)
+    assert ss.checkpoint.verify(path).num_variables == len(expected)
+    (part,) = Path(path).glob("*.safetensors")
+    assert sorted(safetensors.numpy.load_file(part)) == sorted(expected)
+
+
+def test_parts_of_text_have_elements_of_one_length(session: tf.Session, tmp_path: Path) -> None:
+    text = np.array([b"one\0", b"", b"longer", b"x", b"y"], object)
+    tf.get_variable("words", initializer=tf.constant(text), partitioner=tf.fixed_size_partitioner(3))
+    session.run(tf.global_variables_initializer())
+    path = saved(tf.train.Saver(write_format="shardscope"), session, tmp_path / "m")
+    np.testing.assert_array_equal(tf.train.load_variable(path, "words"), text)
+    with SmallCluster(2) as cluster:
+        client = cluster.client()
+        client.restore(path)
+        np.testing.assert_array_equal(taken(client.variable("words").read_value()), text)
+
+
+def test_a_part_may_have_the_name_of_another_variable(session: tf.Session, tmp_path: Path) -> None:
+    rows = tf.get_variable("rows", [4], partitioner=tf.fixed_size_partitioner(2), initializer=tf.ones_initializer())
+    other = tf.get_variable("other", initializer=np.arange(3.0))
+    session.run(tf.global_variables_initializer())
+    saver = tf.train.Saver({"rows": rows, "rows/part_0": other}, write_format="shardscope")
+    path = saved(saver, session, tmp_path / "m")
+    np.testing.assert_array_equal(tf.train.load_variable(path, "rows"), np.ones(4, np.float32))
+    np.testing.assert_array_equal(tf.train.load_variable(path, "rows/part_0"), np.arange(3.0))
+    cleared(session)
+    saver.restore(session, path)
+    assert session.run([tf.reduce_sum(rows.as_tensor()), tf.reduce_sum(other)]) == [4.0, 3.0]
 
 
 def test_what_ss_save_has_written_is_restored_by_a_saver(session: tf.Session, tmp_path: Path) -> None:
