@@ -128,11 +128,11 @@ class Begun(Generic[_T]):
             raise self.error
         return self.result  # type: ignore[return-value] # a result of None is one
 
-    def give_up(self) -> None:
-        """Keeps it from being begun; if it is, waits for its end, but not for longer than ``LINGER_S``."""
+    def give_up(self, timeout_s: float = LINGER_S) -> None:
+        """Keeps it from being begun; if it is, waits for its end, but not for longer than ``timeout_s``."""
         self._function = None
         if self.has_begun and not self.is_over:
-            self.done.acquire(timeout=LINGER_S)
+            self.done.acquire(timeout=timeout_s)
 
 
 class _Helpers:

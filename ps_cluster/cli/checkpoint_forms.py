@@ -10,6 +10,7 @@ import click
 from ps_cluster.cli.common import EXIT_FAILED, EXIT_USAGE, counted, name_pairs, names_option, one_line_errors, say
 from ps_cluster.inspection.printable_text import printable
 from ps_cluster.inspection.task_table import format_size
+from ps_protocol.command_line.early_signals import undone_on_signals
 from worker_client.checkpoints.comparison import diff_checkpoints
 from worker_client.checkpoints.copies import WRITERS, export_checkpoint, import_checkpoint
 from worker_client.checkpoints.opening import FORMS
@@ -59,7 +60,7 @@ def export(
 
     TARGET is the prefix of TensorFlow's files; a file *.safetensors, or a folder for model.safetensors; or an npz file.
     """
-    with one_line_errors(), progress_shown("exporting", True) as progress:
+    with undone_on_signals(), one_line_errors(), progress_shown("exporting", True) as progress:
         made = export_checkpoint(
             source,
             target,
@@ -84,7 +85,7 @@ def import_(
     source: str, folder: str, form: str | None, name: str | None, step: int | None, names: Sequence[str]
 ) -> None:
     """Makes a checkpoint in a folder from TensorFlow's, from safetensors or from an npz file."""
-    with one_line_errors(), progress_shown("importing", True) as progress:
+    with undone_on_signals(), one_line_errors(), progress_shown("importing", True) as progress:
         made = import_checkpoint(
             source, folder, format=form, name=name, step=step, names=name_pairs(names), show_progress=progress
         )

@@ -10,6 +10,7 @@ from ps_cluster.cli.common import name_pairs, names_option, one_line_errors, say
 from ps_cluster.cli.questions import cluster_option, cluster_spec
 from ps_cluster.inspection.printable_text import printable
 from ps_cluster.inspection.task_table import format_size
+from ps_protocol.command_line.early_signals import undone_on_signals
 from worker_client.client import connect
 
 
@@ -24,7 +25,7 @@ def command(
     path: str, cluster: str | None, partial: bool, names: Sequence[str], through_client: bool, timeout_s: float
 ) -> None:
     """Restores a checkpoint, or the newest of a folder, over a running cluster; its workers have to connect again."""
-    with one_line_errors(keeps_tables=True):
+    with undone_on_signals(), one_line_errors(keeps_tables=True):
         wanted, spec = name_pairs(names), cluster_spec(cluster, timeout_s)
         with connect(
             spec, observer="update", connect_timeout_s=timeout_s, operation_timeout_s=timeout_s, ps_grace_s=0

@@ -7,6 +7,7 @@ import click
 from ps_cluster.cli.common import one_line_errors, say, timeout_option
 from ps_cluster.cli.questions import cluster_option, cluster_spec
 from ps_cluster.inspection.task_table import format_size
+from ps_protocol.command_line.early_signals import undone_on_signals
 from worker_client.client import connect
 
 
@@ -32,7 +33,7 @@ def command(
     timeout_s: float,
 ) -> None:
     """Saves all variables of a running cluster in a checkpoint, in a folder or at a URL that all its ps tasks reach."""
-    with one_line_errors():
+    with undone_on_signals(), one_line_errors():
         numbers = dict([_metric(each) for each in metrics])
         spec = cluster_spec(cluster, timeout_s)
         with connect(

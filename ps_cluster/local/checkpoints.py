@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import threading
@@ -69,6 +70,7 @@ class ClusterCheckpoints:
         self._clock = clock
         self._changes = SavesOfChanges(self._source, retention=retention)
         self._restored = ""
+        self._process = os.getpid()
         self._lock = threading.Lock()  # guards: _client, _saves, _is_over
         self._client: Client | None = None
         self._saves: PeriodicSaves | None = None
@@ -122,6 +124,7 @@ class ClusterCheckpoints:
             if self._is_over:
                 return
             self._saves = saves
+        atexit.register(self._tell_unsaved)
         saves.start()
 
     def finish(self) -> Exception | None:
@@ -130,6 +133,7 @@ class ClusterCheckpoints:
         Returns:
             Why the last state is not saved, which was told unless it was given up; None if it is.
         """
+        atexit.unregister(self._tell_unsaved)
         with self._lock:
             saves = None if self._is_over else self._saves
         if saves is None:
@@ -148,6 +152,7 @@ class ClusterCheckpoints:
 
     def give_up(self) -> None:
         """Has a restore or a save that is under way end soon, undone; later ones are not begun."""
+        atexit.unregister(self._tell_unsaved)
         with self._lock:
             self._is_over = True
             client, saves = self._client, self._saves
@@ -155,6 +160,16 @@ class ClusterCheckpoints:
             saves.give_up()
         if client is not None:
             client.end(Ending(there_s=_HASTE_S, away_s=_HASTE_S))
+
+    def _tell_unsaved(self) -> None:
+        """At the end of a program, where no thread can be started any more that a save needs."""
+        if os.getpid() == self._process:  # and not a child that it has forked
+            self._tell_failure(
+                printable(
+                    f"what has changed since the last save in {self._changes.folder} is lost: the program has ended "
+                    f"without stop() of its cluster; call it, or use `with ss.LocalCluster(...) as cluster:`"
+                )
+            )
 
     def _take(self, spec: ClusterSpec, wanted: Wanted) -> SavedCheckpoint | None:
         with self._connected(spec, observer=True) as client:

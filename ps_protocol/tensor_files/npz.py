@@ -26,6 +26,7 @@ from ps_protocol.errors import (
     DataLossError,
     DTypeMismatchError,
     FailedPreconditionError,
+    InvalidValueError,
     NotFoundError,
     PermissionDeniedError,
     UnimplementedError,
@@ -34,11 +35,13 @@ from ps_protocol.errors import (
 from ps_protocol.files.synced_files import make_directory
 from ps_protocol.operations import Array
 from ps_protocol.tensor_files.new_files import check_free, explained, new_file
-from ps_protocol.tensor_files.stored_tensor import Part, StoredTensor, StoredTensors, text_part
+from ps_protocol.tensor_files.stored_tensor import Part, StoredTensor, StoredTensors, is_utf8, text_part
 
 SUFFIX: Final = ".npz"
 
 _ARRAY_SUFFIX: Final = ".npy"
+_MAX_NAME_BYTES: Final = 2**16 - 1  # of a file in an archive
+_MOST_SHOWN: Final = 200
 _PIECE_BYTES: Final = 1024**2
 _KNOWN_METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _MOST_COMPRESSION: Final = 1032
@@ -269,6 +272,7 @@ def write_npz(
     Raises:
         AlreadyExistsError: There is such a file.
         DTypeMismatchError: The format has no such elements.
+        InvalidValueError: An array cannot be called so.
         ShardscopeError: A tensor cannot be read, or the file cannot be written; nothing is left of it.
     """
     check_free([path], overwrite=overwrite)
@@ -276,9 +280,21 @@ def write_npz(
         make_directory(path.parent)
         with new_file(path) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
             for name, tensor in tensors.items():
-                with archive.open(f"{name}{_ARRAY_SUFFIX}", "w", force_zip64=True) as entry:
+                with archive.open(_entry(name), "w", force_zip64=True) as entry:
                     _write_array(entry, tensor, name, done)
     return [path]
+
+
+def _entry(name: str) -> str:
+    """Returns what an array's file is called in the archive, whose library would cut a name at a zero byte."""
+    entry = f"{name}{_ARRAY_SUFFIX}"
+    if "\0" in name or not is_utf8(name) or len(entry.encode()) > _MAX_NAME_BYTES:
+        raise InvalidValueError(
+            f"an array in an npz file cannot be called {name[:_MOST_SHOWN]!r}; say in names= what it is to be called, "
+            f"in a shell --names",
+            variable=name,
+        )
+    return entry
 
 
 def _write_array(entry: IO[bytes], tensor: StoredTensor, name: str, done: Callable[[int], None] | None) -> None:

@@ -20,7 +20,7 @@ from ps_protocol.files.synced_files import make_directory
 from ps_protocol.operations import VariableSpec
 from ps_protocol.tensor_files.new_files import NewFile, check_free, explained, new_file
 from ps_protocol.tensor_files.safetensors import INDEX_SUFFIX, SUFFIX, files_of_index
-from ps_protocol.tensor_files.stored_tensor import StoredTensor
+from ps_protocol.tensor_files.stored_tensor import StoredTensor, is_utf8
 
 _MOST_SHARDS: Final = 99_999
 
@@ -86,8 +86,12 @@ def write_safetensors(
 
 
 def _spec(name: str, tensor: StoredTensor) -> VariableSpec:
-    if not name or name.startswith(METADATA_KEY):
-        raise InvalidValueError(f"a tensor in a safetensors file cannot be called {name!r}", variable=name)
+    if not name or name.startswith(METADATA_KEY) or not is_utf8(name):
+        raise InvalidValueError(
+            f"a tensor in a safetensors file cannot be called {name!r}; say in names= what it is to be called, in a "
+            f"shell --names",
+            variable=name,
+        )
     if tensor.dtype.hasobject or dtype_name(tensor.dtype) not in NAME_OF_DTYPE:
         raise DTypeMismatchError(
             f"safetensors files cannot hold {tensor.dtype_name}, the dtype of {name!r}; leave it out by saying which "

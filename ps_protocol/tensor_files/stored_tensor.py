@@ -503,3 +503,12 @@ def _fill(values: Values, target: Array, first_row: int) -> None:
     room = np.empty(target.shape, target.dtype)
     values.read_into(room, first_row)
     target[...] = room
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name is text; bytes of TensorFlow's files that are not are surrogates in one."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -345,7 +345,10 @@ def _shape_message(shape: Sequence[int]) -> checkpoint_pb2.TensorShape:
 def _key(name: str) -> bytes:
     if not isinstance(name, str):
         raise InvalidValueError(f"tensors in a checkpoint are called by texts, not {name!r}")
-    key = name.encode(errors="surrogateescape")
+    try:
+        key = name.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # half a character
+        key = b""
     if not key or key.startswith(FIRST_OF_SLICE_KEYS):
         raise InvalidValueError(f"a tensor in a checkpoint cannot be called {name!r}", variable=name)
     return key

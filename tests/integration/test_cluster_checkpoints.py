@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,36 @@ def test_a_last_save_that_fails_is_raised_when_all_has_ended(tmp_path: Path, cap
     other = tmp_path / "other"
     with pytest.raises(ZeroDivisionError):  # which it does not hide
         fail_after_steps(ss.LocalCluster(1, checkpoint=other), 1, in_the_way=other)
+
+
+FORGETFUL = """
+import os, sys
+import shardscope as ss
+
+cluster = ss.LocalCluster(1, checkpoint=sys.argv[1]).start()
+with ss.connect(cluster.cluster_spec):
+    ss.get_variable("v", [2], initializer=ss.zeros_initializer())
+child = os.fork()
+if not child:
+    sys.exit(0)  # says nothing
+os.waitpid(child, 0)
+if sys.argv[2] == "stop":
+    cluster.stop()
+"""
+
+
+@pytest.mark.parametrize("end", ["none", "stop"])
+def test_a_program_that_does_not_stop_its_cluster_is_told_what_it_loses(tmp_path: Path, end: str) -> None:
+    folder = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, "-c", FORGETFUL, str(folder), end],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert (done.returncode, len(names(folder))) == (0, 1 if end == "stop" else 0)
+    assert done.stderr.count(f"what has changed since the last save in {folder} is lost") == (end == "none")
 
 
 def test_a_damaged_checkpoint_ends_the_start(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a program still imports, or when all has ended: no trace, and the right exit code."""
+"""Ctrl-C and SIGTERM while a program imports, writes, or has ended: no trace, nothing half done, its exit code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import shardscope as ss
+from ps_protocol.fault_points import PLAN_VARIABLE
+from tests.conftest import Eventually
 
 pytestmark = pytest.mark.integration
 
@@ -121,3 +126,66 @@ def test_a_signal_that_comes_when_all_has_ended_changes_nothing(signum: signal.S
         env={**os.environ, "SIGNUM": str(int(signum))},
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# Runs a command, and sends this process a signal when it has written the first piece of a checkpoint.
+WRITING = """
+import os, runpy, sys
+from worker_client.checkpoints import copies
+
+signum = int(sys.argv.pop(1))
+
+def interrupt(*_):
+    os.write(1, b"interrupted")
+    os.kill(os.getpid(), signum)
+
+copies._counted = lambda tensors, show: interrupt
+runpy.run_module("ps_cluster", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("form", ["shardscope", "tensorflow", "safetensors", "npz"])
+def test_a_command_that_is_interrupted_leaves_nothing_half_written(
+    tmp_path: Path, form: str, signum: signal.Signals
+) -> None:
+    source, folder = tmp_path / "values.npz", tmp_path / "written"
+    np.savez(source, v=np.zeros(10))
+    folder.mkdir()
+    arguments = ["export", str(source), str(folder / "model.safetensors"), "--format", form]
+    if form == "shardscope":
+        arguments = ["import", str(source), str(folder)]
+    done = subprocess.run(
+        [sys.executable, "-c", WRITING, str(int(signum)), "checkpoint", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signum, "interrupted", "")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_save_that_is_interrupted_makes_room_for_the_next_one(tmp_path: Path, eventually: Eventually) -> None:
+    folder = tmp_path / "run"
+    with ss.LocalCluster(1, ps_arguments=["--allow-faults"], env={PLAN_VARIABLE: "checkpoint.write=delay:0.3"}) as it:
+        with ss.connect(it.cluster_spec):
+            ss.get_variable("v", [10], initializer=ss.zeros_initializer())
+        command = [
+            sys.executable,
+            "-m",
+            "ps_cluster",
+            "save",
+            str(folder),
+            "--cluster",
+            it.cluster_spec.ps_addresses()[0],
+        ]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            eventually(lambda: bool(list(folder.glob(".*.tmp"))), message="a part is written")
+            process.send_signal(signal.SIGINT)
+            printed = process.communicate(timeout=TIMEOUT_S)
+        assert (process.returncode, *printed) == (130, "", "")
+        assert list(folder.iterdir()) == []
+        with ss.connect(it.cluster_spec, operation_timeout_s=20):
+            ss.save(folder, name="next")
+    assert [path.name for path in folder.iterdir()] == ["next"]

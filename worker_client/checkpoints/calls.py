@@ -15,7 +15,8 @@ from worker_client.connection.handle import PsHandle
 
 _T = TypeVar("_T")
 
-_GIVE_UP_S: Final = 5.0
+GIVE_UP_S: Final = 5.0
+"""How long the ps tasks may take to hear that a save or a restore is given up; else they miss it."""
 
 Call = Callable[[CheckpointService, float], _T]
 """Is given the service of a ps task and the seconds that it may take."""
@@ -106,7 +107,7 @@ class Tasks:
 
         def one(index: int) -> None:
             try:
-                self.handles[index].service.checkpoints.discard(session, timeout_s=_GIVE_UP_S)
+                self.handles[index].service.checkpoints.discard(session, timeout_s=GIVE_UP_S)
             except ShardscopeError:  # it has ended, and with it the session; or it will miss us
                 return
 

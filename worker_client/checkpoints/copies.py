@@ -266,7 +266,10 @@ def _respelled(tensors: dict[str, StoredTensor], sign: str, other: str) -> dict[
     for name, tensor in tensors.items():
         key = name.replace(sign, other)
         if key in found:
-            raise InvalidValueError(f"two tensors would be called {key!r}; say in names= what they are to be called")
+            raise InvalidValueError(
+                f"{found[key].name!r} and {name!r} would both be called {key!r}; say in names= what they are to be "
+                f"called, in a shell --names"
+            )
         found[key] = tensor
     return found
 

@@ -15,10 +15,10 @@ from typing import Any, Final, Literal, NoReturn, SupportsIndex, TypeVar, overlo
 from ps_protocol.checkpoints.retention import Retention
 from ps_protocol.checkpoints.urls import absolute
 from ps_protocol.errors import InternalError, InvalidArgumentError, PermissionDeniedError
-from ps_protocol.interrupts import raise_interrupt, sheltered
+from ps_protocol.interrupts import begun, on_main_thread, raise_interrupt, sheltered
 from ps_protocol.settings import POSITIVE_SECONDS
 from worker_client.checkpoints.background import BackgroundSaves, Wanted
-from worker_client.checkpoints.calls import Tasks
+from worker_client.checkpoints.calls import GIVE_UP_S, Tasks
 from worker_client.checkpoints.periodic import Look, Metrics, PeriodicSaves, SavesOfChanges, Step, number_of
 from worker_client.checkpoints.report import RestoreReport, SavedCheckpoint, ShowProgress
 from worker_client.connection.ending import Ending, closed_connection
@@ -270,13 +270,18 @@ class CheckpointMethods:
         return self._interruptible(restore_on)
 
     def _interruptible(self, work: Callable[[Tasks], _T]) -> _T:
-        """Has another thread do it, which an interrupt ends soon."""
+        """Has another thread do it, which an interrupt ends soon, while the connection is still there to undo it."""
         self._handles[0].check_not_copy()
         wanted = Wanted()
+        tasks = Tasks(self._handles, wanted)
+        if not on_main_thread():
+            return work(tasks)
+        doing = begun(lambda: work(tasks))
         try:
-            return sheltered(work, Tasks(self._handles, wanted))
+            return doing.outcome()
         except BaseException:
             wanted.is_wanted = False
+            doing.give_up(GIVE_UP_S)
             raise
 
 

@@ -17,6 +17,7 @@ from ps_protocol.errors import (
     DataLossError,
     DTypeMismatchError,
     FailedPreconditionError,
+    InvalidValueError,
     NotFoundError,
     UnimplementedError,
 )
@@ -102,6 +103,13 @@ def test_what_numpy_has_no_name_for_is_written_wider(tmp_path: Path, dtype: str,
 def test_text_that_numpy_would_shorten_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DTypeMismatchError, match="'v' has texts that end in a zero byte"):
         write_npz(tmp_path / "a.npz", in_memory({"u": np.zeros(3), "v": np.array([b"a\0"], object)}))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["zero\0byte", "half a character \ud800", "x" * 2**16], ids=["zero", "half", "long"])
+def test_a_name_that_an_archive_cannot_have_is_refused_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidValueError, match="an array in an npz file cannot be called"):
+        write_npz(tmp_path / "a.npz", in_memory({"u": np.zeros(3), name: np.zeros(1)}))
     assert list(tmp_path.iterdir()) == []
 
 

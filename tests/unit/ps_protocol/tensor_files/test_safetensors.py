@@ -179,7 +179,7 @@ def broken(name: str) -> StoredTensor:
     return StoredTensor(name, np.dtype(float), (4,), [stored_tensor.Part((0,), (4,), Values())])
 
 
-@pytest.mark.parametrize("name", ["", "__metadata__"])
+@pytest.mark.parametrize("name", ["", "__metadata__", "byte \udcff"], ids=["empty", "metadata", "no text"])
 def test_a_name_that_the_format_does_not_have_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidValueError, match="cannot be called"):
         write_safetensors(tmp_path / "m.safetensors", in_memory({name: np.zeros(2)}))

@@ -462,6 +462,8 @@ def test_many_threads_read_at_once(tmp_path: Path) -> None:
 def test_names_and_dtypes_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     with pytest.raises(errors.InvalidValueError, match="cannot be called ''"):
         written(tmp_path / "m", **{"": 1.0})
+    with pytest.raises(errors.InvalidValueError, match="cannot be called"):
+        written(tmp_path / "m", **{"half a character \ud800": 1.0})
     with pytest.raises(errors.InvalidValueError, match="called by texts, not 1"), new_checkpoint(tmp_path / "m") as new:
         new.add(1, np.zeros(2))  # type: ignore[arg-type]
     with pytest.raises(errors.DTypeMismatchError, match=r"cannot hold datetime64.*, the dtype of 'when'"):

@@ -17,6 +17,7 @@ from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
 from tests.conftest import Eventually
 from tests.forked import in_child
 from tests.unit.worker_client.checkpoints.small_clusters import Model, SmallCluster, assert_equal
+from worker_client.checkpoints import methods
 from worker_client.client import Client
 from worker_client.connection.ending import Ending
 
@@ -194,6 +195,7 @@ def test_an_interrupt_before_the_call_returns_leaves_nothing(
         return hold(*args, **kwargs)
 
     monkeypatch.setattr(service, "hold", interrupt_first, raising=False)
+    monkeypatch.setattr(methods, "GIVE_UP_S", 0.01)  # it is held up until then
     with pytest.raises(KeyboardInterrupt):
         client.save(tmp_path, name="x", wait=False)
     told.set()

@@ -31,6 +31,7 @@ from ps_protocol.errors import (
 )
 from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
 from ps_protocol.files.synced_files import SyncedWriter
+from ps_protocol.interrupts import Begun
 from ps_server.checkpoints.fetching import FetchedPart
 from ps_server.checkpoints.pace import PIECE_BYTES, Pace
 from ps_server.checkpoints.saving import Save
@@ -38,6 +39,7 @@ from ps_server.checkpoints.service import TaskCheckpoints
 from ps_server.core.parameter_server import ParameterServer
 from tests.conftest import Eventually
 from tests.unit.worker_client.checkpoints.small_clusters import IMPATIENT, PART, Model, SmallCluster, assert_equal, flip
+from worker_client.checkpoints import methods
 
 TIMEOUT_S = 30.0
 
@@ -486,6 +488,7 @@ def test_an_interrupt_ends_it_and_nothing_is_left(
         return original(*args, **kwargs)
 
     monkeypatch.setattr(service, step, interrupt_first, raising=False)
+    monkeypatch.setattr(methods, "GIVE_UP_S", 0.01)  # it is held up until then
     with pytest.raises(KeyboardInterrupt):
         client.save(tmp_path, name="y") if does == "save" else client.restore(tmp_path / "x")
     monkeypatch.undo()
@@ -495,6 +498,41 @@ def test_an_interrupt_ends_it_and_nothing_is_left(
     model.train(2, 1)
     client.save(tmp_path, name="z")  # waits until the other one has ended
     client.restore(tmp_path / "z")
+
+
+@pytest.mark.parametrize("does", ["save", "restore"])
+def test_an_interrupt_goes_on_when_the_tasks_have_heard_of_it(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch, does: str
+) -> None:
+    client = cluster.client()
+    Model(client)
+    client.save(tmp_path, name="x")
+    service = client._handles[0].service.checkpoints
+    step = {"save": "write", "restore": "fill"}[does]
+    original, discard, give_up = getattr(service, step), service.discard, Begun.give_up
+    calls, order, is_given_up = itertools.count(), [], threading.Event()
+
+    def interrupt_first(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == 0:
+            signal.raise_signal(signal.SIGINT)
+        assert is_given_up.wait(TIMEOUT_S)
+        return original(*args, **kwargs)
+
+    def discarded(*args: Any, **kwargs: Any) -> None:
+        discard(*args, **kwargs)
+        order.append("undone")
+
+    def given_up(work: Begun[Any], timeout_s: float) -> None:
+        is_given_up.set()
+        give_up(work, timeout_s)
+
+    monkeypatch.setattr(service, step, interrupt_first, raising=False)
+    monkeypatch.setattr(service, "discard", discarded, raising=False)
+    monkeypatch.setattr(Begun, "give_up", given_up)
+    with pytest.raises(KeyboardInterrupt):
+        client.save(tmp_path, name="y") if does == "save" else client.restore(tmp_path / "x")
+    order.append("raised")
+    assert order == ["undone", "raised"]
 
 
 def test_an_interrupt_does_not_end_a_switch_that_has_begun(
@@ -516,6 +554,7 @@ def test_an_interrupt_does_not_end_a_switch_that_has_begun(
         return switch(*args, **kwargs)
 
     monkeypatch.setattr(service, "switch", interrupt_first, raising=False)
+    monkeypatch.setattr(methods, "GIVE_UP_S", 0.01)  # it is held up until then
     with pytest.raises(KeyboardInterrupt):
         client.restore(tmp_path / "x")
     told.set()
