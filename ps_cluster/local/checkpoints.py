@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import os
 import threading
 import time
@@ -41,7 +42,9 @@ class NotRestoredError(ClusterStartError):
 class ClusterCheckpoints:
     """Restores the newest checkpoint of a folder, or at a URL, and saves others there. Thread-safe.
 
-    Each save has a connection of its own, so that it finds the ps tasks wherever they are by then.
+    Each save has a connection of its own, so that it finds the ps tasks wherever they are by then. From ``restore`` to
+    ``finish`` or ``give_up`` no other cluster has the folder: two would go on from each other's checkpoints, and remove
+    them. This is not known of a URL, and of a folder where the file system cannot lock.
 
     Args:
         folder: Of checkpoints; it need not be there. Or one checkpoint, which is restored; others are saved beside it.
@@ -71,16 +74,18 @@ class ClusterCheckpoints:
         self._changes = SavesOfChanges(self._source, retention=retention)
         self._restored = ""
         self._process = os.getpid()
-        self._lock = threading.Lock()  # guards: _client, _saves, _is_over
+        self._lock = threading.Lock()  # guards: _client, _saves, _is_over, _held
         self._client: Client | None = None
         self._saves: PeriodicSaves | None = None
         self._is_over = False
+        self._held = contextlib.ExitStack()  # the folder
 
     def restore(self, spec: ClusterSpec) -> None:
         """Restores the newest checkpoint, if there is one and the ps tasks have nothing yet.
 
         Raises:
             NotRestoredError: It cannot be used, or a ps task has failed; or there is none, and none can be saved there.
+                Or another cluster has the folder.
         """
         try:
             try:
@@ -89,6 +94,7 @@ class ClusterCheckpoints:
                 self._begin_with_nothing()
                 return
             self._changes = SavesOfChanges(store.path, retention=self._retention)
+            self._hold_folder()
             with self._connected(spec, observer="update") as client:
                 if client.variables():
                     self._tell(printable(f"the ps tasks have kept their variables: {store.path}/{name} is not needed"))
@@ -105,9 +111,36 @@ class ClusterCheckpoints:
         hint = ""
         if not is_url(self._source):
             _check_folder(Path(self._source))
+            self._hold_folder()
             with contextlib.suppress(ShardscopeError, OSError), open_checkpoint(self._source):
                 hint = f" (one of another form is there: `shardscope checkpoint import {self._source} FOLDER` takes it)"
         self._tell(printable(f"no checkpoint in {self._source} yet: starting from nothing{hint}"))
+
+    def _hold_folder(self) -> None:
+        folder = self._changes.folder
+        if is_url(folder):
+            return
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as held:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            held.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise NotRestoredError(
+                    f"another cluster keeps its checkpoints in {folder}, and each would remove the other's: end it, or "
+                    f"give another folder"
+                ) from None
+            except OSError:
+                return
+            held.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)  # a forked child may have the descriptor too
+            with self._lock:
+                self._held = held.pop_all()
+
+    def _let_go_of_folder(self) -> None:
+        with self._lock:
+            held = self._held.pop_all()
+        held.close()
 
     def start(self, spec: ClusterSpec) -> None:
         """Saves from now on, by a thread of its own."""
@@ -136,8 +169,12 @@ class ClusterCheckpoints:
         atexit.unregister(self._tell_unsaved)
         with self._lock:
             saves = None if self._is_over else self._saves
-        if saves is None:
-            return None
+        try:
+            return None if saves is None else self._save_last(saves)
+        finally:
+            self._let_go_of_folder()
+
+    def _save_last(self, saves: PeriodicSaves) -> Exception | None:
         before = saves.last
         try:
             saves.stop()
@@ -160,6 +197,7 @@ class ClusterCheckpoints:
             saves.give_up()
         if client is not None:
             client.end(Ending(there_s=_HASTE_S, away_s=_HASTE_S))
+        self._let_go_of_folder()
 
     def _tell_unsaved(self) -> None:
         """At the end of a program, where no thread can be started any more that a save needs."""

@@ -82,6 +82,7 @@ def test_a_last_save_that_fails_is_raised_when_all_has_ended(tmp_path: Path, cap
     run = tmp_path / "run"
     cluster = ss.LocalCluster(1, checkpoint=run).start()
     trained(cluster, 1)
+    run.rmdir()
     run.touch()  # a file in the place of the folder
     with pytest.raises(FailedPreconditionError, match="Not a directory"):
         cluster.stop()

@@ -183,6 +183,7 @@ def test_a_last_checkpoint_that_cannot_be_saved_is_a_failure(up: Up, tmp_path: P
     (tmp_path / "wait-3").touch()
     launch = up("--ps 2")
     wait_for(launch, "waits at 3", eventually)
+    run.rmdir()
     run.touch()  # a file in its place
     (tmp_path / "wait-3").unlink()
     assert launch.wait() == 1, launch.text

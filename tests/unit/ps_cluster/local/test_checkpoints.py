@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -60,6 +62,42 @@ def test_one_line_for_each_restore_and_save(tmp_path: Path, cluster: SmallCluste
     assert told.failures == []
 
 
+@pytest.mark.parametrize("has_checkpoint", [False, True])
+def test_a_folder_is_one_clusters_until_its_end(tmp_path: Path, cluster: SmallCluster, has_checkpoint: bool) -> None:
+    folder = tmp_path / "run"
+    with cluster:
+        client = cluster.client()
+        Model(client)
+        if has_checkpoint:
+            client.save(folder)
+        first, second, third = [Told().checkpoints(folder) for _ in range(3)]
+        first.restore(cluster.spec)
+        with pytest.raises(NotRestoredError, match=rf"another cluster keeps its checkpoints in {folder}"):
+            second.restore(cluster.spec)
+        assert first.finish() is None
+        second.restore(cluster.spec)
+        second.give_up()
+        third.restore(cluster.spec)
+        third.give_up()
+
+
+def test_a_file_system_that_cannot_lock_holds_nobody_up(
+    tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def flock(_descriptor: int, operation: int) -> None:
+        asked.append(operation)
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with cluster:
+        for _ in range(2):
+            checkpoints = Told().checkpoints(tmp_path)
+            checkpoints.restore(cluster.spec)
+    assert asked == [fcntl.LOCK_EX | fcntl.LOCK_NB] * 2
+
+
 def test_where_no_checkpoint_can_be_saved_nothing_is_started(
     tmp_path: Path, cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,7 +125,9 @@ def test_where_no_checkpoint_can_be_saved_nothing_is_started(
 def test_checkpoints_of_another_form_are_named(tmp_path: Path, cluster: SmallCluster) -> None:
     told = Told()
     ss.checkpoint.write_tensorflow(tmp_path / "model.ckpt-1", {"v": np.zeros(2)})
-    told.checkpoints(tmp_path).restore(cluster.spec)  # a prefix is not the folder
+    first = told.checkpoints(tmp_path)
+    first.restore(cluster.spec)  # a prefix is not the folder
+    first.give_up()
     tf.train.update_checkpoint_state(str(tmp_path), str(tmp_path / "model.ckpt-1"))
     told.checkpoints(tmp_path).restore(cluster.spec)
     plain = f"no checkpoint in {tmp_path} yet: starting from nothing"
@@ -116,7 +156,9 @@ def test_the_newest_or_the_one_that_is_given_is_restored(
             checkpoints.finish()
             assert told.lines[1:] == [f"nothing has changed since {tmp_path}/step-00000000{restored}"]
             told = Told()
-            told.checkpoints(source).restore(other.spec)
+            checkpoints = told.checkpoints(source)
+            checkpoints.restore(other.spec)
+            checkpoints.give_up()
             assert told.lines == [
                 f"the ps tasks have kept their variables: {tmp_path}/step-00000000{restored} is not needed"
             ]
