@@ -11,6 +11,7 @@ from ps_cluster.cli.app import app
 
 def shardscope(*arguments: str, tf_config: str | None = None) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end, without a terminal; what it wrote and its exit code are as a process's."""
+    assert arguments[:1] != ("ps",), "shardscope ps puts another program into this process's place"
     done = CliRunner().invoke(app, arguments, env={"TF_CONFIG": tf_config})
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception

@@ -201,16 +201,20 @@ def _serve(requests: socket.socket) -> dict[str, Any] | None:
         answer, told = os.pipe()
         between = os.fork()
         if between == 0:
-            copy = os.fork()
-            if copy != 0:
-                os.write(told, str(copy).encode())
+            if os.fork() != 0:
                 os._exit(0)
+            job: dict[str, Any] = json.loads(request)
             signal.signal(signal.SIGINT, handler)
+            if job["has_session"]:
+                os.setsid()
+            os.chdir(job["directory"])
+            os.environ.clear()
+            os.environ.update(set_by_imports | job["environment"])
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
+            os.write(told, str(os.getpid()).encode())  # whoever knows it may send signals to it, or to its session
             os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-            job: dict[str, Any] = json.loads(request)
-            return job | {"environment": set_by_imports | job["environment"]}
+            return job
         os.waitpid(between, 0)  # from now on the copy is a child of the test process
         for each in (told, *streams):
             os.close(each)
@@ -220,11 +224,6 @@ def _serve(requests: socket.socket) -> dict[str, Any] | None:
 
 def _run(job: dict[str, Any]) -> None:
     """What an interpreter does that is given a module to run."""
-    if job["has_session"]:
-        os.setsid()
-    os.chdir(job["directory"])
-    os.environ.clear()
-    os.environ.update(job["environment"])
     if job["imports_from_directory"]:
         sys.path.insert(0, job["directory"])
     sys.argv[1:] = job["arguments"]
