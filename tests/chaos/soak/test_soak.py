@@ -18,10 +18,13 @@ pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 def soak(*options: str) -> subprocess.CompletedProcess[str]:
     """Runs it in this process, so that its ps tasks start as quickly as those of other tests."""
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.chdir(ROOT):
-        returncode = main(["--timeout", "250", *options])
-    return subprocess.CompletedProcess(options, returncode, output.getvalue(), "")
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors), contextlib.chdir(ROOT):
+        try:
+            returncode = main(["--timeout", "250", *options])
+        except SystemExit as refused:
+            returncode = refused.code if isinstance(refused.code, int) else 1
+    return subprocess.CompletedProcess(options, returncode, output.getvalue(), errors.getvalue())
 
 
 @pytest.mark.timeout(350)
