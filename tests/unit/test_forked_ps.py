@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,14 @@ PS = [sys.executable, "-m", "ps_server"]
 ONE = [*PS, "--cluster", "ps=127.0.0.1:1", "--task-index", "0", "--port", "0", "--bind", "127.0.0.1"]
 
 
-def started(*, environment: dict[str, str] | None = None, **more: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        ONE,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        **more,
-    )
+@contextlib.contextmanager
+def started(*, environment: dict[str, str] | None = None, **more: Any) -> Iterator[subprocess.Popen[str]]:
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(ONE, text=True, env=environment, **pipes, **more) as ps:
+        try:
+            yield ps
+        finally:
+            ps.kill()
 
 
 def is_copy(pid: int) -> bool:
