@@ -50,7 +50,7 @@ check: $(INSTALLED) $(PROTO_INSTALLED)  ## Lint, types, layers, generated code, 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(PROTO_VENV)/bin/python tools/generate_protocol.py --check
-	$(BIN)/python -m pytest tests/unit tests/contract
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0 tests/unit tests/contract
 
 bench: $(INSTALLED)  ## Measures all transports against the limits of this machine.
 	$(BIN)/python -m benchmarks

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from ps_protocol.interrupts import num_idle_threads
+from tests import forked_ps
 
 _LEAK_TIMEOUT_S = 10.0
 _POLL_INTERVAL_S = 0.01
@@ -53,6 +54,21 @@ def eventually() -> Eventually:
             time.sleep(_POLL_INTERVAL_S)
 
     return poll
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ps_tasks_as_copies() -> Iterator[None]:
+    """Makes every ps that a test starts a copy of one process that has imported what a ps needs."""
+    with forked_ps.copies():
+        yield
+    forked_ps.end_parent()
+
+
+@pytest.fixture(scope="module")
+def new_interpreters() -> Iterator[None]:
+    """Has ps tasks start as those of users do, for a module that tests just that."""
+    with forked_ps.new_interpreters():
+        yield
 
 
 @pytest.fixture
@@ -131,7 +147,7 @@ def _children() -> list[psutil.Process]:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return []
-    return psutil.Process().children()
+    return [child for child in psutil.Process().children() if child.pid != forked_ps.parent_pid()]
 
 
 def _open_descriptors() -> list[str]:

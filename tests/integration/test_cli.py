@@ -523,9 +523,13 @@ def test_ps_runs_a_ps_in_the_foreground(eventually: Eventually, nowhere: str) ->
         supervisor.close()
 
 
-def test_ps_has_the_help_of_the_ps_process() -> None:
-    done = shardscope("ps", "--help")
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_ps_has_the_help_of_the_ps_process(flag: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ps_cluster", "ps", flag], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
     assert done.returncode == 0
+    assert done.stdout.startswith("Usage: ")
     assert "--task-index" in done.stdout
 
 
@@ -535,7 +539,8 @@ def test_the_command_lists_what_it_can_do(flag: str) -> None:
     assert done.returncode == 0
     for command in ("up", "ps", "ls", "shutdown", "health"):
         assert f"  {command} " in done.stdout
-        assert shardscope(command, flag).stdout.startswith("Usage: ")
+        if command != "ps":  # which is another program
+            assert shardscope(command, flag).stdout.startswith("Usage: ")
 
 
 def test_the_command_tells_its_version() -> None:

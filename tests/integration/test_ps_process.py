@@ -31,7 +31,7 @@ from tests.conftest import Eventually
 from worker_client.transport import grpc as grpc_transport
 from worker_client.transport.grpc import GrpcPsService
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("new_interpreters")]
 
 TIMEOUT_S = 120.0
 CLUSTER = ["--cluster", "ps=127.0.0.1:1,127.0.0.1:2;worker=127.0.0.1:3", "--task-index", "0"]

@@ -420,8 +420,8 @@ def start_ps(resources: ExitStack, tmp_path: Path) -> StartPs:
 
 
 def named_memory() -> list[Path]:
-    """Memory that has a name; other tests have folders there."""
-    return sorted(path for path in Path("/dev/shm").iterdir() if not path.is_dir())
+    """Memory that has a name; other tests have folders there, and semaphores of ``multiprocessing``."""
+    return sorted(path for path in Path("/dev/shm").iterdir() if not path.is_dir() and not path.name.startswith("sem."))
 
 
 def address_of(ps: Process) -> str:

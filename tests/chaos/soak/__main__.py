@@ -27,7 +27,7 @@ from tests.chaos.patience import connect_impatiently
 from tests.chaos.soak.pairs import HEAL_S, LEASE_S, NotHealedError, Pairs
 from tests.chaos.soak.pauses import NotPausedError, Pauses
 from tests.chaos.soak.report import SoakReport, outcomes
-from tests.chaos.soak.settings import ROOT, SoakSettings, parse_settings
+from tests.chaos.soak.settings import SoakSettings, parse_settings
 from tests.chaos.soak.variables import acknowledged_path, num_updates, soak_variables
 from tests.chaos.soak.worker import ENOUGH_FILE, OPERATION_TIMEOUT_S
 from tests.etcd_process import EtcdProcess
@@ -80,7 +80,7 @@ class Soak:
 
     def _cluster(self) -> LocalCluster:
         settings = self._settings
-        environment = {"PYTHONPATH": str(ROOT)}
+        environment: dict[str, str] = {}
         if settings.drop_every:
             last = min(settings.updates, _LAST_DROP)
             plan = now_and_then(DROPPED_REPLY, every=settings.drop_every, up_to=last, seed=str(settings.seed))
