@@ -27,7 +27,7 @@ _LATE_S: Final = 1e-3
 _MOMENT_S: Final = 1e-6
 """The shortest rest: whoever waits for the processor gets it. The system makes some 60 us of it."""
 
-_REST: Final = 1.0
+_REST: Final = 0.75
 """Of the time that a piece has taken of a processor, how long to rest while batches come."""
 
 _RECENTLY_S: Final = 0.1

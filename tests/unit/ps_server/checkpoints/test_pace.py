@@ -53,16 +53,16 @@ def test_a_rest_is_a_moment_if_no_batches_come(task: Task) -> None:
             assert 0 < rest_s < 10e-6
 
 
-def test_a_rest_is_as_long_as_the_piece_while_batches_come(task: Task) -> None:
+def test_a_rest_is_three_quarters_of_the_piece_while_batches_come(task: Task) -> None:
     with task.pace.turn():
         task.batches += 1
-        assert task.piece(100e-6) == pytest.approx([100e-6])
+        assert task.piece(100e-6) == pytest.approx([75e-6])
         task.now_s += 0.09
-        assert task.piece(300e-6) == pytest.approx([300e-6])
+        assert task.piece(300e-6) == pytest.approx([225e-6])
         task.now_s += 0.02
         assert task.piece(300e-6) == pytest.approx([0.0], abs=10e-6)
         task.batches += 1
-        assert task.piece(200e-6) == pytest.approx([200e-6])
+        assert task.piece(200e-6) == pytest.approx([150e-6])
 
 
 def test_small_pieces_share_a_rest(task: Task) -> None:
