@@ -18,10 +18,12 @@ import shardscope
 import worker_client
 
 _NAMES = """
-AUTO_REUSE Client ClusterSpec DeviceSpec Graph GraphKeys GreedyLoadBalancingStrategy HashStrategy IndexedSlices
+AUTO_REUSE Client ClusterSpec DeviceSpec FIFOQueue Graph GraphKeys GreedyLoadBalancingStrategy HashStrategy
+IndexedSlices
 InteractiveSession LocalCluster Mirror PartitionedVariable RandomStrategy RoundRobinStrategy Session SparseTensor
 TaskId TfConfig
-Variable VariableScope Version VersionedValue __version__ assign_add_all assign_all byte_size_load_fn checkpoint
+Variable VariableScope Version VersionedValue __version__ assign_add_all assign_all barrier byte_size_load_fn
+checkpoint
 colocate_with
 connect constant_initializer control_dependencies device embedding_lookup embedding_lookup_sparse errors
 fixed_size_partitioner get_default_client
