@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +20,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]  # a dozen proc
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 170.0
-OF_THEIR_PROCESS = {"benchmarks.cpu", "benchmarks.memory"}
-"""Commands that measure their own process."""
 
 # Speaks the line protocol and does nothing; %(run)s is what it answers to work, %(check)s to questions.
 PEER = """#!%(python)s
@@ -56,24 +50,8 @@ def fake_peer(directory: Path, *, run: str = RUN, check: str = CHECK) -> Path:
 
 
 def run_command(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Runs ``python -m module``, in this process if it may: another one would first import for half a second."""
-    command = [module, *map(str, arguments)]
-    if module in OF_THEIR_PROCESS:
-        words = [sys.executable, "-m", *command]
-        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    output, errors = io.StringIO(), io.StringIO()
-    main = importlib.import_module(f"{module}.__main__" if module == "benchmarks" else module).main
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-        patch.setattr(sys, "argv", command)
-        returncode = _exit_code(main)
-    return subprocess.CompletedProcess(command, returncode, output.getvalue(), errors.getvalue())
-
-
-def _exit_code(main: Callable[[], int]) -> int:
-    try:
-        return main()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1
+    command = [sys.executable, "-m", module, *(str(each) for each in arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
 def test_all_workloads_by_all_transports_are_compared_with_a_peer_and_the_limit(tmp_path: Path) -> None:
