@@ -325,7 +325,7 @@ class Client(
 
     @property
     def _has_chief_job(self) -> bool:
-        return any(job in self.cluster_spec.jobs for job in CHIEF_JOBS)
+        return not set(CHIEF_JOBS).isdisjoint(self.cluster_spec.jobs)
 
     @property
     def num_workers(self) -> int:

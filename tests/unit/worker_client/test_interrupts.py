@@ -15,7 +15,9 @@ from tests.interrupted_places import CLIENT, Interrupt, interrupted_at
 from tests.unit.worker_client.clusters import SPEC, InProcessCluster
 from worker_client import client as client_module
 from worker_client.client import Client, connect
+from worker_client.default_client import get_default_client
 from worker_client.graph import defaults
+from worker_client.objects.fifo_queue import FIFOQueue
 from worker_client.transport.in_process import endpoint_of
 
 
@@ -82,11 +84,33 @@ def test_an_interrupt_as_a_block_is_left_ends_the_connection(
     assert defaults.STACK.innermost is None
 
 
+@pytest.mark.parametrize("find", [get_default_client, lambda: FIFOQueue(3, "int64")], ids=["client", "queue"])
+def test_an_interrupt_comes_out_of_what_finds_the_default_connection(
+    cluster: InProcessCluster, find: Callable[[], object]
+) -> None:
+    with cluster.client() as outer, outer.as_default():
+        number = 1
+        while interrupted_at(number, find, CLIENT):  # one that is lost is a warning, and so an error
+            number += 1
+        assert number > 3, "the interrupts have hit nothing"
+
+
 @pytest.fixture
 def reachable(cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Has ``connect`` find the ps tasks of this process at the addresses of the cluster spec."""
     tasks = dict(zip(SPEC.ps_addresses(), cluster.tasks, strict=True))
     monkeypatch.setattr(client_module, "connect_endpoint", lambda address, *_, **__: endpoint_of(tasks[address]))
+
+
+@pytest.mark.usefixtures("reachable")
+def test_an_interrupt_at_each_place_of_a_connect_leaves_nothing_open(no_heartbeat_left: Callable[[], None]) -> None:
+    number = 0
+    while interrupted_at(number := number + 1, lambda: connect(SPEC), CLIENT):
+        assert not defaults.open_clients()
+        no_heartbeat_left()
+    assert number > 100, "the interrupts have hit nothing"
+    [connected] = defaults.open_clients()
+    connected.close()
 
 
 @pytest.mark.usefixtures("reachable")
