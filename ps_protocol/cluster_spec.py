@@ -147,7 +147,7 @@ class ClusterSpec:
             ValueError: The cluster has other jobs than those of ps tasks, and the task is in none of them; or its job
                 has no such task. An evaluator need not be in the cluster.
         """
-        names_others = any(job not in (PS_JOB, BACKUP_JOB) for job in self._tasks)
+        names_others = not self._tasks.keys() <= {PS_JOB, BACKUP_JOB}
         if task.job in self._tasks or (names_others and task.job != EVALUATOR_JOB):
             self.task_address(task.job, task.index)
 
@@ -171,7 +171,7 @@ class ClusterSpec:
                 f"The cluster has no ps tasks to hold variables; jobs and their tasks: {found}. {_GIVE_A_CLUSTER}"
             )
         if not _is_dense(tasks):
-            missing = next(index for index in range(len(tasks)) if index not in tasks)
+            missing = min(set(range(len(tasks))) - tasks.keys())
             raise ValueError(
                 f"The cluster has no task ps:{missing}, but has {', '.join(f'ps:{index}' for index in sorted(tasks))}. "
                 "Number the ps tasks 0, 1, 2, ... without gaps."
@@ -287,7 +287,7 @@ class TfConfig:
         """
         if self.task is None:
             return True
-        has_chief_job = any(job in CHIEF_JOBS for job in self.cluster.jobs)
+        has_chief_job = not set(CHIEF_JOBS).isdisjoint(self.cluster.jobs)
         chief_jobs = CHIEF_JOBS if has_chief_job else (*CHIEF_JOBS, WORKER_JOB)
         return self.task.index == 0 and self.task.job in chief_jobs
 
@@ -359,7 +359,7 @@ def _format_job(tasks: Mapping[int, str]) -> str:
 
 def _parse_job(job: str, text: str) -> list[str] | dict[str, str]:
     entries = [entry.strip() for entry in text.split(",")] if text else []
-    if not any("@" in entry for entry in entries):
+    if "@" not in text:
         return entries
     tasks: dict[str, str] = {}
     for entry in entries:

@@ -196,7 +196,10 @@ def connect(
             replace=replace,
             observer=observer,
         )
-    except BaseException:
+    except BaseException as error:
+        for client in defaults.open_clients():
+            if client._reconnect is reconnect:  # and an interrupt has come before it was returned
+                client.end(Ending.by(error))
         sheltered(close_endpoints)
         raise
 
@@ -322,7 +325,7 @@ class Client(
 
     @property
     def _has_chief_job(self) -> bool:
-        return any(job in self.cluster_spec.jobs for job in CHIEF_JOBS)
+        return not set(CHIEF_JOBS).isdisjoint(self.cluster_spec.jobs)
 
     @property
     def num_workers(self) -> int:
@@ -513,15 +516,19 @@ class Client(
 
     def end(self, ending: Ending | None) -> None:
         """Does what ``close`` does, in the time that ``ending`` has."""
-        if not defaults.closed(self):
-            return
         try:
-            steps = [self._end_saves, self._stop_heartbeat, self._leave, *self._closing_handles()]
-            sheltered(take_steps, steps, ending)
+            if self in defaults.open_clients():
+                sheltered(self._end_once, ending)
         except BaseException as error:
-            if is_interrupt(error):  # which has ended the wait for the steps, not the steps
-                take_steps([handle.hurry for handle in self._all_handles()], Ending.by(error))
+            if is_interrupt(error):  # which has ended the wait for the steps, or has come before they were begun
+                hurries = [handle.hurry for handle in self._all_handles()]
+                take_steps([lambda haste: sheltered(self._end_once, haste), *hurries], Ending.by(error))
             raise
+
+    def _end_once(self, ending: Ending | None) -> None:
+        """Takes the steps of the end; where no interrupt comes between saying that they are taken and taking them."""
+        if defaults.closed(self):
+            take_steps([self._end_saves, self._stop_heartbeat, self._leave, *self._closing_handles()], ending)
 
     def _stop_heartbeat(self, ending: Ending | None) -> None:
         self._heartbeat.stop(STOP_TIMEOUT_S if ending is None else ending.at_most(STOP_TIMEOUT_S))
@@ -541,7 +548,11 @@ class Client(
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._entered.pop().close()
+        try:
+            self._entered.pop().close()
+        except BaseException as interrupt:
+            self.end(Ending.by(interrupt))
+            raise
         self.end(Ending.by(error))
 
 

@@ -24,8 +24,8 @@ from worker_client.variables.parts import Key, NamedOrVariable, Pairs
 
 def find_default_client() -> Client | None:
     """The default connection, or None if there is none."""
-    innermost: Client | None = next((entry.client for entry in STACK if entry.client is not None), None)
-    return innermost or find_newest_client()
+    entered: list[Client] = [entry.client for entry in STACK if entry.client is not None]
+    return entered[0] if entered else find_newest_client()
 
 
 def get_default_client() -> Client:

@@ -172,10 +172,10 @@ def client_as_default(client: _HasGraph) -> Iterator[_HasGraph]:
     try:
         STACK.push(entry)
         yield client
+        STACK.pop(entry)
     except BaseException:
         STACK.cut(entry)
         raise
-    STACK.pop(entry)
 
 
 def opened(client: HasGraph) -> None:

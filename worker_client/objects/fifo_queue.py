@@ -75,8 +75,8 @@ class FIFOQueue:
         shared_name: str | None = None,
         name: str = "fifo_queue",
     ):
-        found = next((entry.client for entry in defaults.STACK if entry.client is not None), None)
-        client = found or defaults.find_newest_client()
+        entered = [entry.client for entry in defaults.STACK if entry.client is not None]
+        client = entered[0] if entered else defaults.find_newest_client()
         if client is None:
             raise defaults.not_connected()
         self.name: Final = shared_name or name

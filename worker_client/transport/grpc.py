@@ -458,8 +458,8 @@ def _is_unimplemented(error: grpc.RpcError) -> bool:
 def _expected_reply_bytes(batch: Batch) -> float:
     if batch.expected_reply_bytes is not None:
         return batch.expected_reply_bytes
-    returns_tensors = any(isinstance(operation, READS) for operation in batch.operations)
-    return float("inf") if returns_tensors else 0
+    reads = [operation for operation in batch.operations if isinstance(operation, READS)]
+    return float("inf") if reads else 0
 
 
 def _check_wanted(is_wanted: Callable[[], bool]) -> None:
