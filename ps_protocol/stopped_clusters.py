@@ -16,7 +16,7 @@ def note_stopped(addresses: Iterable[str]) -> None:
 
 
 def note_started(addresses: Iterable[str]) -> None:
-    """Forgets that, since others are started at the same addresses."""
+    """Forgets that, since others are started at the same addresses, or answer there."""
     _stopped.difference_update(addresses)
 
 

@@ -276,6 +276,7 @@ class LocalCluster(
             end_all(processes, STOP_GRACE_S)
         finally:
             if supervisor is not None:
+                note_stopped(self._addresses())  # again: until they had ended, they may have answered somebody
                 supervisor.close()
             if ports is not None:
                 ports.close()

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from ps_protocol.errors import ShardscopeError, UnavailableError
 from ps_protocol.service_types import Welcome
-from ps_protocol.stopped_clusters import check_not_stopped
+from ps_protocol.stopped_clusters import check_not_stopped, note_started
 from ps_protocol.task_id import TaskId
 from worker_client.connection.retry import RetryPolicy
 from worker_client.transport.endpoint import PsEndpoint
@@ -113,7 +113,9 @@ class Route:
             endpoint.close()
 
     def _greet(self, endpoint: PsEndpoint, timeout_s: float) -> Welcome:
-        return endpoint.hello(self._client, self._client_task, num_ps_tasks=self._num_ps_tasks, timeout_s=timeout_s)
+        welcome = endpoint.hello(self._client, self._client_task, num_ps_tasks=self._num_ps_tasks, timeout_s=timeout_s)
+        note_started([endpoint.address])  # by whomever: a port is used again
+        return welcome
 
     def become_copy(self, endpoint: PsEndpoint) -> None:
         """In a forked child: goes nowhere but to an endpoint that refuses, and drops those of the parent unclosed."""
