@@ -8,5 +8,6 @@ from typing import Final
 from ps_server.objects.barrier import BARRIER
 from ps_server.objects.fifo_queue import FIFO_QUEUE
 from ps_server.objects.object_kind import ObjectKind
+from ps_server.objects.rounds import ROUNDS
 
-OBJECT_KINDS: Final[Mapping[str, ObjectKind]] = {"barrier": BARRIER, "fifo_queue": FIFO_QUEUE}
+OBJECT_KINDS: Final[Mapping[str, ObjectKind]] = {"barrier": BARRIER, "fifo_queue": FIFO_QUEUE, "rounds": ROUNDS}
