@@ -89,11 +89,13 @@ class Awaited:
         worker: Which, as "worker:1".
         is_silent: Whether its lease has run out.
         last_seen_s: When its newest event came, in seconds since the epoch.
+        incarnation: Of its process, the newest one that has joined.
     """
 
     worker: str
     is_silent: bool = False
     last_seen_s: float = 0.0
+    incarnation: str = ""
 
 
 # -- events -------------------------------------------------------------------------------------

@@ -25,6 +25,22 @@ ROUND_LAYOUTS: Final[dict[str, tuple[np.dtype[Any], tuple[int, ...]]]] = {
 }
 """Of a variable of such a kind, its dtype and shape as it is declared. What is staged is as long as it needs."""
 
+
+def group_name(name: str) -> str:
+    """Full name of the shared object that decides for a group."""
+    return f"rounds/{name}"
+
+
+def stamp_name(name: str, ps_task: int) -> str:
+    """Full name of the stamp of a ps."""
+    return f"rounds/{name}/stamp/{ps_task}"
+
+
+def staged_name(name: str, ps_task: int, seat: int, slot: int) -> str:
+    """Full name of what is in a slot of a seat on a ps."""
+    return f"rounds/{name}/staged/{ps_task}/{seat}/{slot}"
+
+
 GROUP_KIND: Final = "rounds"
 """Of the shared object that decides for a group."""
 
