@@ -459,7 +459,9 @@ class _Watch:
     def _is_gone(self, awaited: Awaited, member: Member | None, waited_s: float) -> bool:
         """Whether a worker is dead, has left, or is another process by now; one that a ps has forgotten may report."""
         if member is None:
-            return waited_s - self._unknown_since_s.setdefault(awaited.worker, waited_s) > self._group._part.lease_s
+            lease_s = self._group._part.lease_s
+            unknown_s = waited_s - self._unknown_since_s.setdefault(awaited.worker, waited_s)
+            return 0 < lease_s < unknown_s
         self._unknown_since_s.pop(awaited.worker, None)
         return member.state in _GONE or f"{member.incarnation}" != awaited.incarnation
 
