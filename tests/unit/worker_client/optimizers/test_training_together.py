@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, Pe
 from ps_server.core.parameter_server import ParameterServer
 from tests.conftest import Eventually
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
-from tests.unit.worker_client.optimizers.together import NUM_STEPS, OPTIMIZERS, Make, Worker, alone, gradients
+from tests.unit.worker_client.optimizers.together import NUM_STEPS, OPTIMIZERS, Make, Worker, alone, gradients, mean_of
 from worker_client.optimizers.optimizer import Applied
 
 TIMEOUT_S = 60.0
@@ -233,3 +235,57 @@ def test_after_a_restore_workers_join_again(cluster: SmallCluster, tmp_path: Pat
     assert worker.step(gradients(0, 1))[:3] == ("applied", 1, 1)
     for found, expected in zip(worker.values(), alone(OPTIMIZERS["adam"], 1, 2), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+class Interrupt(BaseException):
+    """What a handler raises at a chosen place."""
+
+
+class Place:
+    """Raises where a handler could: when a function of ours begins, or right after it has called one of C."""
+
+    def __init__(self, number: int):
+        self._number = number
+        self.count = 0
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
+        ours = ("worker_client.", "ps_protocol.")
+        if event in ("call", "c_return") and str(frame.f_globals.get("__name__")).startswith(ours):
+            self.count += 1
+            if self.count == self._number:
+                raise Interrupt
+
+
+def test_an_interrupt_anywhere_counts_no_gradient_twice(cluster: SmallCluster, pool: ThreadPoolExecutor) -> None:
+    first, second = (
+        Worker(cluster.client(index), ss.train.GradientDescent(0.25, sync="bsp(total=2)")) for index in range(2)
+    )
+    begun = pool.submit(second.step, gradients(1, 0))
+    first.step(gradients(0, 0))
+    begun.result(TIMEOUT_S)
+    rounds, verdicts, number, was_interrupted = 1, set(), 1, True
+    while was_interrupted:
+        there = pool.submit(second.step, gradients(1, 0))
+        was_interrupted = False
+        sys.setprofile(Place(number))
+        try:
+            first.step(gradients(0, 0))
+        except Interrupt:
+            was_interrupted = True
+        finally:
+            sys.setprofile(None)
+        rounds += 1
+        if was_interrupted:
+            again = first.step(gradients(0, 0))
+            verdicts.add(again.verdict)  # stale: the one that was interrupted counts
+            assert again.version == rounds
+        assert there.result(TIMEOUT_S)[:3] == ("applied", rounds, rounds)
+        number += 1 + number // 4
+    assert verdicts == {"applied", "stale"}
+    both = mean_of([gradients(0, 0), gradients(1, 0)])
+    with SmallCluster(2) as other:
+        worker = Worker(other.client(), ss.train.GradientDescent(0.25))
+        for _ in range(rounds):
+            worker.step(both)
+        for found, expected in zip(first.values(), worker.values(), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
