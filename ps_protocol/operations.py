@@ -31,6 +31,7 @@ from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.optimizer_rules import RULES
 from ps_protocol.optimizer_spec import OptimizerSpec
 from ps_protocol.shared_objects import MAX_OBJECT_BYTES, Act, Look
+from ps_protocol.training.round_operations import Commit, Stage
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -310,6 +311,8 @@ PsOperation: TypeAlias = (
     | Gather
     | Act
     | Look
+    | Stage
+    | Commit
     | Describe
 )
 
@@ -478,6 +481,14 @@ KINDS: Final[dict[type[Any], OperationKind]] = {
         with_tensors=lambda look, tensors: Look(look.name, look.kind, tensors[0], look.wait_s),
         reply_bytes=lambda _look, _spec: MAX_OBJECT_BYTES,
     ),
+    Stage: OperationKind(
+        mutates=True,
+        logged=Logged.AS_ITSELF,
+        tensors=lambda stage: stage.tensors,
+        with_tensors=lambda stage, tensors: stage.with_tensors(tensors),
+        others=lambda stage: stage.others,
+    ),
+    Commit: OperationKind(mutates=True, logged=Logged.AS_ITSELF, others=lambda commit: commit.others),
     Describe: OperationKind(mutates=False, logged=Logged.AS_A_LOOK),
 }
 """A row for each kind. Its messages are in ``operation_codec``, what a ps does with it in ``batch_handlers``."""

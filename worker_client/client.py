@@ -53,6 +53,7 @@ from worker_client.graph.definition import VariableDefinition
 from worker_client.graph.graph import Graph
 from worker_client.objects.methods import SharedObjectMethods
 from worker_client.objects.shared_object import WaitPlaces
+from worker_client.objects.training_group import TAKING_PART, TakingPart
 from worker_client.placement.declaration import Declarer
 from worker_client.placement.strategies import PsStrategy, RoundRobinStrategy
 from worker_client.settings import ConnectSettings
@@ -276,6 +277,17 @@ class Client(
         self._periodic = []
         self._wait_places = WaitPlaces()
         self._barriers = {}
+        self._taking_part = TakingPart(
+            str(self.task),
+            is_observer=bool(observer),
+            num_ps=len(self._handles),
+            num_workers=self.num_workers,
+            lease_s=settings.lease_s,
+            places=self._wait_places,
+            list_members=self._list_members,
+            groups=[],
+        )
+        TAKING_PART.setdefault(self.fanout, self._taking_part)
         self._heartbeat = Heartbeat(
             self._handles[0],
             task=str(task),
@@ -516,12 +528,16 @@ class Client(
         if not defaults.closed(self):
             return
         try:
-            steps = [self._end_saves, self._stop_heartbeat, self._leave, *self._closing_handles()]
+            steps = [self._end_saves, self._finish_groups, self._stop_heartbeat, self._leave, *self._closing_handles()]
             sheltered(take_steps, steps, ending)
         except BaseException as error:
             if is_interrupt(error):  # which has ended the wait for the steps, not the steps
                 take_steps([handle.hurry for handle in self._all_handles()], Ending.by(error))
             raise
+
+    def _finish_groups(self, ending: Ending | None) -> None:
+        if ending is None or not ending.is_crash:
+            self._taking_part.finish()
 
     def _stop_heartbeat(self, ending: Ending | None) -> None:
         self._heartbeat.stop(STOP_TIMEOUT_S if ending is None else ending.at_most(STOP_TIMEOUT_S))

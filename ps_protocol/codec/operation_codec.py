@@ -41,6 +41,8 @@ from ps_protocol.operations import (
     WireDType,
 )
 from ps_protocol.shared_objects import Act, Look
+from ps_protocol.training.round_messages import Decision, Part
+from ps_protocol.training.round_operations import Commit, Stage, StagedStep
 from ps_protocol.v1 import batch_pb2, tensor_pb2
 
 _EXACT = WireDType.EXACT
@@ -250,6 +252,43 @@ def _json_bytes(message: tensor_pb2.TensorHeader, take: TakeTensor, what: str) -
     return data
 
 
+def _encode_stage(message: batch_pb2.Stage, operation: Stage, buffers: list[memoryview]) -> None:
+    message.stamp, message.seat, message.ticket = operation.stamp, operation.seat, operation.ticket
+    message.round, message.since, message.slots = operation.round, operation.since, operation.slots
+    for step in operation.steps:
+        of_step = message.steps.add(name=step.name)
+        apply = Apply(step.name, step.function, step.slots, step.state, step.operands, step.numbers)
+        _encode_apply(of_step.apply, apply, buffers)
+
+
+def _decode_stage(name: str, message: batch_pb2.Stage, take: TakeTensor) -> Stage:
+    steps = []
+    for of_step in message.steps:
+        apply = _decode_apply(of_step.name, of_step.apply, take)
+        if not apply.name or not apply.state or not apply.operands:
+            raise InvalidArgumentError("a step lacks its variable, its count of steps or its gradient")
+        steps.append(StagedStep(apply.name, apply.function, apply.slots, apply.state, apply.operands, apply.numbers))
+    if not message.stamp or not message.slots:
+        raise InvalidArgumentError("the stamp, or the number of slots, is missing")
+    counts = (message.seat, message.ticket, message.round, message.since, message.slots)
+    return Stage(name, message.stamp, *counts, tuple(steps))
+
+
+def _encode_commit(message: batch_pb2.Commit, operation: Commit, _buffers: list[memoryview]) -> None:
+    message.round = operation.decision.round
+    for part, staged in zip(operation.decision.parts, operation.staged, strict=True):
+        message.parts.add(seat=part.seat, ticket=part.ticket, round=part.round, staged=staged)
+    message.variables.extend(operation.variables)
+
+
+def _decode_commit(name: str, message: batch_pb2.Commit, _take: TakeTensor) -> Commit:
+    staged = tuple([part.staged for part in message.parts])
+    if not staged or "" in staged:
+        raise InvalidArgumentError("it has no parts, or a part lacks the name of the variable that has it")
+    parts = tuple([Part(part.seat, part.ticket, part.round) for part in message.parts])
+    return Commit(name, Decision(message.round, parts), staged, tuple(message.variables))
+
+
 @dataclass(frozen=True, slots=True)
 class OperationCodec:
     """The messages of a kind of operation.
@@ -280,6 +319,8 @@ CODECS: Final[dict[type[Any], OperationCodec]] = {
     Gather: OperationCodec("gather", _encode_gather, _decode_gather),
     Act: OperationCodec("act", _encode_act, _decode_act),
     Look: OperationCodec("look", _encode_look, _decode_look),
+    Stage: OperationCodec("stage", _encode_stage, _decode_stage),
+    Commit: OperationCodec("commit", _encode_commit, _decode_commit),
     Describe: OperationCodec("describe", lambda *_: None, lambda name, *_: Describe(name)),
 }
 _DECODERS: Final = {codec.field: codec.decode for codec in CODECS.values()}

@@ -102,6 +102,8 @@ class Operation(google.protobuf.message.Message):
     REDUCE_FIELD_NUMBER: builtins.int
     ACT_FIELD_NUMBER: builtins.int
     LOOK_FIELD_NUMBER: builtins.int
+    STAGE_FIELD_NUMBER: builtins.int
+    COMMIT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Full name of the variable, for every kind; for declare it is repeated here."""
     @property
@@ -130,6 +132,10 @@ class Operation(google.protobuf.message.Message):
     def act(self) -> global___Act: ...
     @property
     def look(self) -> global___Look: ...
+    @property
+    def stage(self) -> global___Stage: ...
+    @property
+    def commit(self) -> global___Commit: ...
     def __init__(
         self,
         *,
@@ -147,10 +153,12 @@ class Operation(google.protobuf.message.Message):
         reduce: global___Reduce | None = ...,
         act: global___Act | None = ...,
         look: global___Look | None = ...,
+        stage: global___Stage | None = ...,
+        commit: global___Commit | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["act", b"act", "apply", b"apply", "count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "look", b"look", "read", b"read", "reduce", b"reduce", "replace", b"replace", "scatter", b"scatter", "update", b"update"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["act", b"act", "apply", b"apply", "count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "look", b"look", "name", b"name", "read", b"read", "reduce", b"reduce", "replace", b"replace", "scatter", b"scatter", "update", b"update"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["declare", "initialize", "read", "update", "scatter", "gather", "describe", "count_up_to", "replace", "apply", "reduce", "act", "look"] | None: ...
+    def HasField(self, field_name: typing.Literal["act", b"act", "apply", b"apply", "commit", b"commit", "count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "look", b"look", "read", b"read", "reduce", b"reduce", "replace", b"replace", "scatter", b"scatter", "stage", b"stage", "update", b"update"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["act", b"act", "apply", b"apply", "commit", b"commit", "count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "look", b"look", "name", b"name", "read", b"read", "reduce", b"reduce", "replace", b"replace", "scatter", b"scatter", "stage", b"stage", "update", b"update"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["declare", "initialize", "read", "update", "scatter", "gather", "describe", "count_up_to", "replace", "apply", "reduce", "act", "look", "stage", "commit"] | None: ...
 
 global___Operation = Operation
 
@@ -563,6 +571,123 @@ class Look(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["kind", b"kind", "question", b"question", "wait_ms", b"wait_ms"]) -> None: ...
 
 global___Look = Look
+
+@typing.final
+class Stage(google.protobuf.message.Message):
+    """Keeps the gradients of a worker for a round of training together, until the round commits. The operation is about the
+    variable of the slot (object_kind "staged_gradients"), whose content they replace. Each gradient is checked as apply
+    does. ABORTED if this ps has not carried out the rounds that it must have before: it has to be brought those first.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Step(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: builtins.int
+        APPLY_FIELD_NUMBER: builtins.int
+        name: builtins.str
+        @property
+        def apply(self) -> global___Apply: ...
+        def __init__(
+            self,
+            *,
+            name: builtins.str = ...,
+            apply: global___Apply | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["apply", b"apply"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["apply", b"apply", "name", b"name"]) -> None: ...
+
+    STAMP_FIELD_NUMBER: builtins.int
+    SEAT_FIELD_NUMBER: builtins.int
+    TICKET_FIELD_NUMBER: builtins.int
+    ROUND_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    SLOTS_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    stamp: builtins.str
+    """Full name of the stamp of this ps (object_kind "round_stamp"): int64 [2], the newest round that it has begun to
+    carry out, and the newest that it has carried out.
+    """
+    seat: builtins.int
+    ticket: builtins.int
+    """Of the worker's joining."""
+    round: builtins.int
+    since: builtins.int
+    """The round before the first one of this run of the group."""
+    slots: builtins.int
+    """How many slots a seat has."""
+    @property
+    def steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Stage.Step]: ...
+    def __init__(
+        self,
+        *,
+        stamp: builtins.str = ...,
+        seat: builtins.int = ...,
+        ticket: builtins.int = ...,
+        round: builtins.int = ...,
+        since: builtins.int = ...,
+        slots: builtins.int = ...,
+        steps: collections.abc.Iterable[global___Stage.Step] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["round", b"round", "seat", b"seat", "since", b"since", "slots", b"slots", "stamp", b"stamp", "steps", b"steps", "ticket", b"ticket"]) -> None: ...
+
+global___Stage = Stage
+
+@typing.final
+class Commit(google.protobuf.message.Message):
+    """Carries out a round of training together, once, whoever brings it: makes the steps of all variables with the average
+    of the gradients that are staged. The operation is about the stamp. All that it changes changes at once. ABORTED if
+    this ps has not carried out the round before.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Part(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        SEAT_FIELD_NUMBER: builtins.int
+        TICKET_FIELD_NUMBER: builtins.int
+        ROUND_FIELD_NUMBER: builtins.int
+        STAGED_FIELD_NUMBER: builtins.int
+        seat: builtins.int
+        ticket: builtins.int
+        round: builtins.int
+        """Under which it was staged."""
+        staged: builtins.str
+        """Full name of the variable that has it."""
+        def __init__(
+            self,
+            *,
+            seat: builtins.int = ...,
+            ticket: builtins.int = ...,
+            round: builtins.int = ...,
+            staged: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["round", b"round", "seat", b"seat", "staged", b"staged", "ticket", b"ticket"]) -> None: ...
+
+    ROUND_FIELD_NUMBER: builtins.int
+    PARTS_FIELD_NUMBER: builtins.int
+    VARIABLES_FIELD_NUMBER: builtins.int
+    round: builtins.int
+    @property
+    def parts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Commit.Part]: ...
+    @property
+    def variables(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Full names of all variables that the steps work on."""
+
+    def __init__(
+        self,
+        *,
+        round: builtins.int = ...,
+        parts: collections.abc.Iterable[global___Commit.Part] | None = ...,
+        variables: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["parts", b"parts", "round", b"round", "variables", b"variables"]) -> None: ...
+
+global___Commit = Commit
 
 @typing.final
 class Describe(google.protobuf.message.Message):

@@ -16,6 +16,7 @@ from ps_server.rules.built_in_functions import BUILT_IN_FUNCTIONS
 from ps_server.rules.functions import Functions
 from ps_server.store.function_calls import FunctionCalls
 from ps_server.store.object_calls import ObjectCalls
+from ps_server.store.round_calls import RoundCalls
 from ps_server.store.variable_store import VariableStore
 
 
@@ -48,7 +49,8 @@ class BatchRunner:
         self._clock = clock
         self.calls: Final = FunctionCalls(store.variables, store.spares, functions)
         self.objects: Final = ObjectCalls(store.variables, object_kinds)
-        self._resources = Resources(store, self.calls, self.objects, clock)
+        rounds = RoundCalls(store.variables, self.calls)
+        self._resources = Resources(store, self.calls, self.objects, rounds, clock)
 
     def run(
         self,

@@ -99,7 +99,12 @@ def _answer(state: GroupState, worker: str, verdict: Verdict | None = None) -> A
         state.committed,
         state.since,
         decisions=state.decisions,
-        awaited=tuple([Awaited(each.worker, each.status is Status.SILENT, each.last_seen_s) for each in awaited(state)])
+        awaited=tuple(
+            [
+                Awaited(each.worker, each.status is Status.SILENT, each.last_seen_s, each.incarnation)
+                for each in awaited(state)
+            ]
+        )
         if state.policy
         else (),
         to_join=state.to_join if state.policy else 0,

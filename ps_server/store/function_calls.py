@@ -73,8 +73,35 @@ class FunctionCalls:
         """Whether there is a function of that name that changes variables."""
         return self._functions.knows(function)
 
-    def apply(self, operation: Apply) -> Result:
+    def check(self, operation: Apply) -> None:
+        """Makes sure that a call can be carried out, as things are; errors as of ``apply``."""
+        _check_numbers(operation)
+        call = self._prepared_call(operation)
+        for each in call.in_order:
+            if each.value is None:
+                raise uninitialized(each.spec)
+        if call.state is not None:
+            _next_step(operation, call.state)
+        plan = call.plan(operation.operands, operation.numbers)
+        if plan.refusal is not None:
+            raise plan.refusal
+
+    def take_back_lent(self, operation: Apply) -> None:
+        """With the locks of its variables held: those that are lent are copied, so that a call needs no memory later.
+
+        Raises:
+            MemoryError: There is none; nothing has changed.
+        """
+        for each in self._prepared_call(operation).targets:
+            if each.is_lent:
+                each.replace(self._copy(each))
+
+    def apply(self, operation: Apply, *, refuses: bool = True) -> Result:
         """Computes a variable and its slots anew; other clients see all of that or nothing.
+
+        Args:
+            operation: What to compute.
+            refuses: Whether a gradient that is not finite may be an error; if not, it is skipped instead.
 
         Raises:
             NotFoundError: The variable, a slot or the function does not exist here.
@@ -85,14 +112,14 @@ class FunctionCalls:
         """
         _check_numbers(operation)
         while True:
-            result = self._applied(self._prepared_call(operation), operation)
+            result = self._applied(self._prepared_call(operation), operation, refuses)
             if result is not None:
                 return result
 
-    def _applied(self, call: PreparedCall, operation: Apply) -> Result | None:
+    def _applied(self, call: PreparedCall, operation: Apply, refuses: bool) -> Result | None:
         """Carries out a prepared call; None if one of its variables has another layout by now, and nothing changed."""
         plan = call.plan(operation.operands, operation.numbers)
-        if plan.refusal is not None:
+        if plan.refusal is not None and refuses:
             with self._counts_lock:
                 self._counts = self._counts.and_refused()
             raise plan.refusal
@@ -107,10 +134,10 @@ class FunctionCalls:
                 arrays.append(each.value)
             if not call.is_current():
                 return None
-            if plan.verdict is not _APPLIED:
+            if plan.verdict is not _APPLIED or plan.refusal is not None:
                 with self._counts_lock:
                     self._counts = self._counts.and_skipped()
-                return Result(variable.version, True, verdict=plan.verdict)
+                return Result(variable.version, True, verdict=Verdict.SKIPPED)
             step = 0 if state is None else _next_step(operation, state)
             for number, each in enumerate(changed):
                 if each.is_lent:

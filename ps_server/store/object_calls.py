@@ -50,7 +50,7 @@ class ObjectCalls:
         try:
             event = _json(operation.event, "the event")
             with variable.lock:
-                before = None if variable.value is None else variable.value.tobytes()
+                before = _stored(variable)
                 outcome = carried_out(kind, before, event)
                 if outcome.state is None:
                     verdict = Verdict.NOT_YET if outcome.answer is None else Verdict.APPLIED
@@ -75,11 +75,11 @@ class ObjectCalls:
         """
         variable, kind = self._found(operation)
         with variable.lock:
-            version, value = variable.version, variable.value
-        if value is None:
+            version, stored = variable.version, _stored(variable)
+        if stored is None:
             raise uninitialized(variable.spec)
         try:
-            answer = answered(kind, value.tobytes(), _json(operation.question, "the question"))
+            answer = answered(kind, stored, _json(operation.question, "the question"))
         except ShardscopeError as error:
             raise _naming(operation, error) from error
         return Result(version, True, answer, verdict=Verdict.NOT_YET if answer is None else Verdict.APPLIED)
@@ -108,6 +108,11 @@ class ObjectCalls:
                 variable=operation.name,
             )
         return variable, kind
+
+
+def _stored(variable: StoredVariable) -> bytes | None:
+    """With its lock held, the state as it is stored; None if it was not opened, or not since a restore."""
+    return None if variable.value is None else variable.value.item() or None
 
 
 def _json(data: Bytes, what: str) -> Json:

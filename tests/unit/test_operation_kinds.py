@@ -47,6 +47,8 @@ from ps_protocol.operations import (
     tensors_of,
 )
 from ps_protocol.shared_objects import Act, Look
+from ps_protocol.training.round_messages import Decision, Part
+from ps_protocol.training.round_operations import Commit, Stage, StagedStep
 from ps_protocol.v1 import batch_pb2, records_pb2
 from ps_server.batches.handlers import HANDLERS, Resources
 from ps_server.batches.runner import BatchRunner
@@ -62,6 +64,7 @@ SPEC = VariableSpec("w", FLOAT, (3, 2))
 ROWS = np.array([0, 2])
 VALUES = np.arange(6, dtype=FLOAT).reshape(3, 2)
 EVENT = np.frombuffer(b'{"do": "arrive"}', np.uint8)
+STEP = StagedStep("w", "momentum", ("w/m",), "w/step", (ROWS, VALUES[:2]), np.array([0.1, 0.9, 0.0]))
 GIVEN = InitializerSpec(ValueKind(VALUES))
 EXAMPLES: tuple[PsOperation, ...] = (
     Declare(SPEC, GIVEN),
@@ -76,6 +79,8 @@ EXAMPLES: tuple[PsOperation, ...] = (
     Gather("w", ROWS),
     Act("w", "barrier", EVENT),
     Look("w", "barrier", EVENT, 0.25),
+    Stage("staged/1", "stamp", 1, 7, 5, 2, 3, (STEP, StagedStep("v", "sgd", (), "v/step", (VALUES,), np.empty(0)))),
+    Commit("stamp", Decision(5, (Part(0, 6, 5), Part(1, 7, 5))), ("staged/0", "staged/1"), ("w", "w/m", "w/step")),
     Describe("w"),
 )
 UNION = frozenset(get_args(PsOperation))

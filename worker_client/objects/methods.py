@@ -83,21 +83,18 @@ class SharedObjectMethods:
         return SharedObject(self.fanout, self._wait_places, name=name, kind=kind, settings=settings, by=str(self.task))
 
     def _opened_barrier(self, name: str, workers: Sequence[str]) -> Barrier:
-        first_ps = self._handles[0]
-
-        def list_members() -> Sequence[Member]:
-            return first_ps.call(
-                lambda service, timeout_s: service.list_members(timeout_s=timeout_s),
-                what=f"to say who is missing at barrier {name}",
-            )
-
         return Barrier(
             self.shared_object(f"barrier/{name}", "barrier", {}),
             name=name,
             task=str(self.task),
             identity=str(self.incarnation),
             workers=workers,
-            list_members=list_members,
+            list_members=self._list_members,
+        )
+
+    def _list_members(self) -> Sequence[Member]:
+        return self._handles[0].call(
+            lambda service, timeout_s: service.list_members(timeout_s=timeout_s), what="to say who is missing"
         )
 
 

@@ -19,10 +19,13 @@ from ps_protocol.operations import Apply, Reply, Result, Update, UpdateRule, Ver
 from ps_protocol.optimizer_rules import RULES, check_mode, check_settings
 from ps_protocol.optimizer_schedules import ScheduleSpec, check_schedule
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
+from ps_protocol.sync_policy import SyncPolicy
 from ps_protocol.weak_table import WeakTable
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.futures import mapped
+from worker_client.objects.training_group import RoutedStep, StepResult, TrainingGroup
 from worker_client.optimizers.constraints import Constraint, check_constraint_of, constraint_of
+from worker_client.optimizers.in_rounds import check_call, digest_of, policy_of, steps_of
 from worker_client.optimizers.slots import STEP, SlotVariables, slot_variables, whole_slot
 from worker_client.optimizers.steps import (
     Gradient,
@@ -64,12 +67,19 @@ class Applied(NamedTuple):
 
     Attributes:
         verdict: "applied"; or "skipped", if it was not finite and the optimizer was made with ``on_nonfinite="skip"``.
-            Of a partitioned variable "skipped" if any of its parts was.
-        version: Of the variable after it; of a partitioned one those of its parts.
+            Of a partitioned variable "skipped" if any of its parts was. With ``sync`` what became of the gradient in
+            its round: "applied", "late", "stale" or "duplicate"; or "pending", if the round has not committed yet.
+        version: Of the variable after it; of a partitioned one those of its parts. With ``sync`` the number of the
+            newest model that all ps tasks had then.
+        round: With ``sync``, that it was handed in for; else 0.
+        staleness: With ``sync``, how many rounds came between the model that it was computed on and the one that it was
+            applied to.
     """
 
-    verdict: Literal["applied", "skipped"]
+    verdict: Literal["applied", "skipped", "late", "stale", "duplicate", "pending"]
     version: int | tuple[int, ...]
+    round: int = 0
+    staleness: int = 0
 
 
 class Optimizer:
@@ -92,6 +102,8 @@ class Optimizer:
             variable as it is, "apply" does not look.
         constraint: Name of what is done to the value after each step, and its numbers, as in Keras: "non_negative",
             ("unit_norm", axis), ("max_norm", 2.0, axis). Without it the axis is 0.
+        sync: How workers train together, as "bsp", "ssp(3)", "sync(3, total=4)" or "async(max_staleness=8)" (the
+            guide has a section on that). None: each gradient is applied at once, alone.
 
     Raises:
         InvalidArgumentError: A setting is unknown, missing, or not allowed.
@@ -108,6 +120,7 @@ class Optimizer:
         slot_dtype: npt.DTypeLike | None = None,
         on_nonfinite: Literal["refuse", "skip", "apply"] = "refuse",
         constraint: Constraint | None = None,
+        sync: str | SyncPolicy | None = None,
         **unknown: Never,
     ):
         if unknown:
@@ -123,6 +136,7 @@ class Optimizer:
                 f'{name}: on_nonfinite is {on_nonfinite!r}; it should be "refuse", "skip" or "apply"'
             )
         self._learning_rate = learning_rate
+        self.sync: Final = None if sync is None else policy_of(name, sync)
         self._slot_dtype = None if slot_dtype is None else _dtype_of_slots(name, slot_dtype)
         self._forget()
         self.name: Final = _checked_name(name)
@@ -137,13 +151,14 @@ class Optimizer:
 
     def _forget(self) -> None:
         """Makes all that it keeps of variables anew."""
-        self._lock = new_lock()  # guards: _slots, _found and _feedback
+        self._lock = new_lock()  # guards: _slots, _found, _feedback and _groups
         self._slots: WeakTable[Variable, SlotVariables] = WeakTable()
         self._found: WeakTable[Fanout, FoundVariables] = WeakTable()
         self._feedback: WeakTable[Variable, ErrorFeedback] = WeakTable()
+        self._groups: WeakTable[Fanout, TrainingGroup] = WeakTable()
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("_lock", "_slots", "_found", "_feedback")
+        kept = ("_lock", "_slots", "_found", "_feedback", "_groups")
         return {name: value for name, value in self.__dict__.items() if name not in kept}
 
     def __setstate__(self, settings: Mapping[str, Any]) -> None:
@@ -236,12 +251,18 @@ class Optimizer:
         fanout = cast(Fanout, of_one_connection([each.part for each in parts]))
         kept = self._declared(fanout, [each.part for each in parts])
         rate = self._rate_of_call(learning_rate)
+        lengths = [len(each) for each in gradients]
+        if self.sync is not None:
+            check_call(self.name, global_step=global_step, wait=wait, wire_dtype=wire_dtype)
+            if pull is not None:
+                _check_mirror(pull)
+            steps = steps_of(parts, kept, self.spec.function, numbers_of(rate, self.spec))
+            return [_in_round(self._group(fanout, parts, steps, self.sync).step(steps, pull))] * len(lengths)
         operations, pushes = self._operations(parts, kept, rate, wire_dtype)
         routed = [Routed(each.part.ps_task, operation) for each, operation in zip(parts, operations, strict=True)]
         if global_step is not None:
             routed.append(_counted(global_step, fanout))
         reads = () if pull is None else _reads_of(pull, fanout, wait=wait)
-        lengths = [len(each) for each in gradients]
         stand_ins = [number for number, each in enumerate(parts) if each.is_stand_in]
 
         def settle(positions: list[int], replies: Sequence[Reply] | None) -> None:
@@ -260,6 +281,27 @@ class Optimizer:
                 pull.end_behind(replies[len(routed) :])
             return outcomes
         return mapped(fanout.exchange_all_later(routed, settle), outcome)
+
+    def finish(self) -> None:
+        """With ``sync``, tells the other workers that this one hands in no more: they go on without it at once.
+
+        The end of the connection does that too, unless the program has failed. The next step joins again.
+        """
+        with self._lock:
+            groups = self._groups.values()
+        for group in groups:
+            group.finish()
+
+    def _group(
+        self, fanout: Fanout, parts: Sequence[PartGradient], steps: Sequence[RoutedStep], policy: SyncPolicy
+    ) -> TrainingGroup:
+        with self._lock:
+            group = self._groups.get(fanout)
+            if group is None:
+                digest = digest_of(parts, self.spec)
+                made = TrainingGroup(fanout, name=self.name, policy=policy, digest=digest, steps=steps)
+                group = self._groups.setdefault(fanout, made)
+        return group
 
     def _asked(self, given: GradientsAndVariables) -> list[tuple[Any, EagerVariable]]:
         if not isinstance(given, Iterable):
@@ -418,6 +460,13 @@ Optimizer.__getattr__ = _missing  # type: ignore[attr-defined]
 Optimizer.__setattr__ = _set  # type: ignore[method-assign, assignment]
 
 
+def _in_round(result: StepResult) -> Applied:
+    outcome = result.outcome
+    if outcome is None:
+        return Applied("pending", result.model, result.round)
+    return Applied(outcome.verdict.value, result.model, result.round, outcome.staleness)
+
+
 def _is_applied(reply: Reply) -> bool:
     return not isinstance(reply, ShardscopeError) and reply.verdict is _APPLIED
 
@@ -487,9 +536,13 @@ def _in_short(given: object) -> str:
     return f"an array of the shape {list(given.shape)}" if isinstance(given, np.ndarray) else repr(given)
 
 
-def _reads_of(pull: Mirror, fanout: Fanout, *, wait: bool) -> Sequence[Routed]:
+def _check_mirror(pull: object) -> None:
     if not isinstance(pull, Mirror):
         raise InvalidArgumentError(f"pull= takes a mirror, as client.mirror(variables) makes it, not {pull!r}")
+
+
+def _reads_of(pull: Mirror, fanout: Fanout, *, wait: bool) -> Sequence[Routed]:
+    _check_mirror(pull)
     if not wait:
         raise InvalidArgumentError("a mirror is pulled by who waits: give pull= without wait=False, or call its pull()")
     return pull.begin_behind(fanout)

@@ -1,0 +1,28 @@
+"""A worker that trains together with others, and dies where the faults of its environment say.
+
+``python -m tests.chaos.training_worker TASK_INDEX STEPS SYNC``, with the cluster in the environment.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import worker_client as ss
+from ps_protocol import fault_points
+from ps_protocol.cluster_spec import ClusterSpec
+from tests.unit.worker_client.optimizers.together import OPTIMIZERS, Worker, gradients
+
+
+def main(address_list: str, task_index: str, num_steps: str, sync: str) -> None:
+    """Makes its steps, and says of each what became of it."""
+    spec = ClusterSpec({"ps": address_list.split(","), "worker": ["w0.example:1", "w1.example:1"]})
+    with ss.connect(spec, task_index=int(task_index), lease_s=5.0, transport="tcp") as client:
+        worker = Worker(client, OPTIMIZERS["sgd"](sync=sync))
+        fault_points.install_from_environment(is_allowed=True)
+        for number in range(int(num_steps)):
+            sys.stdout.write(f"{worker.step(gradients(int(task_index), number)).verdict}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
