@@ -30,7 +30,7 @@ from ps_protocol.errors import ShardscopeError
 from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.optimizer_rules import RULES
 from ps_protocol.optimizer_spec import OptimizerSpec
-from ps_protocol.shared_objects import MAX_OBJECT_BYTES, Act, Look
+from ps_protocol.shared_objects import MAX_OBJECT_BYTES, MAX_SHORT_ANSWER_BYTES, Act, Look
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -403,6 +403,11 @@ def _rows_bytes(operation: Gather, spec: VariableSpec) -> int:
     return operation.indices.size * math.prod(spec.shape[operation.index_depth :]) * spec.dtype.itemsize
 
 
+def _answer_bytes(act: Act, spec: VariableSpec) -> int:
+    """An object that holds tensors answers with no more than it holds, and JSON."""
+    return MAX_SHORT_ANSWER_BYTES if act.tensors else max(MAX_OBJECT_BYTES, spec.size_bytes)
+
+
 KINDS: Final[dict[type[Any], OperationKind]] = {
     Update: OperationKind(
         mutates=True,
@@ -467,9 +472,9 @@ KINDS: Final[dict[type[Any], OperationKind]] = {
     Act: OperationKind(
         mutates=True,
         logged=Logged.AS_ITSELF,
-        tensors=lambda act: (act.event,),
-        with_tensors=lambda act, tensors: Act(act.name, act.kind, tensors[0]),
-        reply_bytes=lambda _act, _spec: MAX_OBJECT_BYTES,
+        tensors=lambda act: (act.event, *act.tensors),
+        with_tensors=lambda act, tensors: Act(act.name, act.kind, tensors[0], tuple(tensors[1:])),
+        reply_bytes=_answer_bytes,
     ),
     Look: OperationKind(
         mutates=False,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.operations import Result, Verdict
+from ps_protocol.operations import Array, Result, Verdict
 from ps_protocol.shared_objects import MAX_OBJECT_BYTES, Act, Bytes, Json, Look, decode_json
-from ps_server.objects.kinds import OBJECT_KINDS
-from ps_server.objects.object_kind import ObjectKind
-from ps_server.objects.transitions import answered, carried_out
+from ps_server.objects.array_kind import ArrayObjectKind
+from ps_server.objects.array_transitions import ArrayOutcome, answered_with, carried_out_with
+from ps_server.objects.kinds import OBJECT_KINDS, AnyKind
+from ps_server.objects.transitions import Outcome, answered, carried_out
 from ps_server.store.spec_checks import describe_spec
 from ps_server.store.stored_variable import StoredVariable, uninitialized
 from ps_server.store.stored_variables import StoredVariables
@@ -31,7 +32,7 @@ class ObjectCalls:
     def __init__(
         self,
         variables: StoredVariables,
-        kinds: Mapping[str, ObjectKind] = OBJECT_KINDS,
+        kinds: Mapping[str, AnyKind] = OBJECT_KINDS,
     ):
         self._variables: Final = variables
         self._kinds: Final = kinds
@@ -50,12 +51,11 @@ class ObjectCalls:
         try:
             event = _json(operation.event, "the event")
             with variable.lock:
-                before = None if variable.value is None else variable.value.tobytes()
-                outcome = carried_out(kind, before, event)
+                outcome = _carried_out(kind, variable.value, event, operation.tensors)
                 if outcome.state is None:
                     verdict = Verdict.NOT_YET if outcome.answer is None else Verdict.APPLIED
-                    return Result(variable.version, before is not None, outcome.answer, verdict=verdict)
-                value = np.array(outcome.state)
+                    return Result(variable.version, variable.value is not None, outcome.answer, verdict=verdict)
+                value = _value_of(outcome.state)
                 replaced = self._variables.relayout(variable, replace(variable.spec, dtype=value.dtype), value)
                 variable.version += 1
                 result = Result(variable.version, True, outcome.answer)
@@ -79,7 +79,11 @@ class ObjectCalls:
         if value is None:
             raise uninitialized(variable.spec)
         try:
-            answer = answered(kind, value.tobytes(), _json(operation.question, "the question"))
+            question = _json(operation.question, "the question")
+            if isinstance(kind, ArrayObjectKind):
+                answer = answered_with(kind, _bytes_of(value), question)
+            else:
+                answer = answered(kind, value.tobytes(), question)
         except ShardscopeError as error:
             raise _naming(operation, error) from error
         return Result(version, True, answer, verdict=Verdict.NOT_YET if answer is None else Verdict.APPLIED)
@@ -93,7 +97,7 @@ class ObjectCalls:
                     variable.relaid_condition = threading.Condition(variable.lock)
                 variable.relaid_condition.wait(timeout_s)
 
-    def _found(self, operation: Act | Look) -> tuple[StoredVariable, ObjectKind]:
+    def _found(self, operation: Act | Look) -> tuple[StoredVariable, AnyKind]:
         variable, kind = self._variables.find(operation.name), self._kinds.get(operation.kind)
         if variable.declared.object_kind != operation.kind:
             what = variable.declared.object_kind or describe_spec(variable.spec)
@@ -108,6 +112,24 @@ class ObjectCalls:
                 variable=operation.name,
             )
         return variable, kind
+
+
+def _carried_out(kind: AnyKind, value: Array | None, event: Json, tensors: Sequence[Array]) -> Outcome | ArrayOutcome:
+    """Carries out an event; what it makes of the object is not the value itself, which may be lent."""
+    if isinstance(kind, ArrayObjectKind):
+        return carried_out_with(kind, None if value is None else _bytes_of(value), event, tensors)
+    if tensors:
+        raise InvalidArgumentError(f"the event comes with {len(tensors)} tensors; objects of this kind take none")
+    return carried_out(kind, None if value is None else value.tobytes(), event)
+
+
+def _value_of(state: bytes | Bytes) -> Array:
+    """Returns the value of an object that has a state."""
+    return np.array(state) if isinstance(state, bytes) else state.view(f"S{state.size}").reshape(())
+
+
+def _bytes_of(value: Array) -> Bytes:
+    return value.reshape(1).view(np.uint8)
 
 
 def _json(data: Bytes, what: str) -> Json:

@@ -74,7 +74,7 @@ EXAMPLES: tuple[PsOperation, ...] = (
     Apply("w", "momentum", ("w/m",), "w/step", (ROWS, VALUES[:2]), np.array([0.1, 0.9, 0.0])),
     Reduce("w", "dot", (VALUES,), np.empty(0)),
     Gather("w", ROWS),
-    Act("w", "barrier", EVENT),
+    Act("w", "accumulator", EVENT, (VALUES,)),
     Look("w", "barrier", EVENT, 0.25),
     Describe("w"),
 )
