@@ -135,8 +135,8 @@ def _pushed_rows(
     _check_dtype(state, values)
     _check_rows(state, rows, values)
     _check_shapes(state, arrays, event.get("shape"), values)
-    beyond = state["shape"] and state["shape"][0]
-    if beyond is not None and rows.size and int(rows.max(initial=0)) >= beyond:
+    beyond = state["shape"][0] if state["shape"] else None
+    if beyond is not None and rows.size and int(rows.max()) >= beyond:
         place = int(np.argmax(rows >= beyond))
         raise InvalidArgumentError(
             f"Shape mismatch: index of slice {place} exceeded limits of shape; index is {rows[place]} exceeded {beyond}"

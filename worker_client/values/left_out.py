@@ -35,7 +35,6 @@ CONTROL_FLOW: Final = (
     "no control flow in graphs; decide in Python, between two runs, or compute both and choose with `tf.where`"
 )
 INPUT: Final = "no input pipelines or queues; read and batch in Python, and feed placeholders"
-ACCUMULATORS: Final = "add to a variable with `assign_add` on each worker, which counts every update once"
 LAYERS: Final = (
     "not among the layers and operations here; make variables with `tf.get_variable`, and compute with `tf.layers`, "
     "`tf.matmul` and what is in `tf.nn`"
@@ -119,7 +118,6 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
         "train.maybe_shuffle_batch train.maybe_shuffle_batch_join train.input_producer train.range_input_producer "
         "train.slice_input_producer train.string_input_producer train.limit_epochs train.match_filenames_once",
     ),
-    (ACCUMULATORS, "ConditionalAccumulator ConditionalAccumulatorBase SparseConditionalAccumulator"),
     (
         LAYERS,
         "layers.* keras Module conv conv2d_backprop_* depth_to_space space_to_depth nn.*conv* nn.*pool* nn.*rnn* "

@@ -110,6 +110,11 @@ from worker_client.ops.selection_ops import *
 from worker_client.ops.state_ops import *
 from worker_client.ops.statistics_ops import *
 from worker_client.ops.tensordot import tensordot
+from worker_client.resources.accumulators import (
+    ConditionalAccumulator,
+    ConditionalAccumulatorBase,
+    SparseConditionalAccumulator,
+)
 from worker_client.scopes import variable_scope as _variable_scope
 from worker_client.scopes.sliced_variables import create_partitioned_variables
 from worker_client.scopes.template import make_template
@@ -135,6 +140,8 @@ _MESSAGES = ("Event", "HistogramProto", "LogMessage", "SessionLog", "Summary", "
 
 __all__ = [
     "AggregationMethod",
+    "ConditionalAccumulator",
+    "ConditionalAccumulatorBase",
     "ConfigProto",
     "DeviceSpec",
     "Dimension",
@@ -151,6 +158,7 @@ __all__ = [
     "RunMetadata",
     "RunOptions",
     "Session",
+    "SparseConditionalAccumulator",
     "SparseTensor",
     "SparseTensorValue",
     "Tensor",
