@@ -115,6 +115,7 @@ from worker_client.resources.accumulators import (
     ConditionalAccumulatorBase,
     SparseConditionalAccumulator,
 )
+from worker_client.resources.queues import FIFOQueue, QueueBase
 from worker_client.scopes import variable_scope as _variable_scope
 from worker_client.scopes.sliced_variables import create_partitioned_variables
 from worker_client.scopes.template import make_template
@@ -145,6 +146,7 @@ __all__ = [
     "ConfigProto",
     "DeviceSpec",
     "Dimension",
+    "FIFOQueue",
     "GPUOptions",
     "Graph",
     "GraphKeys",
@@ -155,6 +157,7 @@ __all__ = [
     "Operation",
     "OptimizerOptions",
     "PartitionedVariable",
+    "QueueBase",
     "RunMetadata",
     "RunOptions",
     "Session",
