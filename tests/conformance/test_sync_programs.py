@@ -23,6 +23,7 @@ MODULES: Final = (
     "dense_accumulators",
     "global_steps",
     "queue_errors",
+    "queue_runners",
     "queues",
     "sparse_accumulators",
 )
@@ -43,6 +44,7 @@ DIFFERENT: Final = {
     "queue_random_shuffle": "there is one kind of queue",
     "queue_shared_name_with_other_facts": "there is one kind of queue",
     "queue_wrong_arguments": "None as dtypes is a TypeError",
+    "runner_as_a_message": "runners are no messages, as graphs are not",
     "sparse_attributes": "there is no module tf.sparse",
     "sparse_dtypes": "bfloat16 is taken as well",
     "sparse_wrong_steps": "a gradient that is refused does not count",

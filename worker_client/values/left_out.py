@@ -112,8 +112,8 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         INPUT,
-        "data queue PaddingFIFOQueue PriorityQueue RandomShuffleQueue train.QueueRunner "
-        "train.add_queue_runner train.queue_runner train.batch train.batch_join "
+        "data queue PaddingFIFOQueue PriorityQueue RandomShuffleQueue "
+        "train.queue_runner train.batch train.batch_join "
         "train.maybe_batch train.maybe_batch_join train.shuffle_batch train.shuffle_batch_join "
         "train.maybe_shuffle_batch train.maybe_shuffle_batch_join train.input_producer train.range_input_producer "
         "train.slice_input_producer train.string_input_producer train.limit_epochs train.match_filenames_once",
