@@ -474,6 +474,7 @@ KINDS: Final[dict[type[Any], OperationKind]] = {
         logged=Logged.AS_ITSELF,
         tensors=lambda act: (act.event, *act.tensors),
         with_tensors=lambda act, tensors: Act(act.name, act.kind, tensors[0], tuple(tensors[1:])),
+        operand=lambda act: act.tensors[-1] if act.tensors else None,
         reply_bytes=_answer_bytes,
     ),
     Look: OperationKind(

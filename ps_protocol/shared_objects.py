@@ -158,8 +158,17 @@ class Computed:
     fill: Callable[[Array], object]
 
 
-def packed(content: Json, arrays: Sequence[Array | Computed]) -> Bytes:
+def _new_bytes(number: int) -> Bytes:
+    return np.empty(number, np.uint8)
+
+
+def packed(content: Json, arrays: Sequence[Array | Computed], memory: Callable[[int], Bytes] = _new_bytes) -> Bytes:
     """Returns the bytes of a JSON object and of arrays; always the same for the same.
+
+    Args:
+        content: The object.
+        arrays: Which come behind it.
+        memory: Gives the memory for so many bytes.
 
     Raises:
         InvalidArgumentError: It is no JSON, or an array has a dtype that is not packed.
@@ -173,7 +182,7 @@ def packed(content: Json, arrays: Sequence[Array | Computed]) -> Bytes:
     for each in arrays:
         places.append(_aligned(size_bytes))
         size_bytes = places[-1] + each.dtype.itemsize * math.prod(each.shape)
-    data = np.empty(size_bytes, np.uint8)
+    data = memory(size_bytes)
     begin = places[0] if places else size_bytes
     data[:begin] = np.frombuffer((_LENGTH.pack(len(header)) + header).ljust(begin, b"\0"), np.uint8)
     for index, each in enumerate(arrays):

@@ -46,7 +46,7 @@ class BatchRunner:
         self.task = task
         self._clock = clock
         self.calls: Final = FunctionCalls(store.variables, store.spares, functions)
-        self.objects: Final = ObjectCalls(store.variables, object_kinds)
+        self.objects: Final = ObjectCalls(store.variables, store.spares, object_kinds)
         self._resources = Resources(store, self.calls, self.objects, clock)
 
     def run(

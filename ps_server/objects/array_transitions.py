@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,11 +35,22 @@ class ArrayOutcome:
 
 
 def carried_out_with(
-    kind: ArrayObjectKind, before: Bytes | None, event: Json, tensors: Sequence[Array]
+    kind: ArrayObjectKind,
+    before: Bytes | None,
+    event: Json,
+    tensors: Sequence[Array],
+    memory: Callable[[int], Bytes],
 ) -> ArrayOutcome:
-    """Carries out an event that may come with tensors; arguments and errors as of ``transitions.carried_out``.
+    """Carries out an event that may come with tensors; errors as of ``transitions.carried_out``.
 
     The answer of an event that takes arrays out is packed as the state is; any other is JSON.
+
+    Args:
+        kind: Of the object.
+        before: The object as it is stored; None if it has not been opened.
+        event: What happens.
+        tensors: What comes with it.
+        memory: Gives memory for so many bytes of the new state.
     """
     if OPEN in event:
         if before is None:
@@ -54,7 +65,7 @@ def carried_out_with(
         return ArrayOutcome(None)
     after, answer = step
     encoded = packed(answer.state, answer.arrays) if answer.arrays else checked_answer(answer.state)
-    return ArrayOutcome(encoded, None if after is None else _stored(stored, after))
+    return ArrayOutcome(encoded, None if after is None else _stored(stored, after, memory))
 
 
 def answered_with(kind: ArrayObjectKind, stored: Bytes, question: Json) -> Bytes | None:
@@ -68,7 +79,7 @@ def _unpacked(stored: Bytes) -> tuple[Json, list[Array]]:
     return checked_content(content), arrays
 
 
-def _stored(stored: Json, after: Contents) -> Bytes:
+def _stored(stored: Json, after: Contents, memory: Callable[[int], Bytes]) -> Bytes:
     size_bytes = sum([each.dtype.itemsize * math.prod(each.shape) for each in after.arrays])
     if size_bytes > _MOST_BYTES - _ROOM_FOR_JSON:
         raise ResourceExhaustedError(
@@ -76,4 +87,4 @@ def _stored(stored: Json, after: Contents) -> Bytes:
             f"nothing changed: partition the variable",
             retryable=False,
         )
-    return packed({**stored, STATE: after.state}, after.arrays)
+    return packed({**stored, STATE: after.state}, after.arrays, memory)

@@ -10,8 +10,9 @@ from typing import Final
 import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.operations import Array, Result, Verdict
+from ps_protocol.operations import Array, Result, VariableSpec, Verdict
 from ps_protocol.shared_objects import MAX_OBJECT_BYTES, Act, Bytes, Json, Look, decode_json
+from ps_server.memory.spare_arrays import SMALL_BYTES, SpareArrays
 from ps_server.objects.array_kind import ArrayObjectKind
 from ps_server.objects.array_transitions import ArrayOutcome, answered_with, carried_out_with
 from ps_server.objects.kinds import OBJECT_KINDS, AnyKind
@@ -26,15 +27,18 @@ class ObjectCalls:
 
     Args:
         variables: Those of the store.
+        spares: Where replaced states with tensors go.
         kinds: The kinds of objects, by name.
     """
 
     def __init__(
         self,
         variables: StoredVariables,
+        spares: SpareArrays,
         kinds: Mapping[str, AnyKind] = OBJECT_KINDS,
     ):
         self._variables: Final = variables
+        self._spares: Final = spares
         self._kinds: Final = kinds
 
     def act(self, operation: Act) -> Result:
@@ -51,7 +55,7 @@ class ObjectCalls:
         try:
             event = _json(operation.event, "the event")
             with variable.lock:
-                outcome = _carried_out(kind, variable.value, event, operation.tensors)
+                outcome = self._carried_out(kind, variable.value, event, operation.tensors)
                 if outcome.state is None:
                     verdict = Verdict.NOT_YET if outcome.answer is None else Verdict.APPLIED
                     return Result(variable.version, variable.value is not None, outcome.answer, verdict=verdict)
@@ -61,8 +65,26 @@ class ObjectCalls:
                 result = Result(variable.version, True, outcome.answer)
         except ShardscopeError as error:
             raise _naming(operation, error) from error
-        del replaced
+        if replaced is not None and replaced.array.nbytes > SMALL_BYTES:
+            self._spares.keep(replaced)
         return result
+
+    def _carried_out(
+        self, kind: AnyKind, value: Array | None, event: Json, tensors: Sequence[Array]
+    ) -> Outcome | ArrayOutcome:
+        """Carries out an event; what it makes of the object is not the value itself, which may be lent."""
+        if isinstance(kind, ArrayObjectKind):
+            before = None if value is None else _bytes_of(value)
+            return carried_out_with(kind, before, event, tensors, self._memory)
+        if tensors:
+            raise InvalidArgumentError(f"the event comes with {len(tensors)} tensors; objects of this kind take none")
+        return carried_out(kind, None if value is None else value.tobytes(), event)
+
+    def _memory(self, number: int) -> Bytes:
+        """Memory for the bytes of a state: that of an earlier one, if there is one as long as that."""
+        if number <= SMALL_BYTES:
+            return np.empty(number, np.uint8)
+        return _bytes_of(self._spares.take(VariableSpec("", np.dtype(f"S{number}"), ())))
 
     def look(self, operation: Look) -> Result:
         """Asks an object something; does not wait for an answer.
@@ -112,15 +134,6 @@ class ObjectCalls:
                 variable=operation.name,
             )
         return variable, kind
-
-
-def _carried_out(kind: AnyKind, value: Array | None, event: Json, tensors: Sequence[Array]) -> Outcome | ArrayOutcome:
-    """Carries out an event; what it makes of the object is not the value itself, which may be lent."""
-    if isinstance(kind, ArrayObjectKind):
-        return carried_out_with(kind, None if value is None else _bytes_of(value), event, tensors)
-    if tensors:
-        raise InvalidArgumentError(f"the event comes with {len(tensors)} tensors; objects of this kind take none")
-    return carried_out(kind, None if value is None else value.tobytes(), event)
 
 
 def _value_of(state: bytes | Bytes) -> Array:
