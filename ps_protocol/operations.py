@@ -30,7 +30,7 @@ from ps_protocol.errors import ShardscopeError
 from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.optimizer_rules import RULES
 from ps_protocol.optimizer_spec import OptimizerSpec
-from ps_protocol.shared_objects import MAX_OBJECT_BYTES, Act, Look
+from ps_protocol.shared_objects import MAX_OBJECT_BYTES, MAX_SHORT_ANSWER_BYTES, Act, Look
 from ps_protocol.training.round_operations import Commit, Stage
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -406,6 +406,11 @@ def _rows_bytes(operation: Gather, spec: VariableSpec) -> int:
     return operation.indices.size * math.prod(spec.shape[operation.index_depth :]) * spec.dtype.itemsize
 
 
+def _answer_bytes(act: Act, spec: VariableSpec) -> int:
+    """An object that holds tensors answers with no more than it holds, and JSON."""
+    return MAX_SHORT_ANSWER_BYTES if act.tensors else max(MAX_OBJECT_BYTES, spec.size_bytes)
+
+
 KINDS: Final[dict[type[Any], OperationKind]] = {
     Update: OperationKind(
         mutates=True,
@@ -470,9 +475,10 @@ KINDS: Final[dict[type[Any], OperationKind]] = {
     Act: OperationKind(
         mutates=True,
         logged=Logged.AS_ITSELF,
-        tensors=lambda act: (act.event,),
-        with_tensors=lambda act, tensors: Act(act.name, act.kind, tensors[0]),
-        reply_bytes=lambda _act, _spec: MAX_OBJECT_BYTES,
+        tensors=lambda act: (act.event, *act.tensors),
+        with_tensors=lambda act, tensors: Act(act.name, act.kind, tensors[0], tuple(tensors[1:])),
+        operand=lambda act: act.tensors[-1] if act.tensors else None,
+        reply_bytes=_answer_bytes,
     ),
     Look: OperationKind(
         mutates=False,

@@ -220,10 +220,12 @@ def _decode_gather(name: str, message: batch_pb2.Gather, take: TakeTensor) -> Ga
 def _encode_act(message: batch_pb2.Act, operation: Act, buffers: list[memoryview]) -> None:
     message.kind = operation.kind
     buffers.append(tensor_codec.encode_into(message.event, operation.event))
+    buffers.extend([tensor_codec.encode_into(message.tensors.add(), each) for each in operation.tensors])
 
 
 def _decode_act(name: str, message: batch_pb2.Act, take: TakeTensor) -> Act:
-    return Act(name, _object_kind(message.kind), _json_bytes(message.event, take, "event"))
+    kind, event = _object_kind(message.kind), _json_bytes(message.event, take, "event")
+    return Act(name, kind, event, tuple([take(each) for each in message.tensors]))
 
 
 def _encode_look(message: batch_pb2.Look, operation: Look, buffers: list[memoryview]) -> None:

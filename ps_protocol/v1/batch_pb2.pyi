@@ -514,7 +514,8 @@ class Act(google.protobuf.message.Message):
     """Has something happen to a shared object: a variable whose spec has an object_kind, and
     which holds the object's state as bytes. The reply's tensor is the object's answer, uint8
     [n]. What cannot be done before something else has happened to the object changes
-    nothing, and is answered with the verdict not_yet. At most 1 MiB of state, and of answer.
+    nothing, and is answered with the verdict not_yet. At most 1 MiB of state, and of answer,
+    of objects that hold no tensors.
 
     The first event of an object opens it: {"open": settings, "by": task}, which may be
     repeated with equal settings.
@@ -524,20 +525,26 @@ class Act(google.protobuf.message.Message):
 
     KIND_FIELD_NUMBER: builtins.int
     EVENT_FIELD_NUMBER: builtins.int
+    TENSORS_FIELD_NUMBER: builtins.int
     kind: builtins.str
     """Of the object, as in the variable's spec."""
     @property
     def event(self) -> ps_protocol.v1.tensor_pb2.TensorHeader:
-        """JSON as bytes, uint8 [n]. The new state follows from the old one and this alone."""
+        """JSON as bytes, uint8 [n]. The new state follows from the old one, this and the tensors alone."""
+
+    @property
+    def tensors(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[ps_protocol.v1.tensor_pb2.TensorHeader]:
+        """What an object that holds tensors is given with the event."""
 
     def __init__(
         self,
         *,
         kind: builtins.str = ...,
         event: ps_protocol.v1.tensor_pb2.TensorHeader | None = ...,
+        tensors: collections.abc.Iterable[ps_protocol.v1.tensor_pb2.TensorHeader] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["event", b"event"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["event", b"event", "kind", b"kind"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["event", b"event", "kind", b"kind", "tensors", b"tensors"]) -> None: ...
 
 global___Act = Act
 

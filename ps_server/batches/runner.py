@@ -10,8 +10,7 @@ from ps_protocol.operations import KINDS, BatchReply, Declare, Logged, PsOperati
 from ps_server.batches.defects import internal_error
 from ps_server.batches.handlers import HANDLERS, Resources
 from ps_server.memory.operand_ownership import may_be_taken
-from ps_server.objects.kinds import OBJECT_KINDS
-from ps_server.objects.object_kind import ObjectKind
+from ps_server.objects.kinds import OBJECT_KINDS, AnyKind
 from ps_server.rules.built_in_functions import BUILT_IN_FUNCTIONS
 from ps_server.rules.functions import Functions
 from ps_server.store.function_calls import FunctionCalls
@@ -42,13 +41,13 @@ class BatchRunner:
         task: str,
         clock: Callable[[], float],
         functions: Functions = BUILT_IN_FUNCTIONS,
-        object_kinds: Mapping[str, ObjectKind] = OBJECT_KINDS,
+        object_kinds: Mapping[str, AnyKind] = OBJECT_KINDS,
     ):
         self._store = store
         self.task = task
         self._clock = clock
         self.calls: Final = FunctionCalls(store.variables, store.spares, functions)
-        self.objects: Final = ObjectCalls(store.variables, object_kinds)
+        self.objects: Final = ObjectCalls(store.variables, store.spares, object_kinds)
         rounds = RoundCalls(store.variables, self.calls)
         self._resources = Resources(store, self.calls, self.objects, rounds, clock)
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from ps_protocol.training.round_operations import GROUP_KIND
+from ps_server.objects.accumulators import ACCUMULATOR, SPARSE_ACCUMULATOR
+from ps_server.objects.array_kind import ArrayObjectKind
 from ps_server.objects.barrier import BARRIER
 from ps_server.objects.fifo_queue import FIFO_QUEUE
 from ps_server.objects.object_kind import ObjectKind
 from ps_server.objects.rounds import ROUNDS
 
-OBJECT_KINDS: Final[Mapping[str, ObjectKind]] = {"barrier": BARRIER, "fifo_queue": FIFO_QUEUE, GROUP_KIND: ROUNDS}
+AnyKind: TypeAlias = ObjectKind | ArrayObjectKind
+
+OBJECT_KINDS: Final[Mapping[str, AnyKind]] = {
+    "accumulator": ACCUMULATOR,
+    "barrier": BARRIER,
+    "fifo_queue": FIFO_QUEUE,
+    GROUP_KIND: ROUNDS,
+    "sparse_accumulator": SPARSE_ACCUMULATOR,
+}

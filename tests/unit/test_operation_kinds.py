@@ -77,7 +77,7 @@ EXAMPLES: tuple[PsOperation, ...] = (
     Apply("w", "momentum", ("w/m",), "w/step", (ROWS, VALUES[:2]), np.array([0.1, 0.9, 0.0])),
     Reduce("w", "dot", (VALUES,), np.empty(0)),
     Gather("w", ROWS),
-    Act("w", "barrier", EVENT),
+    Act("w", "accumulator", EVENT, (VALUES,)),
     Look("w", "barrier", EVENT, 0.25),
     Stage("staged/1", "stamp", 1, 7, 5, 2, 3, (STEP, StagedStep("v", "sgd", (), "v/step", (VALUES,), np.empty(0)))),
     Commit("stamp", Decision(5, (Part(0, 6, 5), Part(1, 7, 5))), ("staged/0", "staged/1"), ("w", "w/m", "w/step")),

@@ -11,6 +11,7 @@ import numpy as np
 from ps_protocol import operations
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Array, Reply, VariableSpec
+from ps_protocol.shared_objects import Json
 from worker_client.graph.operation import Computation, Operation, Tensor
 from worker_client.values.out_arrays import tensor_of
 from worker_client.values.text import taken
@@ -139,6 +140,64 @@ class VariableAccess(Computation):
     beside: tuple[AccessedVariable, ...] = ()
     joins: bool = False
     output: Callable[[Reply, Sequence[Array]], Array] = value_read
+
+
+@dataclass(slots=True, eq=False)
+class GraphObject:
+    """An accumulator or a queue of a graph: what a session declares and opens when it first needs it.
+
+    Attributes:
+        op: The operation that stands for it in the graph.
+        spec: Of the variable that holds its state.
+        settings: What it is opened with.
+        is_local: Whether it belongs to this process, wherever device scopes place it.
+    """
+
+    op: Operation
+    spec: VariableSpec
+    settings: Json
+    is_local: bool
+
+    @property
+    def snapshot(self) -> Tensor:
+        """The tensor that stands for it in the graph; it has no value."""
+        return self.op.outputs[0]
+
+    def initialized_value(self) -> Tensor:
+        """As of variables; it has a value as soon as it is opened."""
+        return self.snapshot
+
+
+class PendingCall(Protocol):
+    """Something that is done with a shared object as soon as that is possible."""
+
+    @property
+    def waits_for(self) -> str:
+        """What is waited for, for the log and for errors, with what helps."""
+        ...
+
+    def attempt(self, shared: Any) -> tuple[Array, ...] | None:
+        """Does it, or as much of it as is possible now; returns the outputs, None if there is more to do."""
+        ...
+
+    def question(self) -> Json:
+        """What the object has an answer to when another attempt makes sense."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SharedCall(Computation):
+    """Does something with a shared object, and waits until that is possible; the run does all else first.
+
+    Attributes:
+        shared: The object.
+        begin: Is given the inputs' values; returns what is to be done.
+        mutates: Whether it changes the object.
+    """
+
+    shared: GraphObject
+    begin: Callable[..., PendingCall]
+    mutates: bool = True
 
 
 class VariableHome(Protocol):

@@ -17,7 +17,7 @@ from ps_protocol.task_id import TaskId
 from worker_client.connection.fanout import Fanout
 from worker_client.connection.handle import PsHandle
 from worker_client.objects.barrier import WORKER_JOBS, Barrier
-from worker_client.objects.shared_object import SharedObject, WaitPlaces
+from worker_client.objects.shared_object import ObjectConnection, SharedObject, WaitPlaces
 
 
 class SharedObjectMethods:
@@ -81,6 +81,10 @@ class SharedObjectMethods:
     def shared_object(self, name: str, kind: str, settings: Json) -> SharedObject:
         """Opens an object that all workers share, for those who know its kind; errors as of ``SharedObject``."""
         return SharedObject(self.fanout, self._wait_places, name=name, kind=kind, settings=settings, by=str(self.task))
+
+    def object_on(self, ps_task: int | None, name: str, kind: str) -> ObjectConnection:
+        """Returns the way to an object that has been opened; ``ps_task`` has it, None for this process's own store."""
+        return ObjectConnection(self.fanout.handle(ps_task), self._wait_places, name=name, kind=kind)
 
     def _opened_barrier(self, name: str, workers: Sequence[str]) -> Barrier:
         return Barrier(

@@ -25,6 +25,7 @@ from worker_client.sessions.fetches import Fetches, element_of_graph
 from worker_client.sessions.plans import Plans
 from worker_client.sessions.runtime import ClusterRuntime, PrivateRuntime, VariableRuntime
 from worker_client.sessions.targets import client_of
+from worker_client.sessions.waits import WAIT_S
 from worker_client.values.left_out import SaysWhatIsLeftOut
 from worker_client.variables.partitioned import PartitionedVariable
 
@@ -91,7 +92,8 @@ class Session(
             fetches: A tensor, a variable, an operation, a name of one, or a nested list, tuple or dict of those.
             feed_dict: Values to use instead of computing those tensors. That of a variable stands for every read of
                 it; updates still change the variable itself. Values are converted as NumPy does.
-            options: Ignored.
+            options: ``RunOptions``, of which ``timeout_in_ms`` bounds waits for accumulators and queues; all else is
+                ignored.
             run_metadata: Ignored.
 
         Returns:
@@ -102,18 +104,22 @@ class Session(
             ValueError: A fetch is not of this graph, or a fed value does not have the tensor's shape.
             TypeError: A fetch or feed is nothing that can be run or fed here, or a fed value is of another kind, or
                 an integer that the tensor's dtype cannot hold.
-            CancelledError: The session was closed while it ran, and its variables with it.
+            CancelledError: The session was closed while it ran, and its variables with it; or a queue is closed.
+            DeadlineExceededError: An accumulator or a queue has been waited for too long.
+            OutOfRangeError: A queue is closed, and has not what was to be taken.
             FailedPreconditionError: A variable that is read has not been initialised.
             InvalidArgumentError: A placeholder is not fed, or a value does not fit.
         """
-        del options, run_metadata
+        del run_metadata
         self._check_open()
         if self._graph.is_empty:
             raise RuntimeError("the graph of the session is empty; build something in it before running it")
         wanted = Fetches(self._graph, fetches)
         feeds = fed_values(self._graph, feed_dict) if feed_dict else {}
+        timeout_s = getattr(options, "timeout_in_ms", 0) / 1000 or WAIT_S
         try:
-            values = Evaluation(self._runtime, feeds, self._plans).run(wanted.operations, wanted.tensors)
+            evaluation = Evaluation(self._runtime, feeds, self._plans, timeout_s)
+            values = evaluation.run(wanted.operations, wanted.tensors)
         except FailedPreconditionError as error:
             raise_interrupt(error)
             if not self._closed:

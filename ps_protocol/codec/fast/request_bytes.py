@@ -79,13 +79,18 @@ def _apply_key(apply: Apply) -> Hashable | None:
     return (apply.name, apply.function, apply.slots, apply.state, apply.numbers.shape, *layouts)
 
 
+def _act_key(act: Act) -> Hashable:
+    layouts = [(each.dtype, each.shape) for each in act.tensors]
+    return (Act, act.name, act.kind, act.event.dtype, act.event.shape, *layouts)
+
+
 KEYS: Final[dict[type[Any], Callable[[Any], Hashable | None]]] = {
     Update: _update_key,
     Read: _read_key,
     Gather: _gather_key,
     Scatter: _scatter_key,
     Apply: _apply_key,
-    Act: lambda act: (Act, act.name, act.kind, act.event.dtype, act.event.shape),
+    Act: _act_key,
     Look: lambda look: (Look, look.name, look.kind, look.question.dtype, look.question.shape, look.wait_s),
     Describe: lambda describe: (describe.name,),
 }

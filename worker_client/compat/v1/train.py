@@ -29,7 +29,7 @@ from worker_client.training.monitored.monitored_session import (
     MonitoredTrainingSession,
     SingularMonitoredSession,
 )
-from worker_client.training.monitored.queue_runners import start_queue_runners
+from worker_client.training.monitored.queue_runners import QueueRunner, add_queue_runner, start_queue_runners
 from worker_client.training.monitored.scaffold import Scaffold
 from worker_client.training.monitored.session_creators import (
     ChiefSessionCreator,
@@ -98,6 +98,7 @@ __all__ = [
     "Optimizer",
     "ProximalAdagradOptimizer",
     "ProximalGradientDescentOptimizer",
+    "QueueRunner",
     "RMSPropOptimizer",
     "Saver",
     "SaverDef",
@@ -117,6 +118,7 @@ __all__ = [
     "SummarySaverHook",
     "Supervisor",
     "WorkerSessionCreator",
+    "add_queue_runner",
     "assert_global_step",
     "basic_train_loop",
     "checkpoint_exists",

@@ -11,9 +11,7 @@ import pytest
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from ps_protocol.shared_objects import Json
 from ps_protocol.training.round_messages import Answer, Event, HandIn, Join, Silent, Verdict, event_record
-from ps_server.objects.kinds import OBJECT_KINDS
-
-KIND = OBJECT_KINDS["rounds"]
+from ps_server.objects.rounds import ROUNDS as KIND
 
 
 class Machine:

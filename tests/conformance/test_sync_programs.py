@@ -1,0 +1,98 @@
+"""Programs of accumulators, queues, queue runners and the global step do here what they do in TensorFlow.
+
+Errors are compared by their class: messages are our own. What stands for an object has the dtype of text here, and
+variables have no dtypes of references.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+
+import worker_client.compat.v1 as tf
+from tests.conformance import replay
+from tests.conformance.reference.sync_training import PROGRAMS, recorded
+from worker_client.graph import defaults
+
+RECORDS: Final = {record["program"]: record for record in replay.records(replay.TRACES / "sync_training.jsonl")}
+MODULES: Final = (
+    "accumulator_errors",
+    "dense_accumulators",
+    "global_steps",
+    "queue_errors",
+    "queue_runners",
+    "queues",
+    "sparse_accumulators",
+)
+HANDLES: Final = {"resource": "string", "string_ref": "string"}
+DIFFERENT: Final = {
+    "dense_dtypes": "bfloat16 is taken as well",
+    "dense_sessions_of_one_server_share": "without a shared name it belongs to the connection, not to the session",
+    "dense_shared_name_with_other_facts": "other settings under the same name are refused, naming both sides",
+    "dense_wrong_number_to_take": "a number beyond int32 is refused when it is given",
+    "dense_wrong_steps": "a text is no step; a gradient that is refused does not count",
+    "queue_capacities": "a capacity of 0, or one that is no whole number, is refused",
+    "queue_closed_refuses_pushes": "a push of nothing is refused as well",
+    "queue_from_list": "left out",
+    "queue_from_wrong_lists": "there is one kind of queue",
+    "queue_graph_of_the_kin": "there is one kind of queue",
+    "queue_padding": "there is one kind of queue",
+    "queue_priority": "there is one kind of queue",
+    "queue_random_shuffle": "there is one kind of queue",
+    "queue_shared_name_with_other_facts": "there is one kind of queue",
+    "queue_wrong_arguments": "None as dtypes is a TypeError",
+    "runner_as_a_message": "runners are no messages, as graphs are not",
+    "sparse_attributes": "there is no module tf.sparse",
+    "sparse_dtypes": "bfloat16 is taken as well",
+    "sparse_wrong_steps": "a gradient that is refused does not count",
+}
+"""Programs that are meant to do something else here, and what."""
+
+
+def module_of(program: str) -> str:
+    return PROGRAMS[program].__module__.rpartition(".")[2]
+
+
+NAMES: Final = [name for name in PROGRAMS if module_of(name) in MODULES]
+
+
+@pytest.fixture(autouse=True)
+def no_connections() -> Iterator[None]:
+    """Closes the connections of servers that a program has started, so that no session takes one for its own."""
+    yield
+    while (client := defaults.find_newest_client()) is not None:
+        client.close()
+
+
+def comparable(noted: Any) -> Any:
+    """A note without what differs in all programs."""
+    if isinstance(noted, dict):
+        return noted["error"] if "error" in noted else {key: comparable(each) for key, each in noted.items()}
+    if isinstance(noted, list):
+        return [comparable(each) for each in noted]
+    if isinstance(noted, str):
+        return HANDLES.get(noted, noted.removesuffix("_ref"))
+    return noted
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in DIFFERENT])
+def test_a_program_does_what_it_does_in_tensorflow(name: str) -> None:
+    notes = recorded(tf, name)["notes"]
+    for expected, found in zip(RECORDS[name]["notes"], notes, strict=False):
+        assert comparable(found) == comparable(expected), (found, expected)
+    assert len(notes) == len(RECORDS[name]["notes"])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in DIFFERENT])
+def test_a_program_that_is_to_differ_does(name: str) -> None:
+    notes = None
+    with contextlib.suppress(AttributeError):  # what is left out is not there
+        notes = recorded(tf, name)["notes"]
+    assert comparable(notes) != comparable(RECORDS[name]["notes"])
+
+
+def test_all_that_differ_are_programs() -> None:
+    assert sorted(set(DIFFERENT) - set(NAMES)) == []
