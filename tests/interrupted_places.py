@@ -1,4 +1,4 @@
-"""Interrupts functions that save, restore and copy at each place where a signal may come."""
+"""Interrupts functions at each place where a signal may come."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-OURS = (
+CLIENT = ("worker_client.", "ps_protocol.")
+"""What runs in a worker."""
+
+SAVING = (
     *("worker_client.training.savers.", "worker_client.checkpoints.", "ps_protocol.tensorflow_files."),
     *("ps_protocol.tensor_files.", "ps_protocol.checkpoints.", "ps_protocol.files."),
 )
+"""What saves, restores and copies."""
 
 
 class Interrupt(BaseException):
@@ -22,18 +26,25 @@ class Interrupt(BaseException):
 
 
 class Place:
-    """Raises where a handler could: when a function that saves or restores begins, or has called one of C.
+    """Raises where a handler could: when a function of ours begins, or right after it has called one of C.
+
+    Those are the places at which the interpreter looks for signals, but for the ends of loops.
+
+    Args:
+        number: At which place.
+        ours: How the names of the modules begin whose functions are ours.
 
     Attributes:
         count: How many places were passed.
     """
 
-    def __init__(self, number: int):
+    def __init__(self, number: int, ours: tuple[str, ...]):
         self._number = number
+        self._ours = ours
         self.count = 0
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> None:
-        if event not in ("call", "c_return") or not str(frame.f_globals.get("__name__")).startswith(OURS):
+        if event not in ("call", "c_return") or not str(frame.f_globals.get("__name__")).startswith(self._ours):
             return
         self.count += 1
         if self.count == self._number:
@@ -60,9 +71,9 @@ def close_lost(folder: Path) -> int:
     return len(lost)
 
 
-def interrupted_at(number: int, function: Callable[[], object]) -> bool:
+def interrupted_at(number: int, function: Callable[[], object], ours: tuple[str, ...] = SAVING) -> bool:
     """Calls a function with an interrupt at one of its places; returns whether it has as many."""
-    place = Place(number)
+    place = Place(number, ours)
     sys.setprofile(place)
     try:
         function()

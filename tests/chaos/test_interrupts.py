@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from types import FrameType
 
 import numpy as np
 import psutil
@@ -14,6 +13,7 @@ import pytest
 
 import shardscope as ss
 from ps_cluster import LocalCluster
+from tests.interrupted_places import CLIENT, interrupted_at
 
 pytestmark = pytest.mark.chaos
 
@@ -55,48 +55,6 @@ def test_connecting_and_closing_can_be_interrupted_and_repeated(cluster: LocalCl
     found_by_worker(cluster, transport, 60, "connections")
 
 
-class Interrupt(BaseException):
-    """What a handler raises at a chosen place."""
-
-
-class Place:
-    """Raises where a handler could: when a function of ours begins, or right after it has called one of C.
-
-    Those are the places at which the interpreter looks for signals, but for the ends of loops.
-
-    Attributes:
-        count: How many places were passed.
-    """
-
-    def __init__(self, number: int):
-        self._number = number
-        self.count = 0
-
-    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
-        if event not in ("call", "c_return") or not _is_ours(frame):
-            return
-        self.count += 1
-        if self.count == self._number:
-            raise Interrupt
-
-
-def _is_ours(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__")).startswith(("worker_client.", "ps_protocol."))
-
-
-def interrupted_at(number: int, function: Callable[[], object]) -> int:
-    """Calls a function with an interrupt at one of its places; returns how many it has passed."""
-    place = Place(number)
-    sys.setprofile(place)
-    try:
-        function()
-    except Interrupt:
-        pass
-    finally:
-        sys.setprofile(None)
-    return place.count
-
-
 @pytest.mark.parametrize(
     "use", ["add", "read", "add_large", "read_large", "add_all", "add_to_both", "read_both", "queue"]
 )
@@ -130,14 +88,14 @@ def test_an_interrupt_at_each_place_of_a_call_leaves_the_connection_whole(
         while True:
             number += 1
             before = float(np.max(variable.numpy()))
-            passed = interrupted_at(number, call)
+            reached = interrupted_at(number, call, CLIENT)
             call()  # the next one works
             num_calls += 1
             after = np.unique(variable.numpy())
             assert len(after) == 1, "half an update"
             if "read" not in use:
                 assert before + 1 <= after[0] <= before + 2, "each counts once, the interrupted one perhaps never"
-            if passed < number:
+            if not reached:
                 break
         assert number > 20, "the interrupts have hit nothing"
 
