@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, ShardscopeError
-from ps_protocol.operations import KINDS, BatchReply, Declare, Logged, PsOperation, Reply, VariableSpec
+from ps_protocol.operation_kinds import KINDS, Logged
+from ps_protocol.operations import BatchReply, Declare, PsOperation, Reply, VariableSpec
 from ps_server.batches.defects import internal_error
 from ps_server.batches.handlers import HANDLERS, Resources
 from ps_server.memory.operand_ownership import may_be_taken

@@ -17,21 +17,18 @@ from typing import Final
 
 from ps_protocol.errors import NotFoundError, ShardscopeError
 from ps_protocol.fault_points import fault_point
+from ps_protocol.operation_kinds import KINDS, Logged, map_tensors, names_of
 from ps_protocol.operations import (
-    KINDS,
     Array,
     Batch,
     BatchReply,
     Describe,
     Initialize,
-    Logged,
     PsOperation,
     Replace,
     Reply,
     Update,
     UpdateRule,
-    map_tensors,
-    names_of,
 )
 from ps_server.batches.remembered_answers import independent_copy
 from ps_server.log.commit_log import CommitLog, Reservation

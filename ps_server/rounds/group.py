@@ -14,7 +14,6 @@ from ps_protocol.errors import (
     NotFoundError,
     ResourceExhaustedError,
 )
-from ps_protocol.sync_policy import MAX_WORKERS, OnMissing, SyncPolicy, contradiction
 from ps_protocol.training.round_messages import (
     Answer,
     Awaited,
@@ -30,6 +29,7 @@ from ps_protocol.training.round_messages import (
     Verdict,
     decode_event,
 )
+from ps_protocol.training.sync_policy import MAX_WORKERS, OnMissing, SyncPolicy, contradiction
 from ps_server.rounds.quorum import (
     awaited,
     counted,

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
-from ps_protocol.sync_policy import SyncPolicy
 from ps_protocol.training.json_records import as_record, from_record
 from ps_protocol.training.round_messages import Decision, Outcome, Verdict
+from ps_protocol.training.sync_policy import SyncPolicy
 
 VERSION: Final = 1
 """Of the JSON. A version that adds what an earlier one must not pass over has the next number."""

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from ps_protocol.errors import NotFoundError, ResourceExhaustedError
-from ps_protocol.operations import KINDS, Array, PsOperation, VariableSpec
+from ps_protocol.operation_kinds import KINDS
+from ps_protocol.operations import Array, PsOperation, VariableSpec
 from ps_server.memory.byte_budget import ByteBudget, readable_bytes
 from ps_server.memory.lent_arrays import LendableArray
 from ps_server.store.stored_variable import HeldLocks, StoredVariable, VariableImage

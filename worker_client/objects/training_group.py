@@ -29,7 +29,6 @@ from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.interrupts import Turn
 from ps_protocol.operations import Read, Reply, VariableSpec
 from ps_protocol.service_types import Member, MemberState
-from ps_protocol.sync_policy import OnMissing, SyncPolicy
 from ps_protocol.training.round_messages import (
     Answer,
     Awaited,
@@ -58,6 +57,7 @@ from ps_protocol.training.round_operations import (
     staged_name,
     stamp_name,
 )
+from ps_protocol.training.sync_policy import OnMissing, SyncPolicy
 from ps_protocol.weak_table import WeakTable
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.retry import Deadline, Reports

@@ -9,8 +9,8 @@ from ps_protocol.dtype_traits import dtype_name
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
 from ps_protocol.optimizer_spec import OptimizerSpec, describe_optimizer
-from ps_protocol.sync_policy import SyncKind, SyncPolicy
 from ps_protocol.training.round_operations import StagedStep
+from ps_protocol.training.sync_policy import SyncKind, SyncPolicy
 from worker_client.objects.training_group import RoutedStep
 from worker_client.optimizers.slots import SlotVariables
 from worker_client.optimizers.steps import PartGradient

@@ -19,7 +19,7 @@ from ps_protocol.operations import Apply, Reply, Result, Update, UpdateRule, Ver
 from ps_protocol.optimizer_rules import RULES, check_mode, check_settings
 from ps_protocol.optimizer_schedules import ScheduleSpec, check_schedule
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
-from ps_protocol.sync_policy import SyncPolicy
+from ps_protocol.training.sync_policy import SyncPolicy
 from ps_protocol.weak_table import WeakTable
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.futures import mapped

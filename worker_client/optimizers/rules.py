@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack
 import numpy.typing as npt
 
 from ps_protocol.optimizer_rules import RULES
-from ps_protocol.sync_policy import SyncPolicy
+from ps_protocol.training.sync_policy import SyncPolicy
 from worker_client.optimizers.constraints import Constraint
 from worker_client.optimizers.optimizer import LearningRate, Optimizer
 from worker_client.values.made_functions import with_body

@@ -14,7 +14,8 @@ import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, ShardscopeError
 from ps_protocol.interrupts import raise_interrupt
-from ps_protocol.operations import READS, Array, PsOperation, Read, reply_bytes
+from ps_protocol.operation_kinds import reply_bytes
+from ps_protocol.operations import READS, Array, PsOperation, Read
 from worker_client.connection.fanout import Routed
 from worker_client.connection.retry import Deadline
 from worker_client.graph.computation import BulkTransfer, Constant, DrawingKernel, Kernel, SeededKernel, SharedCall

@@ -32,7 +32,8 @@ from ps_protocol.codec.message_codec import (
 from ps_protocol.codec.operation_codec import encode_operation_into
 from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
-from ps_protocol.operations import KINDS, Apply, Batch, Describe, Gather, PsOperation, Read, Scatter, Update, WireDType
+from ps_protocol.operation_kinds import KINDS
+from ps_protocol.operations import Apply, Batch, Describe, Gather, PsOperation, Read, Scatter, Update, WireDType
 from ps_protocol.shared_objects import Act, Look
 from ps_protocol.v1.batch_pb2 import BatchRequest
 from ps_protocol.v1.batch_pb2 import Operation as OperationMessage

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.sync_policy import OnMissing, SyncKind, SyncPolicy, contradiction
+from ps_protocol.training.sync_policy import OnMissing, SyncKind, SyncPolicy, contradiction
 
 
 @pytest.mark.parametrize(
