@@ -33,6 +33,7 @@ from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.html_tables import html_table
 from ps_protocol.interrupts import is_interrupt, raise_interrupt, sheltered, sheltered_to_the_end
 from ps_protocol.not_copied import NotCopied
+from ps_protocol.service_types import listed_incarnation
 from ps_protocol.settings import read
 from ps_protocol.task_id import TaskId
 from worker_client.checkpoints.background import BackgroundSaves
@@ -279,6 +280,7 @@ class Client(
         self._barriers = {}
         self._taking_part = TakingPart(
             str(self.task),
+            str(listed_incarnation(self.incarnation)),
             is_observer=bool(observer),
             num_ps=len(self._handles),
             num_workers=self.num_workers,

@@ -131,6 +131,16 @@ def test_lost_and_doubled_messages_count_once(tasks: list[PsTask], transport: st
     assert [each for each in tasks if each.faults] == tasks or plan.fired("request.send")
 
 
+def tell_its_end(client: ss.Client, process: subprocess.Popen[str]) -> None:
+    """Waits for the end of worker 1, and tells the cluster of it, as who starts workers does."""
+    process.wait(TIMEOUT_S)
+    service = client.fanout.handle(0).service
+    (member,) = [
+        each for each in client.fanout.handle(0).service.list_members(timeout_s=TIMEOUT_S) if each.task == "worker:1"
+    ]
+    service.leave(member.task, member.incarnation, end="killed", timeout_s=TIMEOUT_S)
+
+
 @contextlib.contextmanager
 def dying_worker(addresses: list[str], log: Path, faults: str) -> Iterator[subprocess.Popen[str]]:
     """Worker 1, in a process that dies by itself."""
@@ -152,12 +162,16 @@ def test_a_worker_that_dies_in_any_phase_leaves_no_half_round(tasks: list[PsTask
     with (
         ss.connect(spec, lease_s=0.0, transport="tcp") as client,
         dying_worker(addresses, log, f"request.send=crash@{number}") as other,
+        ThreadPoolExecutor(1) as pool,
     ):
         worker = Worker(client, OPTIMIZERS["sgd"](sync="bsp(total=2)"))
-        applied = [worker.step(gradients(0, step)) for step in range(STEPS)]
         assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"  # else the start of a process would be part of the first round
+        telling = pool.submit(tell_its_end, client, other)
+        applied = [worker.step(gradients(0, step)) for step in range(STEPS)]
+        telling.result(TIMEOUT_S)
         said = other.stdout.read().split()
-        assert other.wait(TIMEOUT_S) == -signal.SIGKILL
+        assert other.returncode == -signal.SIGKILL
         values = worker.values()
     assert fired(log) == {"request.send=crash": 1}
     assert [each[:3] for each in applied] == [("applied", step, step) for step in range(1, STEPS + 1)]

@@ -1,6 +1,8 @@
 """A worker that trains together with others, and dies where the faults of its environment say.
 
-``python -m tests.chaos.training_worker TASK_INDEX STEPS SYNC``, with the cluster in the environment.
+It says that it is ready before its first step. It has no lease: whoever has started it tells of its end, as a launcher.
+
+``python -m tests.chaos.training_worker ADDRESSES TASK_INDEX STEPS SYNC``
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from tests.unit.worker_client.optimizers.together import OPTIMIZERS, Worker, gra
 def main(address_list: str, task_index: str, num_steps: str, sync: str) -> None:
     """Makes its steps, and says of each what became of it."""
     spec = ClusterSpec({"ps": address_list.split(","), "worker": ["w0.example:1", "w1.example:1"]})
-    with ss.connect(spec, task_index=int(task_index), lease_s=5.0, transport="tcp") as client:
+    with ss.connect(spec, task_index=int(task_index), lease_s=0.0, transport="tcp") as client:
         worker = Worker(client, OPTIMIZERS["sgd"](sync=sync))
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         fault_points.install_from_environment(is_allowed=True)
         for number in range(int(num_steps)):
             sys.stdout.write(f"{worker.step(gradients(int(task_index), number)).verdict}\n")

@@ -83,6 +83,7 @@ class TakingPart:
 
     Attributes:
         task: Which, as "worker:1".
+        incarnation: Of its process, as the list of members has it.
         is_observer: Whether it is none.
         num_ps: Number of ps tasks.
         num_workers: How many the cluster spec has; 0 if it does not say.
@@ -93,6 +94,7 @@ class TakingPart:
     """
 
     task: str
+    incarnation: str
     is_observer: bool
     num_ps: int
     num_workers: int
@@ -354,8 +356,7 @@ class TrainingGroup:
             self._fanout, part.places, name=group_name(self._name), kind=GROUP_KIND, settings={}, by=part.task
         )
         self._store = group.store
-        own = [each for each in part.list_members() if each.task == part.task]
-        self._incarnation = str(own[0].incarnation) if own else group.store
+        self._incarnation = part.incarnation
         self._answer = self._act(
             Join(
                 part.task,
