@@ -281,6 +281,7 @@ def _encode_commit(message: batch_pb2.Commit, operation: Commit, _buffers: list[
     for part, staged in zip(operation.decision.parts, operation.staged, strict=True):
         message.parts.add(seat=part.seat, ticket=part.ticket, round=part.round, staged=staged)
     message.variables.extend(operation.variables)
+    message.means_of_present_rows = operation.means_of_present_rows
 
 
 def _decode_commit(name: str, message: batch_pb2.Commit, _take: TakeTensor) -> Commit:
@@ -288,7 +289,8 @@ def _decode_commit(name: str, message: batch_pb2.Commit, _take: TakeTensor) -> C
     if not staged or "" in staged:
         raise InvalidArgumentError("it has no parts, or a part lacks the name of the variable that has it")
     parts = tuple([Part(part.seat, part.ticket, part.round) for part in message.parts])
-    return Commit(name, Decision(message.round, parts), staged, tuple(message.variables))
+    variables = tuple(message.variables)
+    return Commit(name, Decision(message.round, parts), staged, variables, message.means_of_present_rows)
 
 
 @dataclass(frozen=True, slots=True)

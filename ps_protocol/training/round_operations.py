@@ -133,12 +133,14 @@ class Commit:
         decision: Which round, and whose gradients.
         staged: For each part of the decision, full name of the variable that has it.
         variables: Full names of all that the steps work on.
+        means_of_present_rows: Whether a row is divided by the number of gradients that have it, not of all.
     """
 
     name: str
     decision: Decision
     staged: tuple[str, ...]
     variables: tuple[str, ...]
+    means_of_present_rows: bool = False
 
     @property
     def others(self) -> tuple[str, ...]:

@@ -678,7 +678,10 @@ class Commit(google.protobuf.message.Message):
     ROUND_FIELD_NUMBER: builtins.int
     PARTS_FIELD_NUMBER: builtins.int
     VARIABLES_FIELD_NUMBER: builtins.int
+    MEANS_OF_PRESENT_ROWS_FIELD_NUMBER: builtins.int
     round: builtins.int
+    means_of_present_rows: builtins.bool
+    """Whether a row is divided by the number of gradients that have it, not by that of all."""
     @property
     def parts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Commit.Part]: ...
     @property
@@ -691,8 +694,9 @@ class Commit(google.protobuf.message.Message):
         round: builtins.int = ...,
         parts: collections.abc.Iterable[global___Commit.Part] | None = ...,
         variables: collections.abc.Iterable[builtins.str] | None = ...,
+        means_of_present_rows: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["parts", b"parts", "round", b"round", "variables", b"variables"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["means_of_present_rows", b"means_of_present_rows", "parts", b"parts", "round", b"round", "variables", b"variables"]) -> None: ...
 
 global___Commit = Commit
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from ps_protocol.operations import Apply, Array, Reduce, Result, Verdict
 from ps_server.memory.lent_arrays import LendableArray
 from ps_server.memory.spare_arrays import SMALL_BYTES, SpareArrays
-from ps_server.rules.functions import Functions
+from ps_server.rules.functions import FunctionPlan, Functions
 from ps_server.store.prepared_calls import COUNTER, PreparedCall
 from ps_server.store.stored_variable import HeldLocks, StoredVariable, uninitialized
 from ps_server.store.stored_variables import StoredVariables
@@ -40,6 +40,14 @@ class StepCounts:
     def and_refused(self) -> StepCounts:
         """With one more."""
         return replace(self, refused=self.refused + 1)
+
+
+class PlannedCall(NamedTuple):
+    """A call for which all is ready but little memory, with the locks of its variables held."""
+
+    operation: Apply
+    call: PreparedCall
+    plan: FunctionPlan
 
 
 class FunctionCalls:
@@ -86,22 +94,31 @@ class FunctionCalls:
         if plan.refusal is not None:
             raise plan.refusal
 
-    def take_back_lent(self, operation: Apply) -> None:
-        """With the locks of its variables held: those that are lent are copied, so that a call needs no memory later.
+    def planned(self, operation: Apply) -> PlannedCall:
+        """With the locks of its variables held: makes a call ready, so that it needs little memory later.
+
+        Args:
+            operation: What to compute; it was checked.
 
         Raises:
             MemoryError: There is none; nothing has changed.
         """
-        for each in self._prepared_call(operation).targets:
+        call = self._prepared_call(operation)
+        for each in call.targets:
             if each.is_lent:
                 each.replace(self._copy(each))
+        return PlannedCall(operation, call, call.plan(operation.operands, operation.numbers))
 
-    def apply(self, operation: Apply, *, refuses: bool = True) -> Result:
+    def carry_out(self, planned: PlannedCall) -> None:
+        """With the locks still held: makes a call that is ready; a gradient that is not finite is skipped.
+
+        Raises:
+            MemoryError: There is none for its blocks; nothing has changed.
+        """
+        self._applied(*planned)
+
+    def apply(self, operation: Apply) -> Result:
         """Computes a variable and its slots anew; other clients see all of that or nothing.
-
-        Args:
-            operation: What to compute.
-            refuses: Whether a gradient that is not finite may be an error; if not, it is skipped instead.
 
         Raises:
             NotFoundError: The variable, a slot or the function does not exist here.
@@ -112,17 +129,18 @@ class FunctionCalls:
         """
         _check_numbers(operation)
         while True:
-            result = self._applied(self._prepared_call(operation), operation, refuses)
+            call = self._prepared_call(operation)
+            plan = call.plan(operation.operands, operation.numbers)
+            if plan.refusal is not None:
+                with self._counts_lock:
+                    self._counts = self._counts.and_refused()
+                raise plan.refusal
+            result = self._applied(operation, call, plan)
             if result is not None:
                 return result
 
-    def _applied(self, call: PreparedCall, operation: Apply, refuses: bool) -> Result | None:
+    def _applied(self, operation: Apply, call: PreparedCall, plan: FunctionPlan) -> Result | None:
         """Carries out a prepared call; None if one of its variables has another layout by now, and nothing changed."""
-        plan = call.plan(operation.operands, operation.numbers)
-        if plan.refusal is not None and refuses:
-            with self._counts_lock:
-                self._counts = self._counts.and_refused()
-            raise plan.refusal
         variable, state = call.variable, call.state
         changed = call.targets[: len(call.targets) - plan.num_read]
         arrays: list[Array] = []

@@ -1,30 +1,39 @@
 """What one ps does for rounds of training together: it keeps gradients, and carries decisions out.
 
 A round changes all variables of a ps under all their locks, in one operation: others see it whole or not at all, a log
-has it whole or not at all, and it is refused before anything has changed. Its stamp says which round it has; readers of
-several ps tasks compare these.
+has it whole or not at all, and it is refused before anything has changed. That it needs memory for is done before that,
+but for the blocks in which steps are computed; for these some is set aside. Its stamp says which round it has; readers
+of several ps tasks compare these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.operations import Apply, Array, Result
+from ps_protocol.errors import DataLossError, InvalidArgumentError, ShardscopeError
+from ps_protocol.operations import Apply, Array, Result, VariableSpec
 from ps_protocol.training.round_messages import Part
 from ps_protocol.training.round_operations import STAGED_KIND, STAMP_KIND, Commit, Stage, StagedStep
+from ps_server.memory.lent_arrays import LendableArray
+from ps_server.memory.spare_arrays import SpareArrays, prepared_array
 from ps_server.rounds import staging
 from ps_server.rounds.staging import Staging
 from ps_server.rules.round_means import mean
-from ps_server.store.function_calls import FunctionCalls
+from ps_server.store.function_calls import FunctionCalls, PlannedCall
 from ps_server.store.spec_checks import describe_spec
 from ps_server.store.staged_bytes import StagedBytes, slot_of, steps_of
 from ps_server.store.stored_variable import HeldLocks, StoredVariable, uninitialized
 from ps_server.store.stored_variables import StoredVariables
+
+_SET_ASIDE_BYTES: Final = 8 * 1024 * 1024
+_ATTEMPTS: Final = 1000
+_PAUSE_S: Final = 0.0001
+"""Once a round has begun to change variables it is finished: a minute is tried for."""
 
 
 class RoundCalls:
@@ -33,11 +42,21 @@ class RoundCalls:
     Args:
         variables: Those of the store.
         functions: Makes the steps.
+        spares: Where averages go.
+        pause: Waits for so many seconds.
     """
 
-    def __init__(self, variables: StoredVariables, functions: FunctionCalls):
+    def __init__(
+        self,
+        variables: StoredVariables,
+        functions: FunctionCalls,
+        spares: SpareArrays,
+        pause: Callable[[float], None] = time.sleep,
+    ):
         self._variables: Final = variables
         self._functions: Final = functions
+        self._spares: Final = spares
+        self._pause: Final = pause
 
     def stage(self, operation: Stage) -> Result:
         """Keeps the gradients of a worker until their round commits.
@@ -86,7 +105,8 @@ class RoundCalls:
             AbortedError: This ps has to be brought earlier decisions first.
             DataLossError: A gradient of the round is not here.
             FailedPreconditionError, ShapeMismatchError, DTypeMismatchError, InvalidArgumentError: A variable is not as
-                it was when the gradients were staged. After any error nothing has changed.
+                it was when the gradients were staged.
+            MemoryError: There is none. After any error nothing has changed, and who asks again has it carried out.
         """
         stamp = self._found(operation.name, STAMP_KIND)
         slots = [self._found(name, STAGED_KIND) for name in operation.staged]
@@ -100,19 +120,53 @@ class RoundCalls:
                 return Result(stamp.version, True)
             steps = _by_variable(slots)
             self._check(operation, steps)
+            averages: list[Array] = []
+
+            def room(like: Array) -> Array:
+                averages.append(self._spares.take(VariableSpec("", like.dtype, like.shape)))
+                return averages[-1]
+
+            planned = []
             for of_variable in steps:
-                self._functions.take_back_lent(_apply(of_variable[0], of_variable[0].operands))
-            for slot in slots:
-                if slot.is_lent:  # the average is computed in its place
-                    slot.replace(slot.initialized_value().copy())
-            steps = _by_variable(slots)
-            means = [mean([step.operands for step in of_variable], len(slots)) for of_variable in steps]
-            for of_variable, operands in zip(steps, means, strict=True):
-                self._functions.apply(_apply(of_variable[0], operands), refuses=False)
-            for slot in slots:
-                slot.version += 1
-            _put(stamp, staging.ended(begun))
-            return Result(stamp.version, True)
+                gradients = [step.operands for step in of_variable]
+                average = mean(gradients, len(slots), of_present=operation.means_of_present_rows, room=room)
+                planned.append(self._functions.planned(_apply(of_variable[0], average)))
+            after = np.array(staging.ended(begun).stamp, stamp.spec.dtype)
+            if stamp.is_lent:
+                stamp.replace(stamp.initialized_value().copy())
+            if not self._make(planned):
+                stamp.initialized_value()[...] = begun.stamp
+                raise DataLossError(
+                    f"{operation.name}: there was no memory to finish round {begun.begun}, of which a part was made; "
+                    f"restore a checkpoint",
+                    variable=operation.name,
+                )
+            stamp.initialized_value()[...] = after
+            stamp.version += 1
+            result = Result(stamp.version, True)
+        for each in averages:
+            self._spares.keep(LendableArray(each))
+        return result
+
+    def _make(self, planned: Sequence[PlannedCall]) -> bool:
+        """Makes all steps, or none; False if it had to give up between two of them.
+
+        What is set aside for the first step that lacks memory is more than one takes.
+        """
+        set_aside = [prepared_array((_SET_ASIDE_BYTES,), np.dtype(np.uint8))]
+        for number, each in enumerate(planned):
+            for attempt in range(_ATTEMPTS):
+                try:
+                    self._functions.carry_out(each)
+                    break
+                except MemoryError:  # nothing of this step has been done
+                    if number == 0 and not set_aside:
+                        raise
+                    set_aside.clear()
+                    self._pause(_PAUSE_S * attempt)
+            else:
+                return False
+        return True
 
     def _check(self, operation: Commit, steps: Sequence[Sequence[StagedStep]]) -> None:
         locked = set(operation.variables)
@@ -141,15 +195,6 @@ def _staging(stamp: StoredVariable, slots: Sequence[StoredVariable]) -> Staging:
     begun, ended = stamp.initialized_value().tolist()
     found = [slot_of(each.initialized_value()) for each in slots]
     return Staging(begun, ended, tuple([each for each in found if each is not None]))
-
-
-def _put(stamp: StoredVariable, after: Staging) -> None:
-    value: Array = np.array(after.stamp, stamp.spec.dtype)
-    if stamp.is_lent:
-        stamp.replace(value)
-    else:
-        stamp.initialized_value()[...] = value
-    stamp.version += 1
 
 
 def _by_variable(slots: Sequence[StoredVariable]) -> list[list[StagedStep]]:

@@ -57,7 +57,7 @@ from ps_protocol.training.round_operations import (
     staged_name,
     stamp_name,
 )
-from ps_protocol.training.sync_policy import OnMissing, SyncPolicy
+from ps_protocol.training.sync_policy import OnMissing, RowMean, SyncPolicy
 from ps_protocol.weak_table import WeakTable
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.retry import Deadline, Reports
@@ -333,7 +333,8 @@ class TrainingGroup:
     def _commit(self, decision: Decision, ps_task: int) -> Commit:
         slots = self._policy.staging_slots
         staged = [staged_name(self._name, ps_task, part.seat, part.round % slots) for part in decision.parts]
-        return Commit(stamp_name(self._name, ps_task), decision, tuple(staged), self._variables[ps_task])
+        variables, of_present = self._variables[ps_task], self._policy.row_mean is RowMean.PRESENT
+        return Commit(stamp_name(self._name, ps_task), decision, tuple(staged), variables, of_present)
 
     def _lacks_news(self, replies: Sequence[Reply]) -> bool:
         """Whether a ps has to be brought decisions that this worker has not heard of; it has then."""

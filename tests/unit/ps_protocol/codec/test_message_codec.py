@@ -119,6 +119,7 @@ OF_ROUNDS = (
     STAGE,
     Stage("staged/1", "stamp", 0, 1, 1, 0, 1, ()),
     Commit("stamp", Decision(5, (Part(0, 6, 5), Part(1, 7, 4))), ("staged/0", "staged/1"), ("w", "w/m", "w/step")),
+    Commit("stamp", Decision(5, (Part(0, 6, 5),)), ("staged/0",), ("w",), means_of_present_rows=True),
 )
 ON_OBJECTS = (Act("w", "barrier", EVENT), Look("w", "barrier", EVENT), Look("w", "barrier", EVENT, 2.5))
 OPERATIONS: list[PsOperation] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from ps_protocol.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
+    ResourceExhaustedError,
     ShapeMismatchError,
     ShardscopeError,
 )
@@ -38,6 +40,7 @@ from ps_protocol.training.round_operations import StagedStep
 from ps_server.log import record_codec
 from ps_server.log.restore_mark import RestoreMark
 from ps_server.rules.round_means import mean
+from ps_server.store.function_calls import FunctionCalls, PlannedCall
 from tests.unit.ps_server.log.logged_tasks import TIMEOUT_S, Journal, Task
 from tests.unit.ps_server.rounds_on_ps import (
     FLOAT,
@@ -275,6 +278,101 @@ def test_what_is_lent_does_not_change(task: Task) -> None:
 def test_gradients_of_16_bits_are_added_up_in_32() -> None:
     parts = [(np.array([2048.0], np.float16),), *[(np.array([1.0], np.float16),) for _ in range(4)]]
     assert mean(parts, 5)[0].tolist() == [np.float16(2052 / 5)]
+
+
+# -- memory that runs out ---------------------------------------------------------------------------
+
+
+class ScarceMemory:
+    """Takes the place of functions of NumPy, which then have no memory when the rules of rounds call them.
+
+    Args:
+        first: How many times there is memory before.
+        times: How often there is none then.
+    """
+
+    NAMES = ("empty", "zeros", "concatenate", "unique")
+
+    def __init__(self, first: int, times: int):
+        self._first, self._times, self.count, self.failed = first, times, 0, 0
+
+    def __call__(self, function: Any) -> Any:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            module = str(sys._getframe(1).f_globals["__name__"])
+            if module.startswith(("ps_server.rules", "ps_server.store.function", "ps_server.memory")):
+                self.count += 1
+                if self._first < self.count <= self._first + self._times:
+                    self.failed += 1
+                    raise MemoryError
+            return function(*args, **kwargs)
+
+        return called
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_memory_that_runs_out_anywhere_leaves_no_half_round(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes, first, has_failed = set(), 0, True
+    expected: dict[str, object] = {}
+    while has_failed:
+        task = begun(Journal())
+        for seat in range(2):
+            task.result(stage(seat, 1, *gradients(seat)))
+        before = state(task)
+        scarce = ScarceMemory(first, times if expected else 0)
+        with monkeypatch.context() as patches:
+            for name in scarce.NAMES:
+                patches.setattr(np, name, scarce(getattr(np, name)))
+            (reply,) = task.run(commit(1, 0, 1))
+        has_failed = scarce.failed > 0 or not expected
+        if isinstance(reply, ResourceExhaustedError):
+            outcomes.add("refused")
+            assert state(task) == before
+            task.result(commit(1, 0, 1))
+        else:
+            outcomes.add("made")
+            assert isinstance(reply, Result), reply
+        expected = expected or state(task)
+        assert state(task) == expected
+        first += 1
+        task.log.close(TIMEOUT_S)
+    assert outcomes == {"refused", "made"}
+
+
+@pytest.mark.parametrize(("place", "times", "is_made"), [(1, 5, True), (0, 1, True), (0, 2, False)])
+def test_a_round_that_has_begun_is_finished_when_there_is_memory_again(
+    task: Task, monkeypatch: pytest.MonkeyPatch, place: int, times: int, is_made: bool
+) -> None:
+    for seat in range(2):
+        task.result(stage(seat, 1, *gradients(seat)))
+    before, carry_out, missing = state(task), FunctionCalls.carry_out, [None] * times
+    called: list[PlannedCall] = []
+
+    def scarce(calls: FunctionCalls, planned: PlannedCall) -> None:
+        if len(called) == place and missing:
+            missing.pop()
+            raise MemoryError
+        called.append(planned)
+        carry_out(calls, planned)
+
+    monkeypatch.setattr(FunctionCalls, "carry_out", scarce)
+    (reply,) = task.run(commit(1, 0, 1))
+    assert not missing
+    assert isinstance(reply, Result if is_made else ResourceExhaustedError), reply
+    assert (state(task) == before) is not is_made
+    task.result(commit(1, 0, 1))
+    expected = alone(mean_of([gradients(0), gradients(1)]))
+    for name in TRAINED:
+        assert_close(task.value(name), expected[name], name)
+
+
+def test_a_row_is_divided_by_all_or_by_those_that_have_it() -> None:
+    one = (np.array([2, 5, 2]), np.array([[2.0], [4.0], [6.0]], np.float32))
+    two = (np.array([5]), np.array([[8.0]], np.float32))
+    three = (np.array([], np.int64), np.zeros((0, 1), np.float32))
+    rows, values = mean([one, two, three], 3)
+    assert (rows.tolist(), (values * 3).tolist()) == ([2, 5, 2, 5], [[2.0], [4.0], [6.0], [8.0]])
+    rows, values = mean([one, two, three], 3, of_present=True)
+    assert (rows.tolist(), values.tolist()) == ([2, 5, 2, 5], [[2.0], [2.0], [6.0], [4.0]])
 
 
 # -- the log --------------------------------------------------------------------------------------

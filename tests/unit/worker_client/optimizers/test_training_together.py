@@ -69,6 +69,25 @@ def test_bsp_is_one_worker_with_all_batches(cluster: SmallCluster, pool: ThreadP
             np.testing.assert_array_equal(pulled, value)
 
 
+def test_rows_are_divided_by_those_that_have_them_if_asked_for(cluster: SmallCluster, pool: ThreadPoolExecutor) -> None:
+    """As TensorFlow does it."""
+    first, second = (
+        Worker(cluster.client(index), ss.train.GradientDescent(1.0, sync="bsp(total=2, rows=present)"))
+        for index in range(2)
+    )
+    of_first, of_second = gradients(0, 0), gradients(1, 0)
+    begun = pool.submit(first.step, of_first)
+    second.step(of_second)
+    begun.result(TIMEOUT_S)
+    sums, counts = np.zeros((9, 2)), np.zeros((9, 1))
+    for each in (of_first[1], of_second[1]):
+        np.add.at(sums, each.indices, each.values)
+        counts[np.unique(each.indices)] += 1
+    assert set(counts[:, 0]) == {0, 1, 2}
+    np.testing.assert_allclose(first.values()[1], 1 - sums / np.maximum(counts, 1), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(first.values()[2], 1 - (of_first[2] + of_second[2]) / 2, rtol=1e-6, atol=1e-6)
+
+
 def test_ssp_of_0_is_bsp_bit_for_bit(pool: ThreadPoolExecutor, eventually: Eventually) -> None:
     found = []
     for sync in ("bsp(total=3)", "ssp(0, total=3)", "sync(3)"):
