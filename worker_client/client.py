@@ -49,12 +49,14 @@ from worker_client.connection.heartbeat import STOP_TIMEOUT_S, Heartbeat
 from worker_client.connection.retry import Deadline
 from worker_client.connection.route import Reconnect
 from worker_client.connection.settings import Settings
+from worker_client.connection.whole_reads import WHOLE_READS
 from worker_client.graph import defaults
 from worker_client.graph.definition import VariableDefinition
 from worker_client.graph.graph import Graph
 from worker_client.objects.methods import SharedObjectMethods
 from worker_client.objects.shared_object import WaitPlaces
 from worker_client.objects.training_group import TAKING_PART, TakingPart
+from worker_client.objects.whole_rounds import WholeRounds
 from worker_client.placement.declaration import Declarer
 from worker_client.placement.strategies import PsStrategy, RoundRobinStrategy
 from worker_client.settings import ConnectSettings
@@ -290,6 +292,7 @@ class Client(
             groups=[],
         )
         TAKING_PART.setdefault(self.fanout, self._taking_part)
+        WHOLE_READS.setdefault(self.fanout, WholeRounds(self.fanout, self._wait_places, len(self._handles)))
         self._heartbeat = Heartbeat(
             self._handles[0],
             task=str(task),

@@ -90,9 +90,11 @@ def barrier(name: str, timeout_s: float = 600.0, *, count: SupportsIndex | None 
     get_default_client().barrier(name, timeout_s, count=count)
 
 
-def mirror(variables: Iterable[NamedOrVariable] | Mapping[Any, NamedOrVariable]) -> Mirror:
+def mirror(
+    variables: Iterable[NamedOrVariable] | Mapping[Any, NamedOrVariable], *, trained_by: Sequence[str] = ()
+) -> Mirror:
     """``Client.mirror`` of the default connection."""
-    return get_default_client().mirror(variables)
+    return get_default_client().mirror(variables, trained_by=trained_by)
 
 
 @overload

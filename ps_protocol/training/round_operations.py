@@ -6,7 +6,7 @@ and the newest that it has carried out, and for each slot of each seat what is *
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.training.round_messages import Decision
+from ps_protocol.training.sync_policy import RowMean, SyncPolicy
 
 _Array: TypeAlias = npt.NDArray[Any]
 
@@ -39,6 +40,11 @@ def stamp_name(name: str, ps_task: int) -> str:
 def staged_name(name: str, ps_task: int, seat: int, slot: int) -> str:
     """Full name of what is in a slot of a seat on a ps."""
     return f"rounds/{name}/staged/{ps_task}/{seat}/{slot}"
+
+
+def is_whole(stamps: Iterable[tuple[int, int]]) -> bool:
+    """Whether what was read between stamps is one model: ``stamps`` are those before and after, of every ps."""
+    return len({number for stamp in stamps for number in stamp}) == 1
 
 
 GROUP_KIND: Final = "rounds"
@@ -146,3 +152,19 @@ class Commit:
     def others(self) -> tuple[str, ...]:
         """Of the variables that it works on."""
         return (*self.staged, *self.variables)
+
+
+def commit_of(group: str, policy: SyncPolicy, decision: Decision, ps_task: int, variables: Sequence[str]) -> Commit:
+    """Returns what carries a decision out on a ps.
+
+    Args:
+        group: Name of the group.
+        policy: How it trains.
+        decision: The round.
+        ps_task: Which ps.
+        variables: Full names of all that the steps work on there, and maybe of others.
+    """
+    slots = policy.staging_slots
+    staged = [staged_name(group, ps_task, part.seat, part.round % slots) for part in decision.parts]
+    of_present = policy.row_mean is RowMean.PRESENT
+    return Commit(stamp_name(group, ps_task), decision, tuple(staged), tuple(variables), of_present)

@@ -53,14 +53,16 @@ from ps_protocol.training.round_operations import (
     Commit,
     Stage,
     StagedStep,
+    commit_of,
     group_name,
     staged_name,
     stamp_name,
 )
-from ps_protocol.training.sync_policy import OnMissing, RowMean, SyncPolicy
+from ps_protocol.training.sync_policy import OnMissing, SyncPolicy
 from ps_protocol.weak_table import WeakTable
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.retry import Deadline, Reports
+from worker_client.connection.whole_reads import WHOLE_READS
 from worker_client.objects.shared_object import FIRST_WAIT_S, SharedObject, WaitPlaces
 from worker_client.placement.beside import Beside, declare_beside
 
@@ -195,6 +197,9 @@ class TrainingGroup:
         self._ended = [0] * part.num_ps  # the newest round that each ps is known to have carried out
         self._computes_on: int | None = None  # the oldest model that it may have read; None if it is not known
         part.groups.append(self)
+        whole_reads = WHOLE_READS.get(fanout)
+        if whole_reads is not None:
+            whole_reads.follow(name, self._trained)
 
     # -- a step -------------------------------------------------------------------------------
 
@@ -331,10 +336,7 @@ class TrainingGroup:
         ]
 
     def _commit(self, decision: Decision, ps_task: int) -> Commit:
-        slots = self._policy.staging_slots
-        staged = [staged_name(self._name, ps_task, part.seat, part.round % slots) for part in decision.parts]
-        variables, of_present = self._variables[ps_task], self._policy.row_mean is RowMean.PRESENT
-        return Commit(stamp_name(self._name, ps_task), decision, tuple(staged), variables, of_present)
+        return commit_of(self._name, self._policy, decision, ps_task, self._variables[ps_task])
 
     def _lacks_news(self, replies: Sequence[Reply]) -> bool:
         """Whether a ps has to be brought decisions that this worker has not heard of; it has then."""

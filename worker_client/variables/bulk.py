@@ -164,15 +164,20 @@ class ManyVariables:
         newer = part_reads.read_if_newer(self.fanout, reads, parts)
         return [None if each is None else variable.versioned(each) for variable, each in zip(whole, newer, strict=True)]
 
-    def mirror(self, variables: Iterable[NamedOrVariable] | Mapping[Any, NamedOrVariable]) -> Mirror:
+    def mirror(
+        self, variables: Iterable[NamedOrVariable] | Mapping[Any, NamedOrVariable], *, trained_by: Sequence[str] = ()
+    ) -> Mirror:
         """Returns copies of many variables, read now; ``pull`` reads what has changed in place.
 
-        Those of a dictionary come in its order.
+        Args:
+            variables: Which; those of a dictionary come in its order.
+            trained_by: Names of optimizers with ``sync`` by which others train them: then what is read is one round, on
+                all ps tasks. Those of this connection need not be named.
 
         Raises:
             FailedPreconditionError: One of them has not been initialised.
         """
-        mirror = Mirror(self.fanout, self._some("mirror", _in_a_row(variables)))
+        mirror = Mirror(self.fanout, self._some("mirror", _in_a_row(variables)), trained_by)
         mirror.pull()
         return mirror
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,11 +14,20 @@ import numpy as np
 import pytest
 
 import worker_client as ss
-from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, PermissionDeniedError
+from ps_protocol.errors import (
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+)
+from ps_protocol.operations import Result
+from ps_protocol.training.round_operations import Commit
 from ps_server.core.parameter_server import ParameterServer
+from ps_server.store.round_calls import RoundCalls
 from tests.conftest import Eventually
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from tests.unit.worker_client.optimizers.together import NUM_STEPS, OPTIMIZERS, Make, Worker, alone, gradients, mean_of
+from worker_client.objects import whole_rounds
 from worker_client.optimizers.optimizer import Applied
 
 TIMEOUT_S = 60.0
@@ -240,6 +250,80 @@ def test_an_observer_does_not_train(cluster: SmallCluster) -> None:
     bias = onlooker.variable("bias")
     with pytest.raises(PermissionDeniedError, match="is no worker"):
         optimizer.apply_gradients([(np.ones(3, np.float32), bias)])
+
+
+class HeldCommit:
+    """Holds the first round that comes to ps 1, so that ps 0 alone has it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        commit = RoundCalls.commit
+        self.is_held, self.goes_on = threading.Event(), threading.Event()
+
+        def held(calls: RoundCalls, operation: Commit) -> Result:
+            if operation.name.endswith("/1") and not self.is_held.is_set():
+                self.is_held.set()
+                assert self.goes_on.wait(TIMEOUT_S)
+            return commit(calls, operation)
+
+        monkeypatch.setattr(RoundCalls, "commit", held)
+
+    def __enter__(self) -> HeldCommit:
+        assert self.is_held.wait(TIMEOUT_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.goes_on.set()
+
+
+def test_a_pull_sees_a_round_on_all_ps_tasks_or_on_none(
+    cluster: SmallCluster, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader, which may update, brings the decision to the ps that lacks it."""
+    worker = Worker(cluster.client(0), ss.train.Adam(0.25, sync="bsp"))
+    mirror = cluster.client(observer="update").mirror(["matrix", "table", "bias"], trained_by=["Adam"])
+    worker.step(gradients(0, 0))
+    hold = HeldCommit(monkeypatch)
+    step = pool.submit(worker.step, gradients(0, 1))
+    with hold:
+        mirror.pull()
+        assert not step.done()
+    assert step.result(TIMEOUT_S)[:3] == ("applied", 2, 2)
+    for found, expected in zip(mirror.values, alone(OPTIMIZERS["adam"], 1, 2), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    assert mirror.pull() == []
+
+
+def test_a_worker_pulls_whole_rounds_unasked(
+    cluster: SmallCluster, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (
+        Worker(cluster.client(index), ss.train.GradientDescent(0.25, sync="sync(1, total=2)")) for index in range(2)
+    )
+    first.step(gradients(0, 0))
+    second.step(gradients(1, 0))
+    hold = HeldCommit(monkeypatch)
+    step = pool.submit(first.step, gradients(0, 1))
+    with hold:
+        second.mirror.pull()
+    step.result(TIMEOUT_S)
+    for found, expected in zip(second.mirror.values, first.values(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_reader_that_may_not_update_waits_for_others(
+    cluster: SmallCluster, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole_rounds, "READ_TIMEOUT_S", 0.0)
+    worker = Worker(cluster.client(0), ss.train.Adam(0.25, sync="bsp"))
+    mirror = cluster.client(observer=True).mirror(["matrix", "table", "bias"], trained_by=["Adam"])
+    hold = HeldCommit(monkeypatch)
+    step = pool.submit(worker.step, gradients(0, 0))
+    with hold, pytest.raises(DeadlineExceededError, match=r"Adam: .* \(ps:0 at 1, ps:1 at 0\): .* may not bring"):
+        mirror.pull()
+    step.result(TIMEOUT_S)
+    mirror.pull()
+    for found, expected in zip(mirror.values, worker.values(), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_after_a_restore_workers_join_again(cluster: SmallCluster, tmp_path: Path) -> None:
