@@ -257,18 +257,22 @@ class HeldCommit:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         commit = RoundCalls.commit
-        self.is_held, self.goes_on = threading.Event(), threading.Event()
+        self.is_held, self.is_carried_out, self.goes_on = threading.Event(), threading.Event(), threading.Event()
 
         def held(calls: RoundCalls, operation: Commit) -> Result:
             if operation.name.endswith("/1") and not self.is_held.is_set():
                 self.is_held.set()
                 assert self.goes_on.wait(TIMEOUT_S)
-            return commit(calls, operation)
+            result = commit(calls, operation)
+            if operation.name.endswith("/0"):
+                self.is_carried_out.set()
+            return result
 
         monkeypatch.setattr(RoundCalls, "commit", held)
 
     def __enter__(self) -> HeldCommit:
         assert self.is_held.wait(TIMEOUT_S)
+        assert self.is_carried_out.wait(TIMEOUT_S)
         return self
 
     def __exit__(self, *_: object) -> None:
