@@ -42,7 +42,7 @@ from ps_protocol.operations import (
 )
 from ps_protocol.shared_objects import Act, Look
 from ps_protocol.training.round_messages import Decision, Part
-from ps_protocol.training.round_operations import Commit, Stage, StagedStep
+from ps_protocol.training.round_operations import COUNT_ROUNDS, Commit, Stage, StagedStep
 from ps_protocol.v1 import batch_pb2, tensor_pb2
 
 _EXACT = WireDType.EXACT
@@ -267,7 +267,8 @@ def _decode_stage(name: str, message: batch_pb2.Stage, take: TakeTensor) -> Stag
     steps = []
     for of_step in message.steps:
         apply = _decode_apply(of_step.name, of_step.apply, take)
-        if not apply.name or not apply.state or not apply.operands:
+        is_whole = (apply.state and apply.operands) or apply.function == COUNT_ROUNDS
+        if not apply.name or not is_whole:
             raise InvalidArgumentError("a step lacks its variable, its count of steps or its gradient")
         steps.append(StagedStep(apply.name, apply.function, apply.slots, apply.state, apply.operands, apply.numbers))
     if not message.stamp or not message.slots:

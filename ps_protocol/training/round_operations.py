@@ -54,13 +54,17 @@ NOT_SAVED: Final = frozenset({GROUP_KIND, *ROUND_LAYOUTS})
 """Kinds that are in no checkpoint, and begin anew with a restore: gradients of another model are of no use to it."""
 
 
+COUNT_ROUNDS: Final = "count_rounds"
+"""In the place of the function of an optimizer: the round adds one to the variable, a scalar of integers."""
+
+
 @dataclass(frozen=True, slots=True)
 class StagedStep:
     """A gradient, and the step of an optimizer that is to be made with its average: the contents of an ``Apply``.
 
     Attributes:
         name: Full name of the variable.
-        function: Of the optimizer.
+        function: Of the optimizer; or ``COUNT_ROUNDS``, and then all below is empty.
         slots: Full names of the variables that it computes with.
         state: Full name of the variable that counts the steps.
         operands: The gradient, or rows and the gradient of those.
@@ -77,7 +81,7 @@ class StagedStep:
     @property
     def names(self) -> tuple[str, ...]:
         """Of all variables that it works on."""
-        return (self.name, *self.slots, self.state)
+        return (self.name, *self.slots, self.state) if self.state else (self.name, *self.slots)
 
     @property
     def tensors(self) -> tuple[_Array, ...]:

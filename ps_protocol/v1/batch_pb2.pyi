@@ -596,7 +596,9 @@ class Stage(google.protobuf.message.Message):
         APPLY_FIELD_NUMBER: builtins.int
         name: builtins.str
         @property
-        def apply(self) -> global___Apply: ...
+        def apply(self) -> global___Apply:
+            """With the function "count_rounds" and nothing else the round adds one to the variable, a scalar of integers."""
+
         def __init__(
             self,
             *,

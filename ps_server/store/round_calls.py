@@ -15,10 +15,10 @@ from typing import Final
 
 import numpy as np
 
-from ps_protocol.errors import DataLossError, InvalidArgumentError, ShardscopeError
+from ps_protocol.errors import DataLossError, FailedPreconditionError, InvalidArgumentError, ShardscopeError
 from ps_protocol.operations import Apply, Array, Result, VariableSpec
 from ps_protocol.training.round_messages import Part
-from ps_protocol.training.round_operations import STAGED_KIND, STAMP_KIND, Commit, Stage, StagedStep
+from ps_protocol.training.round_operations import COUNT_ROUNDS, STAGED_KIND, STAMP_KIND, Commit, Stage, StagedStep
 from ps_server.memory.lent_arrays import LendableArray
 from ps_server.memory.spare_arrays import SpareArrays, prepared_array
 from ps_server.rounds import staging
@@ -71,7 +71,7 @@ class RoundCalls:
         slot, stamp = self._found(operation.name, STAGED_KIND), self._found(operation.stamp, STAMP_KIND)
         _check_distinct(operation)
         for step in operation.steps:
-            self._functions.check(_apply(step, step.operands))
+            self._check_step(step)
         content = StagedBytes.of(operation)
         replaced = None  # freed after the locks are released: to give memory back to the system takes time
         with HeldLocks(_in_order([slot, stamp])):
@@ -126,14 +126,16 @@ class RoundCalls:
                 averages.append(self._spares.take(VariableSpec("", like.dtype, like.shape)))
                 return averages[-1]
 
-            planned = []
+            planned, counters = [], []
             for of_variable in steps:
+                if of_variable[0].function == COUNT_ROUNDS:
+                    counters.append(_taken_back(self._variables.find(of_variable[0].name)))
+                    continue
                 gradients = [step.operands for step in of_variable]
                 average = mean(gradients, len(slots), of_present=operation.means_of_present_rows, room=room)
                 planned.append(self._functions.planned(_apply(of_variable[0], average)))
             after = np.array(staging.ended(begun).stamp, stamp.spec.dtype)
-            if stamp.is_lent:
-                stamp.replace(stamp.initialized_value().copy())
+            _taken_back(stamp)
             if not self._make(planned):
                 stamp.initialized_value()[...] = begun.stamp
                 raise DataLossError(
@@ -141,6 +143,9 @@ class RoundCalls:
                     f"restore a checkpoint",
                     variable=operation.name,
                 )
+            for counter in counters:
+                counter.initialized_value()[...] += 1
+                counter.version += 1
             stamp.initialized_value()[...] = after
             stamp.version += 1
             result = Result(stamp.version, True)
@@ -178,7 +183,21 @@ class RoundCalls:
                         f"{len(locked)} variables that this worker trains; train the same ones everywhere",
                         variable=step.name,
                     )
-                self._functions.check(_apply(step, step.operands))
+                self._check_step(step)
+
+    def _check_step(self, step: StagedStep) -> None:
+        if step.function != COUNT_ROUNDS:
+            self._functions.check(_apply(step, step.operands))
+            return
+        counter = self._variables.find(step.name)
+        if counter.spec.shape or counter.spec.dtype.kind not in "iu":
+            raise InvalidArgumentError(
+                f"variable {counter.spec} cannot count rounds: that takes a scalar of integers", variable=step.name
+            )
+        if counter.value is None:
+            raise uninitialized(counter.spec)
+        if int(counter.initialized_value()) == np.iinfo(counter.spec.dtype).max:
+            raise FailedPreconditionError(f"variable {counter.spec} cannot count any further", variable=step.name)
 
     def _found(self, name: str, kind: str) -> StoredVariable:
         variable = self._variables.find(name)
@@ -195,6 +214,13 @@ def _staging(stamp: StoredVariable, slots: Sequence[StoredVariable]) -> Staging:
     begun, ended = stamp.initialized_value().tolist()
     found = [slot_of(each.initialized_value()) for each in slots]
     return Staging(begun, ended, tuple([each for each in found if each is not None]))
+
+
+def _taken_back(variable: StoredVariable) -> StoredVariable:
+    """Returns a variable, with its value copied if it is lent, so that it can be changed in its place."""
+    if variable.is_lent:
+        variable.replace(variable.initialized_value().copy())
+    return variable
 
 
 def _by_variable(slots: Sequence[StoredVariable]) -> list[list[StagedStep]]:

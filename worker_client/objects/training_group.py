@@ -218,11 +218,7 @@ class TrainingGroup:
         """
         mine = threading.Lock()
         with mine:
-            if not self._turn.take(mine):
-                raise FailedPreconditionError(
-                    f"{self._name}: another thread of {self._part.task} makes a step; a worker hands in one gradient "
-                    f"for a round, so let one thread do that"
-                )
+            self._take_turn(mine)
             self._check_same(steps)
             is_sure, self._is_sure = self._is_sure, False
             try:
@@ -233,12 +229,36 @@ class TrainingGroup:
             self._is_sure = True
             return result
 
+    def join(self, pull: Pull | None) -> int:
+        """Joins, unless it has, and reads the newest model, so that the next gradient is of that.
+
+        Args:
+            pull: What to read.
+
+        Returns:
+            The number of the model.
+
+        Raises:
+            ShardscopeError: As of ``step``.
+        """
+        mine = threading.Lock()
+        with mine:
+            self._take_turn(mine)
+            is_sure, self._is_sure = self._is_sure, False
+            try:
+                self._go_on(is_sure=is_sure)
+                self._bring(pull)
+            except (FailedPreconditionError, NotFoundError, StateLostError):
+                self._set_joined(False)
+                raise
+            self._is_sure = True
+            return min(self._ended)
+
     def finish(self) -> None:
         """Tells the group that this worker hands in no more: nobody waits for it. Its next step joins again."""
         mine = threading.Lock()
         with mine:
-            if not self._turn.take(mine):
-                raise FailedPreconditionError(f"{self._name}: another thread of {self._part.task} makes a step")
+            self._take_turn(mine)
             if self._is_joined:
                 self._set_joined(False)
                 self._act(Finish(self._part.task, self._incarnation, self._wall_clock()))
@@ -250,12 +270,23 @@ class TrainingGroup:
         if is_joined and self._object is not None:
             self._object.act_later(event_record(Finish(self._part.task, self._incarnation, self._wall_clock())))
 
-    def _step(self, steps: Sequence[RoutedStep], pull: Pull | None, *, is_sure: bool) -> StepResult:
+    def _take_turn(self, mine: threading.Lock) -> None:
+        if not self._turn.take(mine):
+            raise FailedPreconditionError(
+                f"{self._name}: another thread of {self._part.task} makes a step; a worker hands in one gradient "
+                f"for a round, so let one thread do that"
+            )
+
+    def _go_on(self, *, is_sure: bool) -> None:
+        """Joins if it has not, and waits until it may begin the next step."""
         if not self._is_joined or self._opened().store != self._store:  # that of a restore has other rounds
             self._join()
         elif not is_sure:
             self._answer = self._act(Look(self._part.task, self._incarnation))
         self._wait_to_go_on()
+
+    def _step(self, steps: Sequence[RoutedStep], pull: Pull | None, *, is_sure: bool) -> StepResult:
+        self._go_on(is_sure=is_sure)
         number, task = self._answer.next_round, self._part.task
         if self._computes_on is None:  # read before it joined: nobody knows of which model
             outcome: Outcome | None = Outcome(number, Verdict.STALE)

@@ -97,8 +97,8 @@ class WholeRounds:
         for ps_task, reply in enumerate(stamps):
             decisions = [each for each in answer.decisions if each.round > _stamp(reply)[1]]
             if decisions:
-                trained, policy = self._trained_on(ps_task), SyncPolicy.parse(answer.policy)
-                news.extend([Routed(ps_task, commit_of(group, policy, each, ps_task, trained)) for each in decisions])
+                there, policy = self._variables_on(ps_task), SyncPolicy.parse(answer.policy)
+                news.extend([Routed(ps_task, commit_of(group, policy, each, ps_task, there)) for each in decisions])
         if not news:
             return
         try:
@@ -109,12 +109,11 @@ class WholeRounds:
             if not isinstance(reply, AbortedError):  # others have brought newer ones since
                 succeeded(reply)
 
-    def _trained_on(self, ps_task: int) -> tuple[str, ...]:
-        """Names of all variables of a ps that optimizers change."""
+    def _variables_on(self, ps_task: int) -> tuple[str, ...]:
+        """Names of all variables of a ps that a round may change."""
         handle = self._fanout.handle(ps_task)
         there = handle.call(lambda service, t: service.list_variables(timeout_s=t), what="to list its variables")
-        slots = [each.spec for each in there if each.spec.slot_of]
-        return tuple(sorted({name for slot in slots for name in (slot.name, slot.slot_of)}))
+        return tuple([each.spec.name for each in there if not each.spec.object_kind])
 
     def _late(self, group: str, stamps: Sequence[tuple[int, int]]) -> DeadlineExceededError:
         rounds = ", ".join([f"ps:{ps} at {stamps[ps][1]}" for ps in range(self._num_ps)])

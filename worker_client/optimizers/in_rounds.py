@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+import numpy as np
+
 from ps_protocol.dtype_traits import dtype_name
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
 from ps_protocol.optimizer_spec import OptimizerSpec, describe_optimizer
-from ps_protocol.training.round_operations import StagedStep
+from ps_protocol.training.round_operations import COUNT_ROUNDS, StagedStep
 from ps_protocol.training.sync_policy import SyncKind, SyncPolicy
 from worker_client.objects.training_group import RoutedStep
 from worker_client.optimizers.slots import SlotVariables
 from worker_client.optimizers.steps import PartGradient
+from worker_client.variables.variable import Variable
 
 
 def policy_of(name: str, sync: str | SyncPolicy) -> SyncPolicy:
@@ -33,7 +36,6 @@ def policy_of(name: str, sync: str | SyncPolicy) -> SyncPolicy:
 def check_call(name: str, **given: object) -> None:
     """Makes sure that a call asks for nothing that rounds do not have."""
     instead = {
-        "global_step": "the round is the step, which the result has",
         "wait": "a worker waits until it may go on",
         "wire_dtype": "gradients travel exactly",
     }
@@ -71,7 +73,18 @@ def steps_of(
     return steps
 
 
-def digest_of(parts: Sequence[PartGradient], optimizer: OptimizerSpec) -> str:
+def counting_step(global_step: Variable) -> RoutedStep:
+    """Returns what counts the rounds, with each of them; InvalidArgumentError if the variable is this worker's own."""
+    name = global_step.spec.name
+    if global_step.ps_task is None:
+        raise InvalidArgumentError(
+            f"variable {name} is this worker's own, and cannot count rounds of several; declare it on a ps task",
+            variable=name,
+        )
+    return RoutedStep(global_step.ps_task, StagedStep(name, COUNT_ROUNDS, (), "", (), np.empty(0, np.float64)))
+
+
+def digest_of(parts: Sequence[PartGradient], optimizer: OptimizerSpec, counters: Sequence[str]) -> str:
     """Returns a digest of what is trained, and how, by which workers find out whether they train the same."""
     said = sorted(
         [
@@ -79,4 +92,6 @@ def digest_of(parts: Sequence[PartGradient], optimizer: OptimizerSpec) -> str:
             for each in parts
         ]
     )
-    return hashlib.blake2b("\n".join([describe_optimizer(optimizer), *said]).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(
+        "\n".join([describe_optimizer(optimizer), *counters, *said]).encode(), digest_size=8
+    ).hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, Literal, NamedTuple, Never, TypeAlias, cast, overload
@@ -11,21 +10,29 @@ from typing import Any, Final, Literal, NamedTuple, Never, TypeAlias, cast, over
 import numpy as np
 import numpy.typing as npt
 
-from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
 from ps_protocol.forks import new_lock
-from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Apply, Reply, Result, Update, UpdateRule, Verdict, WireDType
 from ps_protocol.optimizer_rules import RULES, check_mode, check_settings
 from ps_protocol.optimizer_schedules import ScheduleSpec, check_schedule
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
+from ps_protocol.training.round_operations import COUNT_ROUNDS
 from ps_protocol.training.sync_policy import SyncPolicy
 from ps_protocol.weak_table import WeakTable
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.futures import mapped
 from worker_client.objects.training_group import RoutedStep, StepResult, TrainingGroup
+from worker_client.optimizers.arguments import (
+    check_counter,
+    check_mirror,
+    checked_name,
+    dtype_of_slots,
+    in_short,
+    parts_of,
+    rate_of,
+)
 from worker_client.optimizers.constraints import Constraint, check_constraint_of, constraint_of
-from worker_client.optimizers.in_rounds import check_call, digest_of, policy_of, steps_of
+from worker_client.optimizers.in_rounds import check_call, counting_step, digest_of, policy_of, steps_of
 from worker_client.optimizers.slots import STEP, SlotVariables, slot_variables, whole_slot
 from worker_client.optimizers.steps import (
     Gradient,
@@ -36,7 +43,6 @@ from worker_client.optimizers.steps import (
     part_gradients,
 )
 from worker_client.placement.beside import declare_beside
-from worker_client.values.dtypes import as_dtype
 from worker_client.values.wire_names import WireDTypeName, wire_of
 from worker_client.variables.error_feedback import ErrorFeedback, PreparedUpdate
 from worker_client.variables.found import FoundVariables
@@ -73,13 +79,15 @@ class Applied(NamedTuple):
             newest model that all ps tasks had then.
         round: With ``sync``, that it was handed in for; else 0.
         staleness: With ``sync``, how many rounds came between the model that it was computed on and the one that it was
-            applied to.
+            applied to: its data staleness.
+        publish_lag: With ``sync``, how many of these came between its being handed in and its being applied.
     """
 
     verdict: Literal["applied", "skipped", "late", "stale", "duplicate", "pending"]
     version: int | tuple[int, ...]
     round: int = 0
     staleness: int = 0
+    publish_lag: int = 0
 
 
 class Optimizer:
@@ -128,7 +136,7 @@ class Optimizer:
         schedule = learning_rate if isinstance(learning_rate, ScheduleSpec) else None
         if schedule is not None:
             check_schedule(schedule)
-        number = 0.0 if isinstance(learning_rate, ScheduleSpec) else _rate(learning_rate)
+        number = 0.0 if isinstance(learning_rate, ScheduleSpec) else rate_of(learning_rate)
         mode = sparse or RULES[rule].default_mode
         check_mode(rule, mode)
         if on_nonfinite not in ("refuse", "skip", "apply"):
@@ -137,9 +145,9 @@ class Optimizer:
             )
         self._learning_rate = learning_rate
         self.sync: Final = None if sync is None else policy_of(name, sync)
-        self._slot_dtype = None if slot_dtype is None else _dtype_of_slots(name, slot_dtype)
+        self._slot_dtype = None if slot_dtype is None else dtype_of_slots(name, slot_dtype)
         self._forget()
-        self.name: Final = _checked_name(name)
+        self.name: Final = checked_name(name)
         self.spec: Final = OptimizerSpec(
             rule,
             check_settings(rule, {"learning_rate": number, **settings}),
@@ -181,7 +189,7 @@ class Optimizer:
                 f"{self.name} cannot get the schedule {learning_rate.name} now: the ps evaluates the one that the "
                 f"optimizer was made with; make an optimizer of another name, or set a number"
             )
-        self._learning_rate = _rate(learning_rate)
+        self._learning_rate = rate_of(learning_rate)
 
     # -- steps --------------------------------------------------------------------------------
 
@@ -225,7 +233,8 @@ class Optimizer:
             grads_and_vars: Pairs of a gradient and its variable, or a dictionary of gradients by variables. A gradient
                 is an array of the variable's shape, or ``IndexedSlices`` for some of its rows, which may repeat.
             learning_rate: For this call, instead of the optimizer's own.
-            global_step: A scalar variable of integers that goes up by one in the same exchange.
+            global_step: A scalar variable of integers that goes up by one in the same exchange; with ``sync`` once for
+                each round, with that.
             pull: A mirror whose values are read behind the steps: in the same exchange, if all of them have at most 256
                 KiB, else in another one. With ``wait``. After an error it may not be up to date.
             wait: Whether to wait until all are applied. If not, the gradients are copied and a future is returned.
@@ -253,10 +262,10 @@ class Optimizer:
         rate = self._rate_of_call(learning_rate)
         lengths = [len(each) for each in gradients]
         if self.sync is not None:
-            check_call(self.name, global_step=global_step, wait=wait, wire_dtype=wire_dtype)
+            check_call(self.name, wait=wait, wire_dtype=wire_dtype)
             if pull is not None:
-                _check_mirror(pull)
-            steps = steps_of(parts, kept, self.spec.function, numbers_of(rate, self.spec))
+                check_mirror(pull)
+            steps = self._round_steps(fanout, parts, kept, rate, global_step)
             return [_in_round(self._group(fanout, parts, steps, self.sync).step(steps, pull))] * len(lengths)
         operations, pushes = self._operations(parts, kept, rate, wire_dtype)
         routed = [Routed(each.part.ps_task, operation) for each, operation in zip(parts, operations, strict=True)]
@@ -282,6 +291,42 @@ class Optimizer:
             return outcomes
         return mapped(fanout.exchange_all_later(routed, settle), outcome)
 
+    def join(
+        self,
+        variables: Iterable[EagerVariable],
+        *,
+        global_step: Variable | None = None,
+        pull: Mirror | None = None,
+    ) -> int:
+        """With ``sync``, enters the rounds now, and reads the newest model, so that the first gradient is of that.
+
+        A worker that comes while others train computes its first gradient on what it has read before it had joined, of
+        which nobody knows what model that is: without this, that gradient is stale.
+
+        Args:
+            variables: Those that each step has gradients of.
+            global_step: As of each step.
+            pull: A mirror to read behind the newest round.
+
+        Returns:
+            The number of the model: how many rounds it has.
+
+        Raises:
+            InvalidArgumentError: The optimizer has no ``sync``, or ``pull`` is no mirror of the connection.
+            FailedPreconditionError: The other workers train otherwise.
+        """
+        if self.sync is None:
+            raise InvalidArgumentError(
+                f"{self.name} has no sync, so that there is nothing to join; give it, as sync='bsp'"
+            )
+        if pull is not None:
+            check_mirror(pull)
+        parts = [PartGradient(part, ()) for each in variables for part in parts_of(each)]
+        fanout = cast(Fanout, of_one_connection([each.part for each in parts]))
+        kept = self._declared(fanout, [each.part for each in parts])
+        steps = self._round_steps(fanout, parts, kept, None, global_step)
+        return self._group(fanout, parts, steps, self.sync).join(pull)
+
     def finish(self) -> None:
         """With ``sync``, tells the other workers that this one hands in no more: they go on without it at once.
 
@@ -298,10 +343,25 @@ class Optimizer:
         with self._lock:
             group = self._groups.get(fanout)
             if group is None:
-                digest = digest_of(parts, self.spec)
+                counters = [each.step.name for each in steps if each.step.function == COUNT_ROUNDS]
+                digest = digest_of(parts, self.spec, counters)
                 made = TrainingGroup(fanout, name=self.name, policy=policy, digest=digest, steps=steps)
                 group = self._groups.setdefault(fanout, made)
         return group
+
+    def _round_steps(
+        self,
+        fanout: Fanout,
+        parts: Sequence[PartGradient],
+        kept: Sequence[SlotVariables],
+        rate: float | None,
+        global_step: Variable | None,
+    ) -> list[RoutedStep]:
+        steps = steps_of(parts, kept, self.spec.function, numbers_of(rate, self.spec))
+        if global_step is not None:
+            check_counter(global_step, fanout)
+            steps.append(counting_step(global_step))
+        return steps
 
     def _asked(self, given: GradientsAndVariables) -> list[tuple[Any, EagerVariable]]:
         if not isinstance(given, Iterable):
@@ -319,7 +379,7 @@ class Optimizer:
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise InvalidArgumentError(
                     f"{self.name}.apply_gradients takes a list of pairs, as [(gradient, variable)], but a pair is "
-                    f"{_in_short(pair)}"
+                    f"{in_short(pair)}"
                 )
             if not isinstance(pair[1], _VARIABLES):
                 raise self._no_variable(*pair)
@@ -346,8 +406,8 @@ class Optimizer:
 
     def _rate_of_call(self, learning_rate: float | None) -> float | None:
         if learning_rate is not None:
-            return _rate(learning_rate)
-        return None if isinstance(self.learning_rate, ScheduleSpec) else _rate(self.learning_rate)
+            return rate_of(learning_rate)
+        return None if isinstance(self.learning_rate, ScheduleSpec) else rate_of(self.learning_rate)
 
     def _operations(
         self,
@@ -410,7 +470,7 @@ class Optimizer:
 
     def slots(self, variable: EagerVariable) -> dict[str, Any]:
         """Returns all slots of a variable by their names, as ``get_slot`` does, and the count of steps as "step"."""
-        parts = list(variable) if isinstance(variable, PartitionedVariable) else [variable]
+        parts = parts_of(variable)
         fanout = cast(Fanout, of_one_connection(parts))
         kept = self._declared(fanout, parts)
         with self._lock:
@@ -464,7 +524,7 @@ def _in_round(result: StepResult) -> Applied:
     outcome = result.outcome
     if outcome is None:
         return Applied("pending", result.model, result.round)
-    return Applied(outcome.verdict.value, result.model, result.round, outcome.staleness)
+    return Applied(outcome.verdict.value, result.model, result.round, outcome.staleness, outcome.publish_lag)
 
 
 def _is_applied(reply: Reply) -> bool:
@@ -501,13 +561,7 @@ def _verdict(result: Result) -> Literal["applied", "skipped"]:
 
 
 def _counted(global_step: Variable, fanout: Fanout) -> Routed:
-    if not isinstance(global_step, Variable) or global_step.runner is not fanout:
-        raise InvalidArgumentError(f"the global step should be a variable of the same connection, not {global_step!r}")
-    spec = global_step.whole_spec
-    if spec.shape or dtype_category(spec.dtype) is not DTypeCategory.INTEGER:
-        raise InvalidArgumentError(
-            f"the global step should be a scalar variable of integers, not variable {spec}", variable=spec.name
-        )
+    check_counter(global_step, fanout)
     return Routed(
         global_step.ps_task, global_step.update(UpdateRule.ASSIGN_ADD, np.array(1, global_step.dtype), copy=False)
     )
@@ -522,44 +576,8 @@ def _has_no_argument(optimizer: type[Optimizer], name: str) -> str:
     return f"{optimizer.__name__}() has no argument {name!r}; it takes {', '.join(known)}"
 
 
-def _dtype_of_slots(name: str, given: npt.DTypeLike) -> np.dtype[Any]:
-    dtype = as_dtype(given)
-    if dtype_category(dtype) is not DTypeCategory.FLOAT:
-        raise InvalidArgumentError(
-            f'{name}: slot_dtype is {dtype.name}; slots are of floats, as "float32" or "bfloat16"'
-        )
-    return dtype
-
-
-def _in_short(given: object) -> str:
-    """Something for a message of one line: an array by its type and shape."""
-    return f"an array of the shape {list(given.shape)}" if isinstance(given, np.ndarray) else repr(given)
-
-
-def _check_mirror(pull: object) -> None:
-    if not isinstance(pull, Mirror):
-        raise InvalidArgumentError(f"pull= takes a mirror, as client.mirror(variables) makes it, not {pull!r}")
-
-
 def _reads_of(pull: Mirror, fanout: Fanout, *, wait: bool) -> Sequence[Routed]:
-    _check_mirror(pull)
+    check_mirror(pull)
     if not wait:
         raise InvalidArgumentError("a mirror is pulled by who waits: give pull= without wait=False, or call its pull()")
     return pull.begin_behind(fanout)
-
-
-def _rate(number: object) -> float:
-    try:
-        rate = float(cast(Any, number))
-    except (TypeError, ValueError) as error:
-        raise_interrupt(error)
-        rate = math.nan
-    if not math.isfinite(rate):
-        raise InvalidArgumentError(f"the learning rate is {number!r}; give a finite number, or a schedule")
-    return rate
-
-
-def _checked_name(name: str) -> str:
-    if not isinstance(name, str) or not name or name.startswith("/") or name.endswith("/"):
-        raise InvalidArgumentError(f"the name of an optimizer is {name!r}; it should be some letters, as 'Adam'")
-    return name

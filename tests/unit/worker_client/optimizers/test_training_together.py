@@ -71,7 +71,7 @@ def train(
 def test_bsp_is_one_worker_with_all_batches(cluster: SmallCluster, pool: ThreadPoolExecutor, make: Make) -> None:
     workers, applied = train(cluster, pool, make, 3, "bsp(total=3)")
     for of_worker in applied:
-        assert [tuple(each) for each in of_worker] == [("applied", number, number, 0) for number in range(1, 5)]
+        assert [tuple(each) for each in of_worker] == [("applied", number, number, 0, 0) for number in range(1, 5)]
     for found, expected in zip(workers[0].values(), alone(make, 3), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
     for worker in workers:
@@ -152,7 +152,7 @@ def test_async_applies_each_gradient_alone(cluster: SmallCluster, pool: ThreadPo
     first, second = (Worker(cluster.client(index), ss.train.GradientDescent(0.25, sync="async")) for index in range(2))
     first.step(gradients(0, 0))
     second.step(gradients(1, 0))  # what it had read before it joined, nobody knows: stale
-    assert [first.step(gradients(0, 1))[2:], second.step(gradients(1, 1))[2:]] == [(2, 0), (2, 1)]
+    assert [first.step(gradients(0, 1))[2:], second.step(gradients(1, 1))[2:]] == [(2, 0, 0), (2, 1, 0)]
 
 
 def test_who_finishes_is_not_waited_for(cluster: SmallCluster, pool: ThreadPoolExecutor) -> None:
@@ -227,7 +227,7 @@ def test_each_step_is_of_the_same_variables(cluster: SmallCluster) -> None:
     assert worker.step(gradients(0, 1)).round == 2
 
 
-@pytest.mark.parametrize("more", [{"wait": False}, {"wire_dtype": "bfloat16"}, {"global_step": "step"}])
+@pytest.mark.parametrize("more", [{"wait": False}, {"wire_dtype": "bfloat16"}])
 def test_what_rounds_do_not_have_is_refused(cluster: SmallCluster, more: dict[str, Any]) -> None:
     worker = Worker(cluster.client(0), ss.train.Adam(0.25, sync="bsp"))
     with pytest.raises(InvalidArgumentError, match=f"takes no {next(iter(more))}="):
@@ -327,6 +327,78 @@ def test_a_reader_that_may_not_update_waits_for_others(
     step.result(TIMEOUT_S)
     mirror.pull()
     for found, expected in zip(mirror.values, worker.values(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_who_joins_before_its_first_step_counts_from_that_on(cluster: SmallCluster, pool: ThreadPoolExecutor) -> None:
+    first, second = (Worker(cluster.client(index), ss.train.GradientDescent(0.25, sync="bsp")) for index in range(2))
+    for number in range(2):
+        first.step(gradients(0, number))
+    assert second.optimizer.join(second.variables, pull=second.mirror) == 2
+    for pulled, value in zip(second.mirror.values, first.values(), strict=True):
+        np.testing.assert_array_equal(pulled, value)
+    together = pool.submit(first.step, gradients(0, 2))
+    assert [second.step(gradients(1, 2)), together.result(TIMEOUT_S)] == [("applied", 3, 3, 0, 0)] * 2
+    assert second.optimizer.join(second.variables) == 3
+
+
+def test_without_sync_there_is_nothing_to_join(cluster: SmallCluster) -> None:
+    worker = Worker(cluster.client(0), ss.train.Adam(0.25))
+    with pytest.raises(InvalidArgumentError, match=r"Adam has no sync, so .*; give it, as sync='bsp'"):
+        worker.optimizer.join(worker.variables)
+
+
+def test_the_global_step_counts_each_round_once_and_with_it(
+    cluster: SmallCluster, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = [Worker(cluster.client(index), ss.train.Adam(0.25, sync="bsp(total=2)")) for index in range(2)]
+    counters = []
+    for each in workers:
+        with each.client.as_default():
+            counters.append(ss.get_variable("count", [], np.int64, initializer=ss.zeros_initializer()))
+
+    def work(index: int) -> list[str]:
+        steps = [gradients(index, number) for number in range(NUM_STEPS)]
+        return [workers[index].step(each, global_step=counters[index]).verdict for each in steps]
+
+    begun = [pool.submit(work, index) for index in range(2)]
+    assert [each.result(TIMEOUT_S) for each in begun] == [["applied"] * NUM_STEPS] * 2
+    assert counters[0].numpy() == NUM_STEPS
+    for found, expected in zip(workers[0].values(), alone(OPTIMIZERS["adam"], 2), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    workers[1].optimizer.finish()
+    reader = cluster.client(observer="update")
+    mirror = reader.mirror(["matrix", "table", "bias", "count"], trained_by="Adam")
+    hold = HeldCommit(monkeypatch)
+    step = pool.submit(workers[0].step, gradients(0, 0), global_step=counters[0])
+    with hold:
+        mirror.pull()
+        assert mirror.values[3] == NUM_STEPS + 1
+    step.result(TIMEOUT_S)
+    assert counters[0].numpy() == NUM_STEPS + 1
+    with pytest.raises(InvalidArgumentError, match="count is only in this one or only in the first one"):
+        workers[0].step(gradients(0, 0))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "value", "message"),
+    [
+        (np.int64, [2], [0, 0], "should be a scalar variable of integers, not variable count"),
+        (np.float32, [], 0.0, "should be a scalar variable of integers"),
+        (np.int8, [], 127, r"count \(int8\[\]\) cannot count any further"),
+    ],
+)
+def test_what_cannot_count_rounds_is_refused(
+    cluster: SmallCluster, dtype: Any, shape: list[int], value: Any, message: str
+) -> None:
+    worker = Worker(cluster.client(0), ss.train.Adam(0.25, sync="bsp"))
+    with worker.client.as_default():
+        counter = ss.get_variable("count", shape, dtype, initializer=ss.zeros_initializer())
+    counter.assign(np.array(value, dtype))
+    before = worker.values()
+    with pytest.raises((InvalidArgumentError, FailedPreconditionError), match=message):
+        worker.step(gradients(0, 0), global_step=counter)
+    for found, expected in zip(worker.values(), before, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
