@@ -142,11 +142,13 @@ def tell_its_end(client: ss.Client, process: subprocess.Popen[str]) -> None:
 
 
 @contextlib.contextmanager
-def dying_worker(addresses: list[str], log: Path, faults: str) -> Iterator[subprocess.Popen[str]]:
-    """Worker 1, in a process that dies by itself."""
+def other_worker(
+    addresses: list[str], log: Path, faults: str = "", lease_s: float = 0.0
+) -> Iterator[subprocess.Popen[str]]:
+    """Worker 1, in a process of its own, which dies by itself if there are faults."""
     command = [sys.executable, "-m", "tests.chaos.training_worker", ",".join(addresses), "1", f"{STEPS}"]
     environ = {**os.environ, **fault_environment(faults, log)}
-    process = subprocess.Popen([*command, "bsp(total=2)"], stdout=subprocess.PIPE, text=True, env=environ)
+    process = subprocess.Popen([*command, "bsp(total=2)", f"{lease_s}"], stdout=subprocess.PIPE, text=True, env=environ)
     try:
         yield process
     finally:
@@ -161,7 +163,7 @@ def test_a_worker_that_dies_in_any_phase_leaves_no_half_round(tasks: list[PsTask
     log = tmp_path / "faults"
     with (
         ss.connect(spec, lease_s=0.0, transport="tcp") as client,
-        dying_worker(addresses, log, f"request.send=crash@{number}") as other,
+        other_worker(addresses, log, f"request.send=crash@{number}") as other,
         ThreadPoolExecutor(1) as pool,
     ):
         worker = Worker(client, OPTIMIZERS["sgd"](sync="bsp(total=2)"))
@@ -175,7 +177,7 @@ def test_a_worker_that_dies_in_any_phase_leaves_no_half_round(tasks: list[PsTask
         values = worker.values()
     assert fired(log) == {"request.send=crash": 1}
     assert [each[:3] for each in applied] == [("applied", step, step) for step in range(1, STEPS + 1)]
-    assert set(said) <= {"applied"}
+    assert {each.partition(":")[0] for each in said} <= {"applied"}
     # Its last gradient was handed in, or it was not; on both ps tasks alike.
     candidates = [with_the_first_of_the_other(counted) for counted in (len(said), len(said) + 1)]
     matches = [
@@ -183,6 +185,47 @@ def test_a_worker_that_dies_in_any_phase_leaves_no_half_round(tasks: list[PsTask
         for expected in candidates
     ]
     assert matches in ([True, False], [False, True])
+
+
+def test_a_worker_that_sleeps_past_its_lease_wakes_and_goes_on(tasks: list[PsTask], tmp_path: Path) -> None:
+    addresses = [each.start().address for each in tasks]
+    spec = ClusterSpec({"ps": addresses, "worker": ["w0.example:1", "w1.example:1"]})
+    with (
+        ss.connect(spec, lease_s=0.0, transport="tcp") as client,
+        other_worker(addresses, tmp_path / "faults", lease_s=1.0) as other,
+    ):
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        worker = Worker(client, OPTIMIZERS["sgd"](sync="bsp(total=2)"))
+        applied = [worker.step(gradients(0, 0))]
+        said = [other.stdout.readline().strip()]
+        other.send_signal(signal.SIGSTOP)
+        # What it had handed in counts for one round at most, so the others need its lease to run out.
+        applied.extend([worker.step(gradients(0, step)) for step in range(1, 4)])
+        other.send_signal(signal.SIGCONT)
+        while other.poll() is None:
+            applied.append(worker.step(gradients(0, len(applied))))
+        said += other.stdout.read().split()
+        assert other.returncode == 0
+        values = worker.values()
+    assert [each[:3] for each in applied] == [("applied", step, step) for step in range(1, len(applied) + 1)]
+    verdicts = [each.partition(":")[0] for each in said]
+    assert len(verdicts) == STEPS
+    assert set(verdicts) <= {"applied", "late", "stale"}
+    counted = {
+        int(number): step
+        for step, each in enumerate(said)
+        for verdict, _, number in [each.partition(":")]
+        if verdict == "applied"
+    }
+    with SmallCluster(2) as cluster:
+        alone = Worker(cluster.client(), OPTIMIZERS["sgd"]())
+        for number in range(1, len(applied) + 1):
+            both = [gradients(0, number - 1), *[gradients(1, counted[each]) for each in [number] if each in counted]]
+            alone.step(mean_of(both))
+        for found, expected in zip(values, alone.values(), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert len(counted) < STEPS or len(applied) > STEPS
 
 
 def with_the_first_of_the_other(counted: int) -> list[Array]:

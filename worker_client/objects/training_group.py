@@ -391,18 +391,22 @@ class TrainingGroup:
         )
         self._store = group.store
         self._incarnation = part.incarnation
-        self._answer = self._act(
-            Join(
-                part.task,
-                self._incarnation,
-                f"{self._policy}",
-                variables=len(self._trained),
-                digest=self._digest,
-                tasks=part.num_ps,
-                workers=part.num_workers,
-                now_s=self._wall_clock(),
-            )
+        event = Join(
+            part.task,
+            self._incarnation,
+            f"{self._policy}",
+            variables=len(self._trained),
+            digest=self._digest,
+            tasks=part.num_ps,
+            workers=part.num_workers,
+            now_s=self._wall_clock(),
         )
+        try:
+            self._answer = self._act(event)
+        except FailedPreconditionError:  # others train otherwise; but maybe all of them are dead
+            if not _Watch(self).tell_of_dead():
+                raise
+            self._answer = self._act(event)
         self._set_joined(True)
         self._ended = [0] * part.num_ps
         seat, made = self._answer.seat, []
@@ -490,6 +494,26 @@ class _Watch:
                 self.deadline.timeout_s,
                 self._missing(now),
             )
+
+    def tell_of_dead(self) -> bool:
+        """Tells the group of workers that are dead though nobody waits for them; returns whether of any."""
+        group, members = self._group, {each.task: each for each in self._group._part.list_members()}
+        told: set[tuple[str, bool]] = set()
+        while True:  # once it is known of one, the round may commit, and the next one lacks others
+            now, before = group._look(), len(told)
+            for each in now.awaited:
+                key = (each.worker, each.is_silent)
+                if key in told:
+                    continue
+                waited_s = group._wall_clock() - each.last_seen_s
+                if each.is_silent and waited_s >= SyncPolicy.parse(now.policy).missing_timeout_s:
+                    told.add(key)
+                    group._act(GivenUp(each.worker, group._wall_clock()))
+                elif not each.is_silent and self._is_gone(each, members.get(each.worker), waited_s):
+                    told.add(key)
+                    group._act(Silent(each.worker, each.incarnation, group._wall_clock()))
+            if len(told) == before:
+                return bool(told)
 
     def _is_gone(self, awaited: Awaited, member: Member | None, waited_s: float) -> bool:
         """Whether a worker is dead, has left, or is another process by now; one that a ps has forgotten may report."""
