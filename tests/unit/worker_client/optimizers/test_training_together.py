@@ -26,7 +26,16 @@ from ps_server.core.parameter_server import ParameterServer
 from ps_server.store.round_calls import RoundCalls
 from tests.conftest import Eventually
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
-from tests.unit.worker_client.optimizers.together import NUM_STEPS, OPTIMIZERS, Make, Worker, alone, gradients, mean_of
+from tests.unit.worker_client.optimizers.together import (
+    NUM_STEPS,
+    OPTIMIZERS,
+    Make,
+    Worker,
+    alone,
+    every_optimizer,
+    gradients,
+    mean_of,
+)
 from worker_client.objects import whole_rounds
 from worker_client.optimizers.optimizer import Applied
 
@@ -77,6 +86,15 @@ def test_bsp_is_one_worker_with_all_batches(cluster: SmallCluster, pool: ThreadP
     for worker in workers:
         for pulled, value in zip(worker.mirror.values, workers[0].values(), strict=True):
             np.testing.assert_array_equal(pulled, value)
+
+
+@pytest.mark.parametrize("make", every_optimizer().values(), ids=every_optimizer())
+def test_bsp_is_one_worker_with_all_batches_for_every_optimizer(
+    cluster: SmallCluster, pool: ThreadPoolExecutor, make: Make
+) -> None:
+    workers, _ = train(cluster, pool, make, 3, "bsp(total=3)")
+    for found, expected in zip(workers[0].values(), alone(make, 3), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_rows_are_divided_by_those_that_have_them_if_asked_for(cluster: SmallCluster, pool: ThreadPoolExecutor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 import worker_client as ss
+from ps_protocol.optimizer_rules import RULES
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from worker_client.client import Client
+from worker_client.optimizers import rules
 from worker_client.optimizers.optimizer import Applied, Optimizer
 from worker_client.values.conversion import IndexedSlices
 
@@ -23,6 +26,17 @@ OPTIMIZERS: dict[str, Make] = {
     "adam": lambda **more: ss.train.Adam(0.25, **more),
     "lazy adam": lambda **more: ss.train.Adam(0.25, sparse="lazy", **more),
 }
+
+
+def every_optimizer() -> dict[str, Make]:
+    """Each optimizer with each of the things that it can do to rows that have no gradient."""
+    made: dict[str, Make] = {}
+    for each in vars(rules).values():
+        if isinstance(each, type) and issubclass(each, Optimizer) and each is not Optimizer:
+            make: Make = functools.partial(each, momentum=0.5) if each is rules.Momentum else each
+            for mode in RULES[make(0.125).spec.function].sparse_modes:
+                made[f"{each.__name__} {mode}"] = functools.partial(make, 0.125, sparse=mode)
+    return made
 
 
 class Worker:
