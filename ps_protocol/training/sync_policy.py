@@ -5,7 +5,8 @@
     bsp                      a round is one gradient of each worker, applied as their average
     ssp(3)                   likewise, but a worker may be 3 rounds ahead of the slowest one; ssp(0) is bsp
     sync(3, total=4)         a round is the first 3 gradients of different workers; with 4 workers, one is a backup
-    local(16)                workers make 16 steps alone; a round is the average of what these have changed
+    local(16)                workers make 16 steps alone; a round is the average of what these have changed, to which
+                             the ps tasks apply Nesterov's momentum (outer_learning_rate=0.7, outer_momentum=0.9)
 
 All but async may also have ``total=4`` (the first round waits until so many workers have joined; of sync, until there
 are enough for a round), ``on_missing=shrink|wait|fail`` (what becomes of rounds that lack a worker whose lease has run
@@ -97,7 +98,7 @@ class _Setting:
     def allowed(self) -> str:
         if issubclass(self.type, enum.StrEnum):
             return " or ".join([f"{each}" for each in self.type])
-        what = "a whole number" if self.type is int else "seconds"
+        what = "a whole number" if self.type is int else "seconds" if self.field.endswith("_s") else "a number"
         return f"{what} from {self.least} to {self.most}"
 
 
@@ -115,6 +116,10 @@ class _Form:
 
 _TOTAL: Final = {"total": _Setting("total_num_replicas", int, 1, MAX_WORKERS)}
 _ROWS: Final = {"rows": _Setting("row_mean", RowMean)}
+_OUTER: Final = {
+    "outer_learning_rate": _Setting("outer_learning_rate", float, 0.0, 1000.0),
+    "outer_momentum": _Setting("outer_momentum", float, 0.0, 1.0),
+}
 _MISSING: Final = {
     "on_missing": _Setting("on_missing", OnMissing),
     "missing_timeout_s": _Setting("missing_timeout_s", float, 0.001, MAX_MISSING_TIMEOUT_S),
@@ -130,7 +135,7 @@ _FORMS: Final = {
         "sync(3, total=4)",
     ),
     SyncKind.LOCAL: _Form(
-        ("steps", _Setting("local_steps", int, 1, MAX_LOCAL_STEPS)), {**_TOTAL, **_MISSING, **_ROWS}, "local(16)"
+        ("steps", _Setting("local_steps", int, 1, MAX_LOCAL_STEPS)), {**_TOTAL, **_MISSING, **_OUTER}, "local(16)"
     ),
 }
 _OTHER_NAMES: Final = {
@@ -164,6 +169,8 @@ class SyncPolicy:
         on_missing: What becomes of rounds that lack a worker whose lease has run out.
         missing_timeout_s: How long a round waits for a worker that is missing, or has not come yet.
         row_mean: By what a row of sparse gradients is divided.
+        outer_learning_rate: Of local: by how much the average of what the workers have changed changes the model.
+        outer_momentum: Of local: Nesterov's, over the rounds.
 
     Raises:
         InvalidArgumentError: A setting is not allowed, or this kind does not have it.
@@ -178,6 +185,8 @@ class SyncPolicy:
     on_missing: OnMissing = OnMissing.SHRINK
     missing_timeout_s: float = DEFAULT_MISSING_TIMEOUT_S
     row_mean: RowMean = RowMean.ALL
+    outer_learning_rate: float = 0.7
+    outer_momentum: float = 0.9
 
     def __post_init__(self) -> None:
         form = _FORMS[self.kind]

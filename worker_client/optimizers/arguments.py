@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy.typing as npt
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.interrupts import raise_interrupt
-from worker_client.connection.fanout import Fanout
+from ps_protocol.operations import UpdateRule
+from worker_client.connection.fanout import Fanout, Routed
 from worker_client.values.dtypes import as_dtype
 from worker_client.variables.mirror import Mirror
 from worker_client.variables.partitioned import PartitionedVariable
@@ -73,3 +75,19 @@ def checked_name(name: str) -> str:
 def parts_of(variable: EagerVariable) -> list[Variable]:
     """The parts of a variable; of one that is not partitioned, itself."""
     return list(variable) if isinstance(variable, PartitionedVariable) else [variable]
+
+
+def counted(global_step: Variable, fanout: Fanout) -> Routed:
+    """Returns what adds one to a counter."""
+    check_counter(global_step, fanout)
+    return Routed(
+        global_step.ps_task, global_step.update(UpdateRule.ASSIGN_ADD, np.array(1, global_step.dtype), copy=False)
+    )
+
+
+def reads_of(pull: Mirror, fanout: Fanout, *, wait: bool) -> Sequence[Routed]:
+    """Returns the reads of a mirror that go with updates."""
+    check_mirror(pull)
+    if not wait:
+        raise InvalidArgumentError("a mirror is pulled by who waits: give pull= without wait=False, or call its pull()")
+    return pull.begin_behind(fanout)

@@ -12,7 +12,7 @@ from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
 from ps_protocol.optimizer_spec import OptimizerSpec, describe_optimizer
 from ps_protocol.training.round_operations import COUNT_ROUNDS, StagedStep
-from ps_protocol.training.sync_policy import SyncKind, SyncPolicy
+from ps_protocol.training.sync_policy import SyncPolicy
 from worker_client.objects.training_group import RoutedStep
 from worker_client.optimizers.slots import SlotVariables
 from worker_client.optimizers.steps import PartGradient
@@ -22,15 +22,9 @@ from worker_client.variables.variable import Variable
 def policy_of(name: str, sync: str | SyncPolicy) -> SyncPolicy:
     """Reads how the workers of an optimizer train together; InvalidArgumentError if that is no way to."""
     try:
-        policy = SyncPolicy.parse(sync)
+        return SyncPolicy.parse(sync)
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"{name}: sync is {sync!r}: {error.message}") from error
-    if policy.kind is SyncKind.LOCAL:
-        raise InvalidArgumentError(
-            f"{name}: sync is {sync!r}, but an optimizer sends each gradient to the ps tasks, and makes no steps "
-            f"alone; take 'bsp' or 'ssp(n)'"
-        )
-    return policy
 
 
 def check_call(name: str, **given: object) -> None:

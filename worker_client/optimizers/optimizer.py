@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, Literal, NamedTuple, Never, TypeAlias, cast, overload
 
-import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
@@ -17,7 +17,7 @@ from ps_protocol.optimizer_rules import RULES, check_mode, check_settings
 from ps_protocol.optimizer_schedules import ScheduleSpec, check_schedule
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
 from ps_protocol.training.round_operations import COUNT_ROUNDS
-from ps_protocol.training.sync_policy import SyncPolicy
+from ps_protocol.training.sync_policy import SyncKind, SyncPolicy
 from ps_protocol.weak_table import WeakTable
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.futures import mapped
@@ -26,13 +26,16 @@ from worker_client.optimizers.arguments import (
     check_counter,
     check_mirror,
     checked_name,
+    counted,
     dtype_of_slots,
     in_short,
     parts_of,
     rate_of,
+    reads_of,
 )
 from worker_client.optimizers.constraints import Constraint, check_constraint_of, constraint_of
 from worker_client.optimizers.in_rounds import check_call, counting_step, digest_of, policy_of, steps_of
+from worker_client.optimizers.local_steps import LocalSteps
 from worker_client.optimizers.slots import STEP, SlotVariables, slot_variables, whole_slot
 from worker_client.optimizers.steps import (
     Gradient,
@@ -146,6 +149,7 @@ class Optimizer:
         self._learning_rate = learning_rate
         self.sync: Final = None if sync is None else policy_of(name, sync)
         self._slot_dtype = None if slot_dtype is None else dtype_of_slots(name, slot_dtype)
+        self._steps_alone = self.sync is not None and self.sync.kind is SyncKind.LOCAL
         self._forget()
         self.name: Final = checked_name(name)
         self.spec: Final = OptimizerSpec(
@@ -164,9 +168,10 @@ class Optimizer:
         self._found: WeakTable[Fanout, FoundVariables] = WeakTable()
         self._feedback: WeakTable[Variable, ErrorFeedback] = WeakTable()
         self._groups: WeakTable[Fanout, TrainingGroup] = WeakTable()
+        self._alone: WeakTable[Fanout, LocalSteps] = WeakTable()
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("_lock", "_slots", "_found", "_feedback", "_groups")
+        kept = ("_lock", "_slots", "_found", "_feedback", "_groups", "_alone")
         return {name: value for name, value in self.__dict__.items() if name not in kept}
 
     def __setstate__(self, settings: Mapping[str, Any]) -> None:
@@ -252,6 +257,12 @@ class Optimizer:
             FailedPreconditionError: A variable has no value yet.
         """
         asked = self._asked(grads_and_vars)
+        if self.sync is not None and self._steps_alone:
+            check_call(self.name, wait=wait, wire_dtype=wire_dtype)
+            fanout = cast(Fanout, of_one_connection([part for _, variable in asked for part in parts_of(variable)]))
+            alone = self._local_steps(fanout, self.sync, [variable for _, variable in asked])
+            of_round = alone.step(asked, self._rate_of_call(learning_rate), global_step, pull)
+            return of_round or [Applied("pending", alone.model, alone.model + 1)] * len(asked)
         checked = self.spec.on_nonfinite
         gradients = [
             part_gradients(variable, gradient, copy=not wait, on_nonfinite=checked) for gradient, variable in asked
@@ -270,8 +281,8 @@ class Optimizer:
         operations, pushes = self._operations(parts, kept, rate, wire_dtype)
         routed = [Routed(each.part.ps_task, operation) for each, operation in zip(parts, operations, strict=True)]
         if global_step is not None:
-            routed.append(_counted(global_step, fanout))
-        reads = () if pull is None else _reads_of(pull, fanout, wait=wait)
+            routed.append(counted(global_step, fanout))
+        reads = () if pull is None else reads_of(pull, fanout, wait=wait)
         stand_ins = [number for number, each in enumerate(parts) if each.is_stand_in]
 
         def settle(positions: list[int], replies: Sequence[Reply] | None) -> None:
@@ -321,8 +332,11 @@ class Optimizer:
             )
         if pull is not None:
             check_mirror(pull)
+        variables = list(variables)
         parts = [PartGradient(part, ()) for each in variables for part in parts_of(each)]
         fanout = cast(Fanout, of_one_connection([each.part for each in parts]))
+        if self._steps_alone:
+            return self._local_steps(fanout, self.sync, variables).join(global_step, pull)
         kept = self._declared(fanout, [each.part for each in parts])
         steps = self._round_steps(fanout, parts, kept, None, global_step)
         return self._group(fanout, parts, steps, self.sync).join(pull)
@@ -333,9 +347,23 @@ class Optimizer:
         The end of the connection does that too, unless the program has failed. The next step joins again.
         """
         with self._lock:
-            groups = self._groups.values()
-        for group in groups:
-            group.finish()
+            groups, alone = self._groups.values(), self._alone.values()
+        for each in (*groups, *[of_connection.outer for of_connection in alone]):
+            each.finish()
+
+    def _local_steps(self, fanout: Fanout, policy: SyncPolicy, variables: Sequence[EagerVariable]) -> LocalSteps:
+        with self._lock:
+            found = self._alone.get(fanout)
+        if found is not None:
+            return found
+        inner, settings = copy.copy(self), {"momentum": policy.outer_momentum, "use_nesterov": 1.0}
+        inner.__dict__.update(sync=None, _steps_alone=False)
+        rate, name = policy.outer_learning_rate, f"{self.name}_outer"
+        outer = Optimizer("momentum", settings, learning_rate=rate, name=name, sync=policy)
+        outer._steps_alone = False
+        made = LocalSteps(fanout, num_steps=policy.local_steps, variables=variables, inner=inner, outer=outer)
+        with self._lock:
+            return self._alone.setdefault(fanout, made)
 
     def _group(
         self, fanout: Fanout, parts: Sequence[PartGradient], steps: Sequence[RoutedStep], policy: SyncPolicy
@@ -560,13 +588,6 @@ def _verdict(result: Result) -> Literal["applied", "skipped"]:
     return "applied" if result.verdict is _APPLIED else "skipped"
 
 
-def _counted(global_step: Variable, fanout: Fanout) -> Routed:
-    check_counter(global_step, fanout)
-    return Routed(
-        global_step.ps_task, global_step.update(UpdateRule.ASSIGN_ADD, np.array(1, global_step.dtype), copy=False)
-    )
-
-
 def _has_no_argument(optimizer: type[Optimizer], name: str) -> str:
     if name in _RATES:
         return f"{optimizer.__name__}() has no argument {name!r}; the learning rate is called learning_rate"
@@ -574,10 +595,3 @@ def _has_no_argument(optimizer: type[Optimizer], name: str) -> str:
     shared = [each for each in common if each not in ("rule", "settings", "unknown") and each not in own]
     known = [*[each for each in own if each not in ("common", "unknown")], *shared]
     return f"{optimizer.__name__}() has no argument {name!r}; it takes {', '.join(known)}"
-
-
-def _reads_of(pull: Mirror, fanout: Fanout, *, wait: bool) -> Sequence[Routed]:
-    check_mirror(pull)
-    if not wait:
-        raise InvalidArgumentError("a mirror is pulled by who waits: give pull= without wait=False, or call its pull()")
-    return pull.begin_behind(fanout)

@@ -215,7 +215,7 @@ def test_a_late_joiner_enters_with_the_newest_model(cluster: SmallCluster, pool:
     [
         ("bps", "Adam: sync is 'bps': .*did you mean 'bsp'"),
         ("sync(3, total=2)", "above the 2 that there are"),
-        ("local(16)", "makes no steps alone"),
+        ("local(16, outer_momentum=2)", "outer_momentum of local is '2'; give a number from 0.0 to 1.0"),
     ],
 )
 def test_what_is_no_way_to_train_is_refused(sync: str, message: str) -> None:
