@@ -137,8 +137,9 @@ def test_in_ssp_a_worker_goes_ahead_and_then_waits(cluster: SmallCluster, pool: 
         Worker(cluster.client(index), ss.train.GradientDescent(0.25, sync="ssp(2, total=2)")) for index in range(2)
     )
     begun = pool.submit(first.step, gradients(0, 0))
-    assert second.step(gradients(1, 0)).verdict == "applied"
-    assert begun.result(TIMEOUT_S).verdict in ("applied", "pending")
+    verdicts = [second.step(gradients(1, 0)).verdict, begun.result(TIMEOUT_S).verdict]
+    assert "applied" in verdicts  # of whoever has handed in last
+    assert set(verdicts) <= {"applied", "pending"}
     assert [first.step(gradients(0, number))[:3:2] for number in (1, 2)] == [("pending", 2), ("pending", 3)]
     ahead = pool.submit(first.step, gradients(0, 3))
     assert not ahead.done()
