@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ps_protocol.training.data_shards import RECEIPTS_KIND
 from ps_protocol.training.round_messages import Decision
 
 _Array: TypeAlias = npt.NDArray[Any]
@@ -44,8 +45,10 @@ def staged_name(name: str, ps_task: int, seat: int, slot: int) -> str:
 GROUP_KIND: Final = "rounds"
 """Of the shared object that decides for a group."""
 
-NOT_SAVED: Final = frozenset({GROUP_KIND, *ROUND_LAYOUTS})
-"""Kinds that are in no checkpoint, and begin anew with a restore: gradients of another model are of no use to it."""
+NOT_SAVED: Final = frozenset({GROUP_KIND, *ROUND_LAYOUTS, RECEIPTS_KIND})
+"""Kinds that are in no checkpoint, and begin anew with a restore: gradients of another model are of no use to it.
+
+Nor are receipts, of which a save makes sure that they say what the data shards say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ from typing import Final
 
 from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, ShardscopeError
 from ps_protocol.operations import KINDS, BatchReply, Declare, Logged, PsOperation, Reply, VariableSpec
+from ps_protocol.shared_objects import Act
 from ps_server.batches.defects import internal_error
+from ps_server.batches.guarded import guarded_replies, is_guarded
 from ps_server.batches.handlers import HANDLERS, Resources
 from ps_server.memory.operand_ownership import may_be_taken
 from ps_server.objects.kinds import OBJECT_KINDS, AnyKind
@@ -68,8 +70,23 @@ class BatchRunner:
                 share memory with one another are not.
         """
         take_operands = take_operands and may_be_taken(operations)
+        if len(operations) > 1 and type(operations[0]) is Act and is_guarded(self._resources, operations):
+            return BatchReply(tuple(self._guarded(operations, deadline_s, lend_values)))
         replies = [self._reply(operation, deadline_s, lend_values, take_operands) for operation in operations]
         return BatchReply(tuple(replies))
+
+    def is_guarded(self, operations: Sequence[PsOperation]) -> bool:
+        """Whether the updates of a batch are carried out all together, or not at all."""
+        return is_guarded(self._resources, operations)
+
+    def _guarded(self, operations: Sequence[PsOperation], deadline_s: float, lend: bool) -> list[Reply]:
+        replies = guarded_replies(
+            self._resources, operations, lambda operation: self._reply(operation, deadline_s, lend, False)
+        )
+        for each in replies:
+            if isinstance(each, ShardscopeError):
+                each.task = self.task
+        return replies
 
     def read(self, operations: Sequence[PsOperation], deadline_s: float, lend_values: bool = False) -> BatchReply:
         """Carries out operations that change nothing, as ``run``, as long as there is time.

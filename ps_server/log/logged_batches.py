@@ -69,6 +69,8 @@ class LoggedBatches:
         """Carries out a mutating batch; returns the reply and the position of its record, not committed yet."""
         operations = batch.operations
         steps = [self._step(operation, deadline_s) for operation in operations]
+        if self._runner.is_guarded(operations):
+            steps = _all_or_none(steps)
         remaining = [step for step in steps if not isinstance(step, _CarriedOut)]
         with self._variables.locked(names_of(remaining)) as variables:
             if [each for each in operations if type(each) is Initialize]:
@@ -153,6 +155,12 @@ class _CarriedOut:
 
     def __init__(self, reply: Reply):
         self.reply = reply
+
+
+def _all_or_none(steps: Sequence[PsOperation | _CarriedOut]) -> list[PsOperation | _CarriedOut]:
+    """Refuses all of a batch if one of its variables is not there."""
+    refused = [each for each in steps if isinstance(each, _CarriedOut) and isinstance(each.reply, ShardscopeError)]
+    return [refused[0]] * len(steps) if refused else list(steps)
 
 
 def _logged(operation: PsOperation, step: PsOperation | _CarriedOut) -> PsOperation:

@@ -32,6 +32,14 @@ def step(content: Json, name: str) -> int:
     return value
 
 
+def number(content: Json, name: str) -> float:
+    """Returns a field that is a number, at least 0; InvalidArgumentError if it is not."""
+    value = content.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
+        raise _malformed(name, value, "a number from 0 on")
+    return value
+
+
 def flag(content: Json, name: str) -> bool:
     """Returns a field that is true or false; InvalidArgumentError if it is not."""
     value = content.get(name)

@@ -16,6 +16,7 @@ from ps_server.memory.spare_arrays import SMALL_BYTES, SpareArrays
 from ps_server.objects.array_kind import ArrayObjectKind
 from ps_server.objects.array_transitions import ArrayOutcome, answered_with, carried_out_with
 from ps_server.objects.kinds import OBJECT_KINDS, AnyKind
+from ps_server.objects.object_kind import ObjectKind
 from ps_server.objects.transitions import Outcome, answered, carried_out
 from ps_server.store.spec_checks import describe_spec
 from ps_server.store.stored_variable import StoredVariable, uninitialized
@@ -109,6 +110,19 @@ class ObjectCalls:
         except ShardscopeError as error:
             raise _naming(operation, error) from error
         return Result(version, True, answer, verdict=Verdict.NOT_YET if answer is None else Verdict.APPLIED)
+
+    def guards(self, operation: Act) -> bool:
+        """Whether an event is of an object that guards its batch."""
+        kind = self._kinds.get(operation.kind)
+        return isinstance(kind, ObjectKind) and kind.passes is not None
+
+    def passes(self, operation: Act, reply: Result) -> bool:
+        """Whether the updates behind such an event are carried out, after it was answered so."""
+        kind = self._kinds[operation.kind]
+        assert isinstance(kind, ObjectKind)
+        if kind.passes is None or reply.tensor is None:
+            return False
+        return kind.passes(decode_json(reply.tensor, "the answer"))
 
     def wait_for_change(self, name: str, version: int, timeout_s: float) -> None:
         """Waits until an object has another version than that, no longer than ``timeout_s``."""

@@ -33,6 +33,7 @@ def policy_of(name: str, sync: str | SyncPolicy) -> SyncPolicy:
 def check_call(name: str, **given: object) -> None:
     """Makes sure that a call asks for nothing that rounds do not have."""
     instead = {
+        "completes": "a round may drop a gradient, and the shard would not count; hand shards in with shard.hand_in()",
         "global_step": "the round is the step, which the result has",
         "wait": "a worker waits until it may go on",
         "wire_dtype": "gradients travel exactly",

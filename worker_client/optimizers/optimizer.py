@@ -21,6 +21,7 @@ from ps_protocol.optimizer_schedules import ScheduleSpec, check_schedule
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
 from ps_protocol.sync_policy import SyncPolicy
 from ps_protocol.weak_table import WeakTable
+from worker_client.connection.completes import Completes, exchange_of
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.futures import mapped
 from worker_client.objects.training_group import RoutedStep, StepResult, TrainingGroup
@@ -30,6 +31,7 @@ from worker_client.optimizers.slots import STEP, SlotVariables, slot_variables, 
 from worker_client.optimizers.steps import (
     Gradient,
     PartGradient,
+    check_finite,
     check_trainable,
     numbers_of,
     of_one_connection,
@@ -195,6 +197,7 @@ class Optimizer:
         pull: Mirror | None = None,
         wait: Literal[True] = True,
         wire_dtype: WireDTypeName | None = None,
+        completes: Completes | None = None,
     ) -> list[Applied]: ...
     @overload
     def apply_gradients(
@@ -215,6 +218,7 @@ class Optimizer:
         pull: Mirror | None = None,
         wait: bool = True,
         wire_dtype: WireDTypeName | None = None,
+        completes: Completes | None = None,
     ) -> list[Applied] | Future[list[Applied]]:
         """Changes variables by their gradients: one exchange for each ps task, all tasks at once.
 
@@ -231,6 +235,8 @@ class Optimizer:
             wait: Whether to wait until all are applied. If not, the gradients are copied and a future is returned.
             wire_dtype: The form in which gradients travel, as in ``Variable.assign_add``. What rounding takes from one
                 is added to the next.
+            completes: A shard of ``ss.data.Shards`` that is handed in with this step, or a piece of one, as in
+                ``Variable.assign_add``. Not with ``sync``.
 
         Returns:
             For each pair what became of it, in their order.
@@ -253,11 +259,14 @@ class Optimizer:
         rate = self._rate_of_call(learning_rate)
         lengths = [len(each) for each in gradients]
         if self.sync is not None:
-            check_call(self.name, global_step=global_step, wait=wait, wire_dtype=wire_dtype)
+            check_call(self.name, global_step=global_step, wait=wait, wire_dtype=wire_dtype, completes=completes)
             if pull is not None:
                 _check_mirror(pull)
             steps = steps_of(parts, kept, self.spec.function, numbers_of(rate, self.spec))
             return [_in_round(self._group(fanout, parts, steps, self.sync).step(steps, pull))] * len(lengths)
+        exchange = exchange_of(fanout, completes, wait=wait)
+        if completes is not None and checked is OnNonfinite.REFUSE:
+            check_finite(parts)
         operations, pushes = self._operations(parts, kept, rate, wire_dtype)
         routed = [Routed(each.part.ps_task, operation) for each, operation in zip(parts, operations, strict=True)]
         if global_step is not None:
@@ -275,7 +284,7 @@ class Optimizer:
             return _outcome(replies, lengths, stand_ins)
 
         if wait:
-            replies = fanout.exchange_all([*routed, *reads], settle)
+            replies = exchange([*routed, *reads], settle)
             outcomes = outcome(replies[: len(routed)])
             if pull is not None:
                 pull.end_behind(replies[len(routed) :])
