@@ -27,6 +27,9 @@ from worker_client.objects.shared_object import SharedObject, opening
 
 _ANSWER_BYTES: Final = 4096
 
+LOOK_EVERY_S: Final = 2.0
+"""How often a worker that does not wait looks who is gone, in seconds."""
+
 
 class Taken(Protocol):
     """A shard that was taken."""
@@ -38,7 +41,13 @@ class Taken(Protocol):
 
 
 class Taking:
-    """How one connection takes shards of a name. Thread-safe."""
+    """How one connection takes shards of a name. Thread-safe.
+
+    Args:
+        client: The connection.
+        name: Of the shards.
+        settings: What they are made with.
+    """
 
     def __init__(self, client: Any, name: str, settings: Json):
         self.name: Final = name
@@ -54,7 +63,9 @@ class Taking:
         self._id = str(own[0].incarnation if own else client.incarnation)
         self._process = f"{own[0].host}:{own[0].pid}" if own else f"process {os.getpid()}"
         self._open_receipts(settings)
+        self.unknown_since_s: Final[dict[str, float]] = {}  # of workers that no ps has heard of, by their identities
         self._lock = new_lock()  # guards: all below
+        self._looked_s = -LOOK_EVERY_S
         self._busy: dict[threading.Thread, Taken] = {}
         self._dropped: dict[int, tuple[int, list[int]]] = {}  # by ps task, receipts that are not needed any more
 
@@ -84,6 +95,15 @@ class Taking:
                 for operation in (Declare(spec), opening(spec, settings, self.task))
             ]
         )
+
+    def should_look(self) -> bool:
+        """Whether it is time to look again who is gone; then that counts as done."""
+        now_s = time.monotonic()
+        with self._lock:
+            if now_s - self._looked_s < LOOK_EVERY_S:
+                return False
+            self._looked_s = now_s
+        return True
 
     # -- events -------------------------------------------------------------------------------
 

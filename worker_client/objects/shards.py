@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -181,6 +182,8 @@ class Shards(NotCopied, bound_to="a connection of this process", instead="make i
                 f"call shard.hand_in() or shard.give_back()"
             )
         watch = _Watch(self)
+        if self._taking.should_look():  # the shards of the dead go first, so that nobody waits for them at the end
+            watch.look()
         while True:
             place = self._taking.take()
             if place is None:
@@ -232,7 +235,6 @@ class _Watch:
         self._shards = shards
         self._taking = shards._taking
         self._reports = Reports(_FIRST_REPORT_S)
-        self._unknown_since_s: dict[str, float] = {}
         self.deadline: Final = Deadline(shards.timeout_s)
 
     def look(self) -> None:
@@ -240,7 +242,7 @@ class _Watch:
         waited_s = self.deadline.elapsed_s()
         members = self._members()
         progress = self._taking.shared.wait({"ask": "progress"}, self.deadline) or {"out": {}}
-        gone = sorted({each[1] for each in progress["out"].values() if self._is_gone(each, members, waited_s)})
+        gone = sorted({each[1] for each in progress["out"].values() if self._is_gone(each, members)})
         if gone:
             self._taking.shared.act({"do": "gone", "gone": gone})
         if self._reports.is_due(waited_s):
@@ -256,13 +258,13 @@ class _Watch:
     def _members(self) -> dict[str, Member]:
         return {each.task: each for each in self._taking.list_members()}
 
-    def _is_gone(self, held: Sequence[Any], members: dict[str, Member], waited_s: float) -> bool:
+    def _is_gone(self, held: Sequence[Any], members: dict[str, Member]) -> bool:
         worker, identity, _ticket, _position, _since, lease_s, process = held
         member = members.get(worker)
         if member is None:  # a ps that was started again has heard of nobody yet
-            unknown_s = waited_s - self._unknown_since_s.setdefault(identity, waited_s)
+            unknown_s = time.monotonic() - self._taking.unknown_since_s.setdefault(identity, time.monotonic())
             return 0 < float(lease_s) < unknown_s
-        self._unknown_since_s.pop(identity, None)
+        self._taking.unknown_since_s.pop(identity, None)
         is_other: bool = f"{member.incarnation}" != identity and f"{member.host}:{member.pid}" != process
         return is_other or member.state in _GONE
 
