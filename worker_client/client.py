@@ -277,6 +277,7 @@ class Client(
         self._periodic = []
         self._wait_places = WaitPlaces()
         self._barriers = {}
+        self._shards = {}
         self._taking_part = TakingPart(
             str(self.task),
             is_observer=bool(observer),

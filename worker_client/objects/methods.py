@@ -14,9 +14,12 @@ from ps_protocol.service_types import Member
 from ps_protocol.settings import POSITIVE_SECONDS
 from ps_protocol.shared_objects import Json
 from ps_protocol.task_id import TaskId
+from ps_protocol.training.data_shards import SHARDS_KIND, shards_name
 from worker_client.connection.fanout import Fanout
 from worker_client.connection.handle import PsHandle
+from worker_client.connection.settings import Settings
 from worker_client.objects.barrier import WORKER_JOBS, Barrier
+from worker_client.objects.shard_taking import Taking
 from worker_client.objects.shared_object import ObjectConnection, SharedObject, WaitPlaces
 
 
@@ -27,10 +30,12 @@ class SharedObjectMethods:
     task: TaskId
     incarnation: UUID
     observer: Any
+    settings: Settings
     fanout: Fanout
     _handles: Sequence[PsHandle]
     _wait_places: WaitPlaces
     _barriers: dict[str, Barrier]
+    _shards: dict[str, Taking]
 
     def barrier(self, name: str, timeout_s: float = 600.0, *, count: SupportsIndex | None = None) -> None:
         """Waits until all workers of the cluster have come to the barrier of that name, or so many of them.
@@ -81,6 +86,23 @@ class SharedObjectMethods:
     def shared_object(self, name: str, kind: str, settings: Json) -> SharedObject:
         """Opens an object that all workers share, for those who know its kind; errors as of ``SharedObject``."""
         return SharedObject(self.fanout, self._wait_places, name=name, kind=kind, settings=settings, by=str(self.task))
+
+    def taking_shards(self, name: str, settings: Json) -> Taking:
+        """Opens data shards; whoever opens those of a name again has the same ones. Errors as of ``SharedObject``."""
+        found = self._shards.get(name)
+        if found is None or found.settings != settings or found.store != found.shared.store:
+            found = self._shards[name] = Taking(
+                self.shared_object(shards_name(name), SHARDS_KIND, settings),
+                self.fanout,
+                num_ps=len(self._handles),
+                name=name,
+                settings=settings,
+                task=str(self.task),
+                identity=str(self.incarnation),
+                lease_s=self.settings.lease_s,
+                list_members=self._list_members,
+            )
+        return found
 
     def object_on(self, ps_task: int | None, name: str, kind: str) -> ObjectConnection:
         """Returns the way to an object that has been opened; ``ps_task`` has it, None for this process's own store."""

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from ps_protocol.errors import (
     InternalError,
@@ -19,9 +19,7 @@ from ps_protocol.training.data_shards import (
     RECEIPTS_KIND,
     SHARDS_KIND,
     receipts_name,
-    shards_name,
 )
-from ps_protocol.weak_table import WeakTable
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.objects.shared_object import SharedObject, opening
 
@@ -44,23 +42,41 @@ class Taking:
     """How one connection takes shards of a name. Thread-safe.
 
     Args:
-        client: The connection.
+        shared: The object.
+        fanout: The way to the ps tasks.
+        num_ps: How many there are.
         name: Of the shards.
         settings: What they are made with.
+        task: This client's task, as "worker:1".
+        identity: Of this client, where the cluster lists none.
+        lease_s: How long it may be silent, in seconds.
+        list_members: Lists the members of the cluster.
     """
 
-    def __init__(self, client: Any, name: str, settings: Json):
+    def __init__(
+        self,
+        shared: SharedObject,
+        fanout: Fanout,
+        *,
+        num_ps: int,
+        name: str,
+        settings: Json,
+        task: str,
+        identity: str,
+        lease_s: float,
+        list_members: Callable[[], Sequence[Member]],
+    ):
+        self.shared: Final = shared
+        self.fanout: Final = fanout
         self.name: Final = name
         self.settings: Final = settings
-        self.task: Final = str(client.task)
-        self.fanout: Final[Fanout] = client.fanout
-        self.shared: Final[SharedObject] = client.shared_object(shards_name(name), SHARDS_KIND, settings)
-        self.store: Final = self.shared.store
-        self.list_members: Final[Callable[[], Sequence[Member]]] = client._list_members
-        self._lease_s: float = client.settings.lease_s
-        self._num_ps: int = client._taking_part.num_ps
-        own = [each for each in self.list_members() if each.task == self.task]
-        self._id = str(own[0].incarnation if own else client.incarnation)
+        self.task: Final = task
+        self.store: Final = shared.store
+        self.list_members: Final = list_members
+        self._lease_s = lease_s
+        self._num_ps = num_ps
+        own = [each for each in list_members() if each.task == task]
+        self._id = str(own[0].incarnation) if own else identity
         self._process = f"{own[0].host}:{own[0].pid}" if own else f"process {os.getpid()}"
         self._open_receipts(settings)
         self.unknown_since_s: Final[dict[str, float]] = {}  # of workers that no ps has heard of, by their identities
@@ -144,7 +160,7 @@ class Taking:
         """Makes sure that no ps task takes anything more from who had the shard before.
 
         Raises:
-            FailedPreconditionError: Another worker has it by now.
+            AbortedError: Another worker has it by now.
         """
         event = {"do": "fence", "by": self.task, **{name: place[name] for name in ("epoch", "place", "ticket")}}
         fences = [self.receipt(each, event) for each in range(self._num_ps) if each != OBJECTS_PS_TASK]
@@ -154,7 +170,7 @@ class Taking:
     # -- what this connection works on --------------------------------------------------------
 
     def busy(self) -> list[int]:
-        """The places of those shards that its threads work on, but for this one."""
+        """The places of those shards that its threads work on."""
         with self._lock:
             shards = [each for thread, each in self._busy.items() if thread.is_alive()]
         found = [each.busy_with for each in shards]
@@ -167,8 +183,10 @@ class Taking:
         return None if shard is None or shard.busy_with is None else shard
 
     def taken(self, shard: Taken) -> None:
+        """Notes what this thread has taken."""
         with self._lock:
-            self._busy[threading.current_thread()] = shard
+            others = {thread: each for thread, each in self._busy.items() if thread.is_alive()}
+            self._busy = {**others, threading.current_thread(): shard}
 
     def drop(self) -> None:
         """This thread begins anew: what it has taken and not handed in it is given again."""
@@ -176,6 +194,7 @@ class Taking:
             self._busy.pop(threading.current_thread(), None)
 
     def forget(self, shard: Taken) -> None:
+        """Notes that a thread works on a shard no longer."""
         with self._lock:
             self._busy = {thread: each for thread, each in self._busy.items() if each is not shard}
 
@@ -186,7 +205,3 @@ class Taking:
             for ps_task in receipts:
                 before, places = self._dropped.get(ps_task, (epoch, []))
                 self._dropped[ps_task] = (epoch, [*(places if before == epoch else ()), place])
-
-
-TAKING_SHARDS: Final[WeakTable[Fanout, dict[str, Taking]]] = WeakTable()
-"""Of each connection, by name: whoever makes ``Shards`` of one name twice has the same shards."""

@@ -29,7 +29,7 @@ from worker_client.connection.retry import Deadline, Reports
 from worker_client.graph import defaults
 from worker_client.objects.shard import Shard
 from worker_client.objects.shard_items import digest_of, items_of, whole
-from worker_client.objects.shard_taking import TAKING_SHARDS, Taking
+from worker_client.objects.shard_taking import Taking
 from worker_client.objects.shared_object import FIRST_WAIT_S
 
 _LOG = logging.getLogger(__name__)
@@ -139,11 +139,7 @@ class Shards(NotCopied, bound_to="a connection of this process", instead="make i
             "shuffle_seed": self.shuffle_seed,
             "items": None if self._items is None else digest_of(name, self._items),
         }
-        of_client = TAKING_SHARDS.setdefault(client.fanout, {})
-        found = of_client.get(name)
-        if found is None or found.settings != settings or found.store != found.shared.store:
-            found = of_client[name] = Taking(client, name, settings)
-        self._taking = found
+        self._taking: Final[Taking] = client.taking_shards(name, settings)
         self._order: tuple[int, Any] = (-1, None)
 
     def __iter__(self) -> Iterator[Shard]:
