@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from ps_protocol.errors import (
     PermissionDeniedError,
 )
 from tests.conftest import Eventually
+from tests.interrupted_places import CLIENT, Interrupt, Place
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 
 TIMEOUT_S = 60.0
@@ -195,6 +197,33 @@ def test_an_answer_that_was_lost_is_asked_for_again(
     client.assign_add_all(both, completes=shard)
     assert here.numpy().tolist() == there.numpy().tolist() == [1, 1, 1, 1]
     assert shard.is_complete
+
+
+def test_an_interrupt_anywhere_loses_and_doubles_nothing(client: ss.Client) -> None:
+    here, there = counts(0, "here"), counts(1, "there")
+
+    def count(shards: ss.data.Shards) -> None:
+        for shard in shards:
+            for sample in range(shard.resume_at, 2):
+                delta = np.zeros(4, np.int64)
+                delta[2 * shard.index + sample] = 1
+                piece = shard if sample else shard.up_to(1)
+                client.assign_add_all({here: delta, there: delta}, completes=piece)
+
+    number, rounds, was_interrupted = 1, 0, True
+    while was_interrupted:
+        shards, was_interrupted = ss.data.Shards(f"train-{number}", 2), False
+        sys.setprofile(Place(number, CLIENT))
+        try:
+            count(shards)
+        except Interrupt:
+            was_interrupted = True
+        finally:
+            sys.setprofile(None)
+        count(shards)
+        rounds, number = rounds + 1, number + 1 + number // 9
+    assert rounds > 20
+    assert here.numpy().tolist() == there.numpy().tolist() == [rounds] * 4
 
 
 # -- ways to update -------------------------------------------------------------------------------
