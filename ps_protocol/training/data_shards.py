@@ -17,7 +17,13 @@ SHARDS_KIND: Final = "data_shards"
 RECEIPTS_KIND: Final = "shard_receipts"
 """Kind of the object of each other ps task that knows which updates of shards it has applied."""
 
-MAX_SHARDS: Final = 1 << 24
+NAMES_KIND: Final = "shard_names"
+"""Kind of the object of ps task 0 that lists all shards."""
+
+NAMES: Final = "shard_names"
+"""Full name of its variable."""
+
+MAX_SHARDS: Final = 1 << 20
 MAX_EPOCHS: Final = 1 << 31
 MAX_POSITION: Final = 1 << 53
 END: Final = -1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -19,7 +19,7 @@ from ps_protocol.checkpoints.store import CheckpointStore, check_name, clean_dea
 from ps_protocol.errors import AbortedError, CancelledError
 from worker_client.checkpoints.calls import Tasks
 from worker_client.checkpoints.report import SavedCheckpoint, ShowProgress
-from worker_client.checkpoints.shard_cuts import cut_in_two, shards_of
+from worker_client.checkpoints.shard_cuts import cut_in_two
 
 MOST_HALFWAY_S: Final = 60.0
 """How long a save waits for an update that is on some of its ps tasks only, in seconds: its worker may be dead."""
@@ -210,9 +210,9 @@ def _begin(tasks: Tasks, session: UUID, path: CheckpointPath) -> None:
 
 def _cut_beside_shards(tasks: Tasks, session: UUID, lease_s: float) -> float:
     """Cuts where no update of a data shard is on some of its ps tasks only; returns for how long updates were held."""
-    names, began_s, pause_s = shards_of(tasks), time.monotonic(), _FIRST_PAUSE_S
+    began_s, pause_s = time.monotonic(), _FIRST_PAUSE_S
     while True:
-        held_s, halfway = _cut(tasks, session, lease_s, names)
+        held_s, halfway = _cut(tasks, session, lease_s)
         if not halfway:
             return held_s
         waited_s = time.monotonic() - began_s
@@ -228,7 +228,7 @@ def _cut_beside_shards(tasks: Tasks, session: UUID, lease_s: float) -> float:
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-def _cut(tasks: Tasks, session: UUID, lease_s: float, shards: Sequence[str]) -> tuple[float, str]:
+def _cut(tasks: Tasks, session: UUID, lease_s: float) -> tuple[float, str]:
     """Has all tasks take their images while all hold updates back.
 
     Returns:
@@ -236,7 +236,7 @@ def _cut(tasks: Tasks, session: UUID, lease_s: float, shards: Sequence[str]) -> 
     """
     began_s = time.monotonic()
     tasks.each("to hold updates back", lambda _, service, t: service.hold(session, lease_s, timeout_s=t))
-    halfway = cut_in_two(tasks, shards)
+    halfway = cut_in_two(tasks)
     held = tasks.each("to let updates go on", lambda _, service, t: service.release(session, timeout_s=t))
     held_s = time.monotonic() - began_s
     late = [name for name, was_held in zip(tasks.names, held, strict=True) if not was_held]

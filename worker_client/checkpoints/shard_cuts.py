@@ -8,13 +8,14 @@ would be there lets updates go on for a moment, and tries again.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-from ps_protocol.errors import InternalError, ShardscopeError
+from ps_protocol.errors import FailedPreconditionError, InternalError, NotFoundError, ShardscopeError
 from ps_protocol.operations import Reply
 from ps_protocol.shared_objects import OBJECTS_PS_TASK, Json, Look, decode_json, encode_json
 from ps_protocol.training.data_shards import (
     END,
+    NAMES,
+    NAMES_KIND,
     RECEIPTS_KIND,
     SHARDS_KIND,
     receipts_name,
@@ -24,37 +25,25 @@ from ps_protocol.training.data_shards import (
 from worker_client.checkpoints.calls import Tasks
 
 
-def shards_of(tasks: Tasks) -> list[str]:
-    """The names of the shards that updates of several ps tasks may complete."""
-    if len(tasks.handles) == 1:
-        return []
-    infos = tasks.handles[OBJECTS_PS_TASK].call(
-        lambda service, timeout_s: service.list_variables(timeout_s=timeout_s), what="to say which shards there are"
-    )
-    return [
-        each.spec.name.removeprefix(shards_name(""))
-        for each in infos
-        if each.spec.object_kind == SHARDS_KIND and each.initialized
-    ]
-
-
-def cut_in_two(tasks: Tasks, names: Sequence[str]) -> str:
+def cut_in_two(tasks: Tasks) -> str:
     """While updates are held back: says whose update of a shard is not on all of its ps tasks; empty if none is."""
-    for name in names:
-        (shards,) = _asked(
-            tasks, OBJECTS_PS_TASK, Look(shards_name(name), SHARDS_KIND, encode_json({"ask": "progress"}))
-        )
+    if len(tasks.handles) == 1:
+        return ""
+    listed = _asked(tasks, OBJECTS_PS_TASK, Look(NAMES, NAMES_KIND, encode_json({})))
+    for name in listed[0]["names"] if listed else ():
+        question = Look(shards_name(name), SHARDS_KIND, encode_json({"ask": "progress"}))
+        for shards in _asked(tasks, OBJECTS_PS_TASK, question):
 
-        def ahead(index: int, name: str = name, shards: Json = shards) -> str:
-            if index == OBJECTS_PS_TASK:
-                return ""
-            question = Look(receipts_name(name, index), RECEIPTS_KIND, encode_json({"ask": "seen"}))
-            found = _asked(tasks, index, question)
-            return _ahead(name, shards, found[0]) if found else ""
+            def ahead(index: int, name: str = name, shards: Json = shards) -> str:
+                if index == OBJECTS_PS_TASK:
+                    return ""
+                question = Look(receipts_name(name, index), RECEIPTS_KIND, encode_json({"ask": "seen"}))
+                found = _asked(tasks, index, question)
+                return _ahead(name, shards, found[0]) if found else ""
 
-        for words in tasks.side_by_side(ahead):
-            if words:
-                return words
+            for words in tasks.side_by_side(ahead):
+                if words:
+                    return words
     return ""
 
 
@@ -76,12 +65,12 @@ def _rank(position: int) -> float:
 
 
 def _asked(tasks: Tasks, index: int, look: Look) -> list[Json]:
-    """What an object answers; nothing if it is not there yet."""
+    """What an object answers; nothing if it is not there yet, or was not opened since a restore."""
     reply: Reply = tasks.handles[index].ask(look)[0]
-    if isinstance(reply, ShardscopeError):
-        if index == OBJECTS_PS_TASK:
-            raise reply
+    if isinstance(reply, NotFoundError | FailedPreconditionError):
         return []
+    if isinstance(reply, ShardscopeError):
+        raise reply
     if reply.tensor is None:
         raise InternalError(f"{look.name} does not answer")
     return [decode_json(reply.tensor, "the answer")]

@@ -14,7 +14,7 @@ from ps_protocol.service_types import Member
 from ps_protocol.settings import POSITIVE_SECONDS
 from ps_protocol.shared_objects import Json
 from ps_protocol.task_id import TaskId
-from ps_protocol.training.data_shards import SHARDS_KIND, shards_name
+from ps_protocol.training.data_shards import NAMES, NAMES_KIND, SHARDS_KIND, shards_name
 from worker_client.connection.fanout import Fanout
 from worker_client.connection.handle import PsHandle
 from worker_client.connection.settings import Settings
@@ -91,6 +91,8 @@ class SharedObjectMethods:
         """Opens data shards; whoever opens those of a name again has the same ones. Errors as of ``SharedObject``."""
         found = self._shards.get(name)
         if found is None or found.settings != settings or found.store != found.shared.store:
+            if len(self._handles) > 1:  # a save has to look at their receipts
+                self.shared_object(NAMES, NAMES_KIND, {}).act({"do": "add", "name": name})
             found = self._shards[name] = Taking(
                 self.shared_object(shards_name(name), SHARDS_KIND, settings),
                 self.fanout,

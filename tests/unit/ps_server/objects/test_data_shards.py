@@ -12,6 +12,7 @@ from ps_protocol.shared_objects import Json
 from ps_protocol.training.data_shards import END
 from ps_server.objects.data_shards import DATA_SHARDS
 from ps_server.objects.object_kind import ObjectKind
+from ps_server.objects.shard_names import SHARD_NAMES
 from ps_server.objects.shard_receipts import SHARD_RECEIPTS
 
 
@@ -158,6 +159,15 @@ def test_what_is_malformed_is_refused(event: Json, message: str) -> None:
 def test_impossible_settings_are_refused(given: Json) -> None:
     with pytest.raises(InvalidArgumentError):
         Machine(**given)
+
+
+def test_names_are_listed_once() -> None:
+    names = Machine(SHARD_NAMES)
+    for each in ("b", "a", "b"):
+        assert names.do(do="add", name=each) == {}
+    assert names.look() == {"names": ["a", "b"]}
+    with pytest.raises(InvalidArgumentError, match="do is 'drop'"):
+        names.do(do="drop", name="a")
 
 
 # -- receipts -------------------------------------------------------------------------------------
