@@ -75,9 +75,7 @@ class Epochs:
         ):
             counted = histogram(self._samples)
             shards = shards_of(options.shards, options.epochs, options.seed)
-            for index in range(_NUM_WORKERS):
-                self._start_worker(cluster, index)
-            self._kill_now_and_then(cluster, shards)
+            self._kill_now_and_then(cluster, shards, counted)
             for index, worker in self._workers.items():
                 if worker.wait(self._remaining_s()) != 0:
                     raise EpochsError(f"worker:{index} has ended with {worker.returncode}: {worker.tail[-12:]}")
@@ -87,28 +85,43 @@ class Epochs:
                 raise EpochsError(f"the workers have ended, but not the epochs: {progress}")
             return Counter(np.asarray(counted.read_value()).tolist())
 
-    def _kill_now_and_then(self, cluster: LocalCluster, shards: ss.data.Shards) -> None:
-        options, total = self._options, self._options.shards * self._options.epochs
+    def _kill_now_and_then(self, cluster: LocalCluster, shards: ss.data.Shards, counted: Any) -> None:
+        """Holds a shard of each epoch until its kills have happened, so that no epoch ends before."""
+        options = self._options
         victims = [*(["worker", "ps"] * options.kills)[: options.kills], *["stop"] * options.stops]
         self._random.shuffle(victims)
-        moments = sorted([self._random.uniform(0.02, _LAST_KILL) * total for _ in victims])
+        moments = sorted([self._random.uniform(0.02, _LAST_KILL) * options.epochs for _ in victims])
         pairs = Pairs(cluster, str(options.seed), self._say) if options.replicas else None
         if pairs is not None:
             pairs.heal()
-        for moment, victim in zip(moments, victims, strict=True):
-            self._await_progress(shards, moment)
-            if victim == "ps" and pairs is not None:
-                pairs.trouble("kill")
-                self.kills["ps"] += 1
-            elif victim == "ps":
-                self._kill_ps(cluster, self._random.randrange(_NUM_PS))
-            else:
-                self._trouble_worker(cluster, self._random.randrange(_NUM_WORKERS), victim)
+        for held in shards:
+            if not self._workers:
+                for index in range(_NUM_WORKERS):
+                    self._start_worker(cluster, index)
+            while moments and moments[0] < held.epoch + 1:
+                self._trouble(cluster, shards, moments.pop(0) * options.shards, victims.pop(0), pairs)
+            counted.scatter_add(np.arange(held.index, self._samples, shards.count), 1, completes=held)
+            if held.epoch == options.epochs - 1:
+                return
+
+    def _trouble(
+        self, cluster: LocalCluster, shards: ss.data.Shards, moment: float, victim: str, pairs: Pairs | None
+    ) -> None:
+        self._await_progress(shards, moment)
+        if victim == "ps" and pairs is not None:
+            pairs.trouble("kill")
+            self.kills["ps"] += 1
+        elif victim == "ps":
+            self._kill_ps(cluster, self._random.randrange(_NUM_PS))
+        else:
+            self._trouble_worker(cluster, self._random.randrange(_NUM_WORKERS), victim)
 
     def _await_progress(self, shards: ss.data.Shards, moment: float) -> None:
         while True:
             progress = shards.progress()
-            if progress.epoch * progress.count + progress.done >= moment:
+            if progress.epoch * progress.count + progress.done >= min(
+                moment, (progress.epoch + 1) * progress.count - 1
+            ):
                 return
             for index, worker in self._workers.items():
                 if worker.returncode is not None:
