@@ -15,7 +15,7 @@ from ps_protocol.training.json_records import as_record
 from ps_protocol.training.round_messages import Look, event_of
 from ps_server.objects import fields
 from ps_server.objects.object_kind import ObjectKind, Step
-from ps_server.rounds import group
+from ps_server.rounds import group, report
 from ps_server.rounds.state import GroupState
 
 
@@ -31,6 +31,8 @@ def _step(state: Json, event: Json) -> Step:
 
 def _look(state: Json, question: Json) -> Json | None:
     now = GroupState.of_record(state)
+    if question.get("report"):
+        return report.whole(now)
     if "worker" not in question:
         return as_record(group.step(now, Look())[1])  # type: ignore[no-any-return]
     worker, incarnation = fields.text(question, "worker"), fields.text(question, "incarnation")

@@ -12,12 +12,14 @@ from ps_protocol.errors import InvalidArgumentError, PermissionDeniedError
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.service_types import Member
 from ps_protocol.settings import POSITIVE_SECONDS
-from ps_protocol.shared_objects import Json
+from ps_protocol.shared_objects import OBJECTS_PS_TASK, Json
 from ps_protocol.task_id import TaskId
+from ps_protocol.training.round_operations import GROUP_KIND, group_name
 from worker_client.connection.fanout import Fanout
 from worker_client.connection.handle import PsHandle
 from worker_client.objects.barrier import WORKER_JOBS, Barrier
 from worker_client.objects.shared_object import ObjectConnection, SharedObject, WaitPlaces
+from worker_client.objects.training_report import TrainingReport, training_report
 
 
 class SharedObjectMethods:
@@ -77,6 +79,17 @@ class SharedObjectMethods:
         if barrier is None:
             barrier = self._barriers.setdefault(name, self._opened_barrier(name, workers))
         barrier.wait(wanted, seconds)
+
+    def training_report(self, name: str) -> TrainingReport:
+        """Returns how the workers are that train together with an optimizer: rounds, quorum, and all verdicts.
+
+        Args:
+            name: Of the optimizer.
+
+        Raises:
+            NotFoundError: Nobody has trained together with an optimizer of that name.
+        """
+        return training_report(self.object_on(OBJECTS_PS_TASK, group_name(name), GROUP_KIND))
 
     def shared_object(self, name: str, kind: str, settings: Json) -> SharedObject:
         """Opens an object that all workers share, for those who know its kind; errors as of ``SharedObject``."""
