@@ -19,7 +19,8 @@ from worker_client.connection.fanout import Fanout
 from worker_client.connection.handle import PsHandle
 from worker_client.objects.barrier import WORKER_JOBS, Barrier
 from worker_client.objects.shared_object import ObjectConnection, SharedObject, WaitPlaces
-from worker_client.objects.training_report import TrainingReport, training_report
+from worker_client.objects.training_group import TAKING_PART
+from worker_client.objects.training_report import TrainingReport, training_report, wait_for_end
 
 
 class SharedObjectMethods:
@@ -90,6 +91,30 @@ class SharedObjectMethods:
             NotFoundError: Nobody has trained together with an optimizer of that name.
         """
         return training_report(self.object_on(OBJECTS_PS_TASK, group_name(name), GROUP_KIND))
+
+    def finish_together(self, name: str, timeout_s: float = 60.0) -> TrainingReport:
+        """Tells the other workers that this one hands in no more, and waits until all of them have said so too.
+
+        Who has died, has left or is silent beyond its lease is not waited for.
+
+        Args:
+            name: Of the optimizer by which they train together.
+            timeout_s: How long to wait, in seconds; it returns then whoever is missing, which is said in the log.
+
+        Returns:
+            How the group is then. ``str`` of it is a table of the verdicts, and ``first_finished`` says which one of
+            the workers may print it.
+
+        Raises:
+            NotFoundError: Nobody has trained together with an optimizer of that name.
+        """
+        seconds = POSITIVE_SECONDS.check(timeout_s, "timeout_s")
+        part = TAKING_PART.get(self.fanout)
+        for group in [] if part is None else part.groups:
+            if group.name == name:
+                group.finish()
+        group_object = self.object_on(OBJECTS_PS_TASK, group_name(name), GROUP_KIND)
+        return wait_for_end(group_object, self._list_members, seconds)
 
     def shared_object(self, name: str, kind: str, settings: Json) -> SharedObject:
         """Opens an object that all workers share, for those who know its kind; errors as of ``SharedObject``."""

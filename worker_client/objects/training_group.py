@@ -194,6 +194,11 @@ class TrainingGroup:
         self._computes_on: int | None = None  # the oldest model that it may have read; None if it is not known
         part.groups.append(self)
 
+    @property
+    def name(self) -> str:
+        """That of its optimizer."""
+        return self._name
+
     # -- a step -------------------------------------------------------------------------------
 
     def step(self, steps: Sequence[RoutedStep], pull: Pull | None) -> StepResult:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ps_protocol.errors import InternalError
+from ps_protocol.service_types import Member, MemberState
 from ps_protocol.shared_objects import Json
+from ps_protocol.task_id import TaskId
 from ps_protocol.training.json_records import from_record
 from ps_protocol.training.round_messages import Awaited
-from worker_client.connection.retry import Deadline
+from worker_client.connection.retry import Deadline, Reports
 from worker_client.objects.shared_object import ObjectConnection
 
 REPORT: Final[Json] = {"report": True}
 """The question that is answered with a report."""
 
+_LOG: Final = logging.getLogger(__name__)
+_LIVE: Final = "live"
+_FINISHED: Final = "finished"
+_GONE: Final = (MemberState.DEAD, MemberState.LEFT)
+_FIRST_REPORT_S: Final = 10.0
+_FIRST_PAUSE_S: Final = 0.01
+_LONGEST_PAUSE_S: Final = 0.5
 _HEADINGS: Final = ("worker", "status", "applied", "late", "stale", "duplicate", "staleness", "lag")
 
 
@@ -90,6 +101,12 @@ class TrainingReport:
         ]
         return _table([_HEADINGS, *rows])
 
+    @property
+    def first_finished(self) -> str:
+        """The first of the workers that have finished, by the number of its task; empty if none has."""
+        finished = [TaskId.parse(each.worker) for each in self.workers if each.status == _FINISHED]
+        return str(min(finished)) if finished else ""
+
     def waits_for(self, now_s: float) -> str:
         """Says for whom the next round waits, and when each was last seen; empty if for nobody.
 
@@ -111,6 +128,40 @@ def training_report(group: ObjectConnection) -> TrainingReport:
     if said is None:
         raise InternalError(f"ps task 0 did not say how {group.name} is")
     return from_record(TrainingReport, said, "report of a group")
+
+
+def wait_for_end(
+    group: ObjectConnection,
+    list_members: Callable[[], Sequence[Member]],
+    timeout_s: float,
+    pause: Callable[[float], None] = time.sleep,
+) -> TrainingReport:
+    """Waits until each worker of a group has finished, has left or is silent; the report of then, or when time is over.
+
+    Args:
+        group: The object that decides for it.
+        list_members: Lists the members of the cluster.
+        timeout_s: How long to wait, in seconds.
+        pause: Waits for so many seconds.
+    """
+    deadline, reports, pause_s = Deadline(timeout_s), Reports(_FIRST_REPORT_S), _FIRST_PAUSE_S
+    while True:
+        report = training_report(group)
+        gone = {each.task for each in list_members() if each.state in _GONE}
+        missing = [each.worker for each in report.workers if each.status == _LIVE and each.worker not in gone]
+        if not missing or not deadline.remaining_s():
+            return report
+        elapsed_s = deadline.elapsed_s()
+        if reports.is_due(elapsed_s):
+            _LOG.warning(
+                "waiting at the end of %s, %.0f s of up to %.0f s, for %s",
+                group.name,
+                elapsed_s,
+                timeout_s,
+                ", ".join(missing),
+            )
+        pause(min(pause_s, deadline.remaining_s()))
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
