@@ -34,6 +34,7 @@ from worker_client.optimizers.schedules import (
     PiecewiseConstant,
     PolynomialDecay,
 )
+from worker_client.training.together.session import TrainingSession
 
 __all__ = [
     "Adadelta",
@@ -64,6 +65,7 @@ __all__ = [
     "ProximalGradientDescent",
     "RMSProp",
     "RowWiseAdagrad",
+    "TrainingSession",
     "clip_by_global_norm",
     "clip_by_norm",
     "clip_by_value",
