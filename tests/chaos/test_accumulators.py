@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from tests.chaos.patience import ask_impatiently
 from tests.chaos.ps_processes import PsTask
 from tests.chaos.testbed import connected
 from tests.conftest import Eventually
+from tests.integration.test_failover import started
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 
@@ -124,3 +126,26 @@ def test_a_kill_while_a_take_waits_changes_nothing(ps: PsTask, transport: str, e
             ps.start()
             worker.pushes([3.0, 3.0], 0)
             assert taking.result(TIMEOUT_S)[0].tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("takes_when_killed", [False, True])
+def test_with_a_backup_a_failover_in_the_middle_of_a_take_counts_each_gradient_once(
+    resources: ExitStack, eventually: Eventually, takes_when_killed: bool
+) -> None:
+    failover = started(resources, eventually, 1)
+    spec = failover.cluster.cluster_spec
+    one = Worker(resources.enter_context(ss.connect(spec, task_index=0)))
+    two = Worker(resources.enter_context(ss.connect(spec, task_index=1)))
+    one.pushes([1.0, 0.0], 0)
+    with ThreadPoolExecutor(1) as pool:
+        taking = pool.submit(one.session.run, one.take)
+        if takes_when_killed:  # or when the backup has become the primary
+            two.pushes([3.0, 0.0], 0)
+        failover.kill(ss.TaskId("ps", 0))
+        if not takes_when_killed:
+            two.pushes([3.0, 0.0], 0)
+        mean, rows = taking.result(3 * TIMEOUT_S)
+    assert mean.tolist() == rows.ravel().tolist() == [2.0, 0.0]
+    assert one.session.run(one.count) == 0
+    two.pushes([9.0, 9.0], 0)  # stale: the take has counted one step
+    assert two.session.run(two.count) == 0

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 
+from ps_protocol.codec.limits import UNARY_LIMIT_BYTES
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
 from ps_protocol.shared_objects import Json
@@ -30,8 +31,8 @@ from worker_client.values.dtypes import DType, as_dtype, int64
 from worker_client.values.shapes import TensorShape
 
 REDUCTION_TYPES: Final = ("MEAN", "SUM")
-_UNKNOWN_BYTES: Final = 4 * 1024 * 1024
-"""What is expected of an answer whose size is not known."""
+_UNKNOWN_BYTES: Final = 2 * UNARY_LIMIT_BYTES
+"""What is expected of an answer whose size is not known: more than one message carries, so that any size can come."""
 
 _JSON_BYTES: Final = 4096
 _INT32: Final = OutputSpec(np.dtype(np.int32), SCALAR)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,14 @@ import pytest
 
 import worker_client as ss
 import worker_client.compat.v1 as tf
+from ps_protocol.codec.limits import UNARY_LIMIT_BYTES
 from ps_protocol.errors import CancelledError, InvalidArgumentError, OutOfRangeError
+from ps_protocol.service_types import DurabilityMode
+from tests.chaos.testbed import PsInProcess, connected
 from tests.conftest import Eventually
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 
 TIMEOUT_S = 60.0
-LARGE = 2 * 1024 * 1024
 
 
 @pytest.fixture
@@ -70,12 +74,22 @@ def test_workers_push_and_the_chief_takes(
     assert worker.session.run(worker.count) == 0
 
 
-def test_a_large_gradient_of_a_shape_that_nobody_knew(cluster: SmallCluster) -> None:
-    worker = Worker(cluster, 1, shape=None)
-    grad = np.arange(LARGE, dtype=np.float32)
-    worker.pushes(grad)
-    worker.pushes(grad)
-    np.testing.assert_array_equal(worker.session.run(worker.take), grad)
+@pytest.mark.parametrize("transport", ["grpc", "tcp", "unix", "shm"])
+@pytest.mark.parametrize("size", [2, UNARY_LIMIT_BYTES // 4 + 1, 3 * UNARY_LIMIT_BYTES // 4])
+def test_a_gradient_of_a_size_that_nobody_knew_comes_whole(tmp_path: Path, transport: str, size: int) -> None:
+    grad = np.arange(size, dtype=np.float32)
+    task = PsInProcess(0, DurabilityMode.NONE, tmp_path, num_ps=1)
+    with contextlib.closing(task), connected([task.address], transport) as client, tf.Graph().as_default() as graph:
+        accumulator = tf.ConditionalAccumulator(tf.float32, shared_name="grads")
+        rows = tf.SparseConditionalAccumulator(tf.float32, shared_name="rows")
+        given = tf.placeholder(tf.float32)
+        push = [accumulator.apply_grad(given), rows.apply_grad(tf.range(size), given)]
+        take = [accumulator.take_grad(2), rows.take_grad(2).values]
+        with tf.Session(client, graph=graph) as session:
+            for _ in range(2):
+                session.run(push, {given: grad})
+            for taken in session.run(take):
+                np.testing.assert_array_equal(taken, grad)
 
 
 def test_other_settings_are_refused_and_both_workers_named(cluster: SmallCluster) -> None:
