@@ -4,11 +4,14 @@
              "shape": [size or null, ...] that they have; null if nothing is known of it,
              "reduction": "MEAN" or "SUM",
              "step": a gradient of a step before this one is stale,
-             "count": how many gradients are pending}
+             "count": how many gradients are pending,
+             "from": [worker, ...] whose they are, as far as pushes say,
+             "ticket": who may take: nobody who comes with a lower one}
     arrays  nothing without pending gradients; else their sum, or of those for rows:
             the rows int64 [n], of how many gradients each is int32 [n], and their sums [n, ...]
 
-A gradient that is stale is dropped, also one of a wrong shape; the answer says so. A take waits for as many as it is
+A gradient that is stale is dropped, also one of a wrong shape, and so is a second one of a worker that a push names;
+the answer says so. A take waits for as many as it is
 told, takes all that is pending, and adds one to the step. A mean for rows is that of each row, over the gradients that
 have it.
 """
@@ -22,7 +25,7 @@ from typing import Any, Final
 import ml_dtypes
 import numpy as np
 
-from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.errors import AbortedError, InvalidArgumentError
 from ps_protocol.shared_objects import Array, Computed, Json
 from ps_server.objects import fields
 from ps_server.objects.array_kind import ArrayObjectKind, ArrayStep, Contents
@@ -60,19 +63,26 @@ def _step(is_sparse: bool, state: Json, arrays: Sequence[Array], event: Json, te
         case "take":
             return _take(is_sparse, state, arrays, event)
         case "set_step":
-            return Contents({**state, "step": fields.step(event, "step")}, arrays), Contents({})
+            after = {**_fenced(state, event), "step": fields.step(event, "step")}
+            return Contents(after, arrays), Contents({})
     raise fields.unknown("do", do)
 
 
 def _push(is_sparse: bool, state: Json, arrays: Sequence[Array], event: Json, tensors: Sequence[Array]) -> ArrayStep:
     if fields.step(event, "step") < state["step"]:
         return None, Contents({"stale": True, "step": state["step"], "count": state["count"]})
+    worker = event.get("by")
+    if worker is not None:
+        if fields.text(event, "by") in state.get("from", ()):
+            return None, Contents({"duplicate": True, "step": state["step"], "count": state["count"]})
+        state = {**state, "from": [*state.get("from", ()), worker]}
     pushed = _pushed_rows(state, arrays, event, tensors) if is_sparse else _pushed(state, arrays, tensors)
     after = {**state, "count": state["count"] + 1}
     return Contents(after, pushed), Contents({"stale": False, "step": state["step"], "count": after["count"]})
 
 
 def _take(is_sparse: bool, state: Json, arrays: Sequence[Array], event: Json) -> ArrayStep:
+    state = _fenced(state, event)
     if state["count"] < _required(event):
         return None
     *rows, total = arrays
@@ -87,7 +97,21 @@ def _take(is_sparse: bool, state: Json, arrays: Sequence[Array], event: Json) ->
         if not shape or None in shape:
             shape = [-1, *total.shape[1:]]
         answer = [rows[0], *answer, np.array(shape, np.int64)]
-    return Contents({**state, "count": 0, "step": state["step"] + 1}), Contents({"count": state["count"]}, answer)
+    after = {**state, "count": 0, "step": state["step"] + 1}
+    after.pop("from", None)
+    return Contents(after), Contents({"count": state["count"]}, answer)
+
+
+def _fenced(state: Json, event: Json) -> Json:
+    """The state with the ticket of an event that has one; refuses those that are lower than one that has been there."""
+    if event.get("ticket") is None:
+        return state
+    ticket = fields.whole(event, "ticket")
+    if ticket < state.get("ticket", 0):
+        raise AbortedError(
+            f"another task takes the gradients now (ticket {state['ticket']}, and {ticket} has come)", retryable=False
+        )
+    return state if ticket == state.get("ticket", 0) else {**state, "ticket": ticket}
 
 
 def _quotient(total: Array, divisor: Any) -> Computed:
@@ -211,6 +235,8 @@ def _look(state: Json, question: Json) -> Json | None:
     match asked:
         case "count":
             return {"count": state["count"], "step": state["step"]}
+        case "whose":
+            return {"from": state.get("from", [])}
         case "enough":
             return {} if state["count"] >= _required(question) else None
     raise fields.unknown("ask", asked)

@@ -12,6 +12,7 @@ from ps_server.objects.barrier import BARRIER
 from ps_server.objects.fifo_queue import FIFO_QUEUE
 from ps_server.objects.object_kind import ObjectKind
 from ps_server.objects.rounds import ROUNDS
+from ps_server.objects.step_tokens import STEP_TOKENS
 
 AnyKind: TypeAlias = ObjectKind | ArrayObjectKind
 
@@ -21,4 +22,5 @@ OBJECT_KINDS: Final[Mapping[str, AnyKind]] = {
     "fifo_queue": FIFO_QUEUE,
     GROUP_KIND: ROUNDS,
     "sparse_accumulator": SPARSE_ACCUMULATOR,
+    "step_tokens": STEP_TOKENS,
 }

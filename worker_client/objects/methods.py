@@ -17,6 +17,7 @@ from ps_protocol.task_id import TaskId
 from worker_client.connection.fanout import Fanout
 from worker_client.connection.handle import PsHandle
 from worker_client.objects.barrier import WORKER_JOBS, Barrier
+from worker_client.objects.departures import Departures, described
 from worker_client.objects.shared_object import ObjectConnection, SharedObject, WaitPlaces
 
 
@@ -31,6 +32,7 @@ class SharedObjectMethods:
     _handles: Sequence[PsHandle]
     _wait_places: WaitPlaces
     _barriers: dict[str, Barrier]
+    _departures: Departures | None = None
 
     def barrier(self, name: str, timeout_s: float = 600.0, *, count: SupportsIndex | None = None) -> None:
         """Waits until all workers of the cluster have come to the barrier of that name, or so many of them.
@@ -59,12 +61,7 @@ class SharedObjectMethods:
             PermissionDeniedError: This connection is an observer.
             StateLostError: The ps tasks were restored from a checkpoint meanwhile, or have lost their state.
         """
-        workers = [
-            str(TaskId(job, index))
-            for job in WORKER_JOBS
-            if job in self.cluster_spec.jobs
-            for index in self.cluster_spec.task_indices(job)
-        ]
+        workers = self.workers_of_spec()
         if self.observer:
             raise PermissionDeniedError(f"this connection is an observer, which no barrier counts ({name})")
         if workers and str(self.task) not in workers:
@@ -85,6 +82,26 @@ class SharedObjectMethods:
     def object_on(self, ps_task: int | None, name: str, kind: str) -> ObjectConnection:
         """Returns the way to an object that has been opened; ``ps_task`` has it, None for this process's own store."""
         return ObjectConnection(self.fanout.handle(ps_task), self._wait_places, name=name, kind=kind)
+
+    def workers_of_spec(self) -> list[str]:
+        """Returns all workers that the cluster spec names."""
+        return [
+            str(TaskId(job, index))
+            for job in WORKER_JOBS
+            if job in self.cluster_spec.jobs
+            for index in self.cluster_spec.task_indices(job)
+        ]
+
+    def gone_workers(self) -> dict[str, str]:
+        """Returns which workers have died or left since this one has joined, each described with when it was seen."""
+        members = {each.task: each for each in self._list_members()}
+        if self._departures is None:
+            self._departures = Departures(str(self.task), members.values())
+        return {
+            task: described(task, members)
+            for task in self._departures.among(members)
+            if task.partition(":")[0] in WORKER_JOBS
+        }
 
     def _opened_barrier(self, name: str, workers: Sequence[str]) -> Barrier:
         return Barrier(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from ps_protocol.codec.limits import UNARY_LIMIT_BYTES
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
 from ps_protocol.shared_objects import Json
-from worker_client.graph.computation import GraphObject, SharedCall
+from worker_client.graph.computation import GraphObject, PendingCall, SharedCall
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
 from worker_client.objects.shared_object import ObjectConnection
 from worker_client.ops.array_ops import cast
@@ -99,6 +99,11 @@ class ConditionalAccumulatorBase:
         return self._object.op.name.rpartition("/")[2]
 
     @property
+    def shared(self) -> GraphObject:
+        """What a session opens."""
+        return self._object
+
+    @property
     def accumulator_ref(self) -> Tensor:
         """The tensor that stands for it in the graph."""
         return self._object.op.outputs[0]
@@ -125,20 +130,34 @@ class ConditionalAccumulatorBase:
             name: Of the operation.
         """
         step = step_tensor(new_global_step, "new_global_step")
-        access = acting(self._object, lambda given: ({"do": "set_step", "step": _step(given, "new_global_step")}, ()))
+        access = acting(
+            self._object, lambda _, given: ({"do": "set_step", "step": _step(given, "new_global_step")}, ())
+        )
         op_type = f"{self._prefix}SetGlobalStep"
         return add_op(self._object, op_type, [step], [], access, name, beside=self._shares_place)
 
-    def _take(self, op_type: str, num_required: Any, name: str | None, outputs: Sequence[OutputSpec]) -> Operation:
+    def _take(
+        self,
+        op_type: str,
+        num_required: Any,
+        name: str | None,
+        outputs: Sequence[OutputSpec],
+        taker: Callable[..., PendingCall] | None,
+    ) -> Operation:
         size_bytes = self._shape.num_elements()
         expected = _UNKNOWN_BYTES if size_bytes is None else size_bytes * self._dtype.itemsize + _JSON_BYTES
         known_as, is_sparse = self.name, len(outputs) > 1
         with self._object.op.graph.name_scope(name or op_type) as scope:
             number = whole_number(num_required, "num_required", f"{op_type}: num_required")
-            call = SharedCall(
-                self._object,
-                lambda required: _Taking(known_as, required, _UNKNOWN_BYTES if is_sparse else expected),
-            )
+            expected = _UNKNOWN_BYTES if is_sparse else expected
+            if taker is None:
+                call = SharedCall(self._object, lambda required: Taking(known_as, required, expected))
+            else:
+                call = SharedCall(
+                    self._object,
+                    lambda home, required: taker(home, Taking(known_as, required, expected)),
+                    at_home=True,
+                )
             attributes = {"dtype": DType.of(self._dtype)}
             return add_op(
                 self._object, op_type, [number], outputs, call, scope, attributes=attributes, beside=self._shares_place
@@ -177,13 +196,16 @@ class ConditionalAccumulator(ConditionalAccumulatorBase):
     ):
         super().__init__(dtype, shape, shared_name, name, reduction_type)
 
-    def apply_grad(self, grad: Any, local_step: Any = 0, name: str | None = None) -> Operation:
+    def apply_grad(
+        self, grad: Any, local_step: Any = 0, name: str | None = None, *, once_for_each_worker: bool = False
+    ) -> Operation:
         """Adds a gradient each time that a session runs it; one of a step before the accumulator's is dropped.
 
         Args:
             grad: The gradient.
             local_step: The step that it was computed for.
             name: Of the operation.
+            once_for_each_worker: Whether a second one of a worker is dropped, as long as the first is pending.
 
         Raises:
             ValueError: It has another dtype or shape.
@@ -198,14 +220,17 @@ class ConditionalAccumulator(ConditionalAccumulatorBase):
             )
         step = step_tensor(local_step, "local_step")
 
-        def push(step: Array, grad: Array) -> tuple[Json, tuple[Array, ...]]:
-            return {"do": "push", "step": _step(step, "local_step")}, (grad,)
+        def push(worker: Any, step: Array, grad: Array) -> tuple[Json, tuple[Array, ...]]:
+            return {"do": "push", "step": _step(step, "local_step"), **_by(worker)}, (grad,)
 
         attributes = {"dtype": DType.of(self._dtype)}
         op_type = "ResourceAccumulatorApplyGradient"
-        return add_op(self._object, op_type, [step, value], [], acting(self._object, push), name, attributes=attributes)
+        access = acting(self._object, push, names_worker=once_for_each_worker)
+        return add_op(self._object, op_type, [step, value], [], access, name, attributes=attributes)
 
-    def take_grad(self, num_required: Any, name: str | None = None) -> Tensor:
+    def take_grad(
+        self, num_required: Any, name: str | None = None, *, taker: Callable[..., PendingCall] | None = None
+    ) -> Tensor:
         """Returns the mean (or sum) of all gradients that are pending, as soon as there are so many of them.
 
         Taking adds one to the accumulator's step.
@@ -213,9 +238,10 @@ class ConditionalAccumulator(ConditionalAccumulatorBase):
         Args:
             num_required: How many gradients it takes at least.
             name: Of the operation.
+            taker: Makes what takes, of the session's ``TrainingHome`` and a ``Taking``; for those who take together.
         """
         op_type = "ResourceAccumulatorTakeGradient"
-        return self._take(op_type, num_required, name, [OutputSpec(self._dtype, self._shape)]).outputs[0]
+        return self._take(op_type, num_required, name, [OutputSpec(self._dtype, self._shape)], taker).outputs[0]
 
 
 class SparseConditionalAccumulator(ConditionalAccumulatorBase):
@@ -249,7 +275,14 @@ class SparseConditionalAccumulator(ConditionalAccumulatorBase):
     ):
         super().__init__(dtype, shape, shared_name, name, reduction_type)
 
-    def apply_indexed_slices_grad(self, grad: IndexedSlices, local_step: Any = 0, name: str | None = None) -> Operation:
+    def apply_indexed_slices_grad(
+        self,
+        grad: IndexedSlices,
+        local_step: Any = 0,
+        name: str | None = None,
+        *,
+        once_for_each_worker: bool = False,
+    ) -> Operation:
         """Does what ``apply_grad`` does with a gradient as ``tf.gradients`` gives it."""
         return self.apply_grad(
             grad_indices=grad.indices,
@@ -257,10 +290,18 @@ class SparseConditionalAccumulator(ConditionalAccumulatorBase):
             grad_shape=grad.dense_shape,
             local_step=local_step,
             name=name,
+            once_for_each_worker=once_for_each_worker,
         )
 
     def apply_grad(
-        self, grad_indices: Any, grad_values: Any, grad_shape: Any = None, local_step: Any = 0, name: str | None = None
+        self,
+        grad_indices: Any,
+        grad_values: Any,
+        grad_shape: Any = None,
+        local_step: Any = 0,
+        name: str | None = None,
+        *,
+        once_for_each_worker: bool = False,
     ) -> Operation:
         """Adds a gradient each time that a session runs it; one of a step before the accumulator's is dropped.
 
@@ -270,6 +311,7 @@ class SparseConditionalAccumulator(ConditionalAccumulatorBase):
             grad_shape: Of the whole, if it is known.
             local_step: The step that it was computed for.
             name: Of the operation.
+            once_for_each_worker: Whether a second one of a worker is dropped, as long as the first is pending.
         """
         step = step_tensor(local_step, "local_step")
         if grad_indices is None or grad_values is None:
@@ -278,14 +320,14 @@ class SparseConditionalAccumulator(ConditionalAccumulatorBase):
         sizes = cast(np.zeros(0, np.float32) if grad_shape is None else grad_shape, int64)
         has_shape = grad_shape is not None
 
-        def push(step: Array, rows: Array, values: Array, sizes: Array) -> tuple[Json, tuple[Array, ...]]:
+        def push(worker: Any, step: Array, rows: Array, values: Array, sizes: Array) -> tuple[Json, tuple[Array, ...]]:
             shape = sizes.tolist() if has_shape else None
-            return {"do": "push", "step": _step(step, "local_step"), "shape": shape}, (rows, values)
+            return {"do": "push", "step": _step(step, "local_step"), "shape": shape, **_by(worker)}, (rows, values)
 
         op_type = "SparseAccumulatorApplyGradient"
         graph = self._object.op.graph
         attributes = {"dtype": DType.of(self._dtype), "has_known_shape": has_shape}
-        access = acting(self._object, push)
+        access = acting(self._object, push, names_worker=once_for_each_worker)
         if isinstance(grad_values, Tensor):
             inputs = [step, rows, grad_values, sizes]
             return add_op(self._object, op_type, inputs, [], access, name, attributes=attributes, beside=True)
@@ -294,7 +336,9 @@ class SparseConditionalAccumulator(ConditionalAccumulatorBase):
             inputs = [step, rows, values, sizes]
             return add_op(self._object, op_type, inputs, [], access, scope, attributes=attributes, beside=True)
 
-    def take_grad(self, num_required: Any, name: str | None = None) -> SparseGradient:
+    def take_grad(
+        self, num_required: Any, name: str | None = None, *, taker: Callable[..., PendingCall] | None = None
+    ) -> SparseGradient:
         """Returns the mean (or sum) of all gradients that are pending, as soon as there are so many of them.
 
         Taking adds one to the accumulator's step.
@@ -302,14 +346,17 @@ class SparseConditionalAccumulator(ConditionalAccumulatorBase):
         Args:
             num_required: How many gradients it takes at least.
             name: Of the operation.
+            taker: Makes what takes, of the session's ``TrainingHome`` and a ``Taking``; for those who take together.
         """
         whole = OutputSpec(int64.dtype, TensorShape(None))
         outputs = [whole, OutputSpec(self._dtype, TensorShape(None)), whole]
-        return SparseGradient(*self._take("SparseAccumulatorTakeGradient", num_required, name, outputs).outputs)
+        return SparseGradient(*self._take("SparseAccumulatorTakeGradient", num_required, name, outputs, taker).outputs)
 
-    def take_indexed_slices_grad(self, num_required: Any, name: str | None = None) -> IndexedSlices:
+    def take_indexed_slices_grad(
+        self, num_required: Any, name: str | None = None, *, taker: Callable[..., PendingCall] | None = None
+    ) -> IndexedSlices:
         """Does what ``take_grad`` does; returns the gradient as ``apply_gradients`` takes it."""
-        taken = self.take_grad(num_required, name)
+        taken = self.take_grad(num_required, name, taker=taker)
         return _slices(taken)
 
 
@@ -317,29 +364,45 @@ def _slices(taken: Any) -> IndexedSlices:
     return IndexedSlices(taken.values, taken.indices, taken.shape)
 
 
-class _Taking:
-    """Takes what is pending, as soon as that is enough."""
+class Taking:
+    """Takes what is pending, as soon as that is enough.
+
+    Attributes:
+        name: Of the accumulator.
+        number: How many gradients it takes at least.
+        ticket: Of whom takes, where that is fenced.
+    """
 
     def __init__(self, name: str, required: Array, expected_bytes: int):
         if required.ndim:
             raise InvalidArgumentError(f"num_required has the shape {list(required.shape)}; it should be a scalar")
-        self._name = name
-        self._number = int(required)
+        self.name: Final = name
+        self.number = int(required)
+        self.ticket: int | None = None
         self._expected_bytes = expected_bytes
 
     @property
     def waits_for(self) -> str:
         """What is waited for, for the log and for errors."""
-        return f"{self._number} gradients in accumulator {self._name}; see whether all workers are there"
+        return f"{self.number} gradients in accumulator {self.name}; see whether all workers are there"
 
     def attempt(self, shared: ObjectConnection) -> tuple[Array, ...] | None:
         """Takes the gradient; None if there are not enough."""
-        taken = shared.take({"do": "take", "number": self._number}, expected_bytes=self._expected_bytes)
+        event = {"do": "take", "number": self.number, "ticket": self.ticket}
+        taken = shared.take(event, expected_bytes=self._expected_bytes)
         return None if taken is None else tuple(taken)
 
     def question(self) -> Json:
         """What the accumulator answers when there are enough."""
-        return {"ask": "enough", "number": self._number}
+        return {"ask": "enough", "number": self.number}
+
+
+def _setting_step(_: Any, step: Array) -> tuple[Json, tuple[Array, ...]]:
+    return {"do": "set_step", "step": _step(step, "new_global_step")}, ()
+
+
+def _by(worker: Any) -> Json:
+    return {"by": worker} if isinstance(worker, str) else {}
 
 
 def _step(value: Array, what: str) -> int:

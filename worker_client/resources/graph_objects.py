@@ -120,14 +120,22 @@ def add_op(
         return create()
 
 
-def acting(shared: GraphObject, event: Callable[..., tuple[Json, tuple[Array, ...]]]) -> VariableAccess:
-    """Returns how a session has something happen that need not be waited for; ``event`` makes it of the inputs."""
+def acting(
+    shared: GraphObject, event: Callable[..., tuple[Json, tuple[Array, ...]]], *, names_worker: bool = False
+) -> VariableAccess:
+    """Returns how a session has something happen that need not be waited for.
 
-    def request(_: int, *inputs: Array) -> Act:
-        content, tensors = event(*inputs)
+    Args:
+        shared: The object.
+        event: Makes it, of the seed or the worker's name and the inputs.
+        names_worker: Whether it is given the worker's name.
+    """
+
+    def request(told: Any, *inputs: Array) -> Act:
+        content, tensors = event(told, *inputs)
         return Act(shared.spec.name, shared.spec.object_kind, encode_json(content), tensors)
 
-    return VariableAccess(shared, request, mutates=True, needs_value=False)
+    return VariableAccess(shared, request, mutates=True, needs_value=False, names_worker=names_worker)
 
 
 def asking(shared: GraphObject, question: Json, answer: Callable[[Json], Array]) -> VariableAccess:

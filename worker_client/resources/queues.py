@@ -67,6 +67,11 @@ class QueueBase:
         return name
 
     @property
+    def shared(self) -> GraphObject:
+        """What a session opens."""
+        return self._object
+
+    @property
     def queue_ref(self) -> Tensor:
         """The tensor that stands for it in the graph."""
         return self._object.op.outputs[0]
@@ -141,8 +146,11 @@ class QueueBase:
                 raise_interrupt(error)
                 raise InvalidArgumentError(getattr(error, "message", str(error))) from error
 
+        return self._enqueue_op(op_type, tensors, SharedCall(self._object, begin), scope)
+
+    def _enqueue_op(self, op_type: str, tensors: Sequence[Tensor], call: SharedCall, scope: str) -> Operation:
         attributes = {"Tcomponents": [DType.of(each.dtype) for each in tensors], "timeout_ms": _NO_TIMEOUT}
-        return add_op(self._object, op_type, tensors, [], SharedCall(self._object, begin), scope, attributes=attributes)
+        return add_op(self._object, op_type, tensors, [], call, scope, attributes=attributes)
 
     def _components(self, vals: Any) -> list[Tensor]:
         if isinstance(vals, Mapping):
@@ -320,7 +328,7 @@ class FIFOQueue(QueueBase):
         super().__init__(found, known, called, shared)
 
 
-def _closing(cancel: bool) -> tuple[dict[str, Any], tuple[Array, ...]]:
+def _closing(cancel: bool, _: Any) -> tuple[dict[str, Any], tuple[Array, ...]]:
     return {"do": "close", "cancel": cancel}, ()
 
 

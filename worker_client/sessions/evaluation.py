@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -86,7 +87,8 @@ class Evaluation:
             call = operation.computation
             assert isinstance(call, SharedCall)
             inputs = [self._values[tensor] for tensor in operation.operands]
-            waits.append(Wait(operation, call.begin, inputs, self._runtime.shared(call.shared)))
+            begin = partial(call.begin, self._runtime) if call.at_home else call.begin
+            waits.append(Wait(operation, begin, inputs, self._runtime.shared(call.shared)))
         for operation, outputs in all_done(waits, deadline, lambda: self._runtime.is_closed):
             for output, value in zip(operation.outputs, outputs, strict=True):
                 if output not in self._feeds:
@@ -207,7 +209,8 @@ class Evaluation:
             if each.cached is not None:
                 return Read(access.variable.spec.name, unless_version=each.cached.version)
         try:
-            return access.request(self._runtime.job_seed, *each.inputs)
+            told = self._runtime.worker if access.names_worker else self._runtime.job_seed
+            return access.request(told, *each.inputs)
         except ShapeMismatchError as error:
             raise _found_in(operation, _of_the_run(operation, error)) from error
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
 from uuid import uuid4
 
 import numpy as np
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.forks import new_lock
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array, Declare, Reply
 from ps_protocol.task_id import TaskId
 from worker_client.client import Client
@@ -44,7 +45,16 @@ class VariableRuntime:
         job_seed: Seed from which initial values follow.
         value_cache: The session's copies of the variables that have a caching device.
         is_closed: Whether the session has been closed.
+        worker: Name of this task; None without a cluster.
+        is_chief: Whether it is the one that initialises variables.
+        workers: All workers of the cluster, as far as its spec names them.
+        session: The session.
     """
+
+    worker: str | None = None
+    is_chief = True
+    workers: Sequence[str] = ()
+    session: Any = None
 
     def __init__(self, fanout: Fanout, settings: Settings, *, job_seed: int, task: str):
         self.job_seed = job_seed
@@ -56,6 +66,8 @@ class VariableRuntime:
         self._tasks: dict[AccessedVariable, int | None] = {}
         self._shared: dict[GraphObject, ObjectConnection] = {}
         self.is_closed = False
+        self._at_close: list[Callable[[], None]] = []
+        self._kept: dict[object, Any] = {}
         self._generators: dict[int, tuple[DrawingKernel, np.random.Generator]] = {}
 
     def place(self, variables: Iterable[AccessedVariable]) -> None:
@@ -112,9 +124,29 @@ class VariableRuntime:
     def report_step(self, step: int) -> None:
         """Tells the cluster, if there is one, how many training steps this task has done."""
 
+    def gone_workers(self) -> dict[str, str]:
+        """Returns which workers have died or left since this one is there, and how."""
+        return {}
+
+    def kept(self, key: object, make: Callable[[], Any]) -> Any:
+        """Returns what is kept for the session under a key, made at the first call."""
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = make()
+            return self._kept[key]
+
+    def at_close(self, call: Callable[[], None]) -> None:
+        """Has something called when the session is closed."""
+        self._at_close.append(call)
+
     def close(self) -> None:
         """Gives back what is the session's own; what waits in it ends soon."""
         self.is_closed = True
+        for call in self._at_close:
+            try:
+                call()
+            except ShardscopeError as error:  # the connection may be closed
+                raise_interrupt(error)
         self.value_cache.clear()
 
 
@@ -131,6 +163,12 @@ class ClusterRuntime(VariableRuntime):
     def __init__(self, client: Client):
         super().__init__(client.fanout, client.settings, job_seed=client.job_seed, task=str(client.task))
         self._client = client
+        self.worker = str(client.task)
+        self.is_chief = client.is_chief
+        self.workers = client.workers_of_spec()
+
+    def gone_workers(self) -> dict[str, str]:
+        return self._client.gone_workers()
 
     def _declare(self, variables: Sequence[AccessedVariable]) -> Sequence[int | None]:
         """Declares first what others have to be beside, and those then where that is."""

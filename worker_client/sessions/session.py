@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
@@ -15,7 +16,7 @@ from worker_client.client import Client
 from worker_client.connection.fanout import Routed, succeeded
 from worker_client.default_client import find_default_client
 from worker_client.graph import runners as default_runner
-from worker_client.graph.computation import AccessedVariable
+from worker_client.graph.computation import AccessedVariable, TrainingHome
 from worker_client.graph.default_graph import graph_to_run
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
@@ -68,6 +69,7 @@ class Session(
                 "needed; build in `with Graph().as_default():` and make the session there, or give it graph=..."
             )
         self._runtime: VariableRuntime = PrivateRuntime() if client is None else ClusterRuntime(client)
+        self._runtime.session = weakref.proxy(self)
         self._plans = Plans()
         self._closed = False
         self._entered: list[ExitStack] = []
@@ -75,6 +77,11 @@ class Session(
     @property
     def graph(self) -> Graph:
         return self._graph
+
+    @property
+    def home(self) -> TrainingHome:
+        """Where its variables live, for workers that train together."""
+        return self._runtime
 
     def run(
         self,

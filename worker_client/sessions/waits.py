@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 from ps_protocol.errors import CancelledError, DeadlineExceededError, ShardscopeError
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array
 from worker_client.connection.retry import Deadline, Reports
-from worker_client.graph.computation import PendingCall
+from worker_client.graph.computation import PendingCall, TogetherCall, WatchfulCall
 from worker_client.graph.operation import Operation
 from worker_client.objects.shared_object import ObjectConnection
 
@@ -43,21 +44,43 @@ class Wait:
     shared: ObjectConnection
     call: PendingCall | None = field(default=None, init=False)
 
+    @property
+    def goes_with_others(self) -> bool:
+        """Whether it is done when all that go together can be."""
+        return hasattr(self.call, "begin")
+
+    def start(self) -> None:
+        """Begins it."""
+        with self._naming():
+            self.call = self.begin(*self.inputs)
+            if self.goes_with_others:
+                cast("TogetherCall", self.call).begin(self.shared)
+
     def attempt(self) -> tuple[Array, ...] | None:
         """Does it, if that is possible now."""
-        try:
-            if self.call is None:
-                self.call = self.begin(*self.inputs)
+        assert self.call is not None
+        with self._naming():
             return self.call.attempt(self.shared)
-        except ShardscopeError as error:
-            raise_interrupt(error)
-            error.op = self.operation if error.op is None else error.op
-            raise
 
     def may_go_on(self, timeout_s: float) -> bool:
         """Waits until another attempt makes sense; False if that takes longer."""
         assert self.call is not None
-        return self.shared.wait(self.call.question(), Deadline(timeout_s)) is not None
+        with self._naming():
+            if self.shared.wait(self.call.question(), Deadline(timeout_s)) is not None:
+                return True
+            if hasattr(self.call, "meanwhile"):
+                cast("WatchfulCall", self.call).meanwhile(self.shared)
+            return False
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Has errors say which operation they are of."""
+        try:
+            yield
+        except ShardscopeError as error:
+            raise_interrupt(error)
+            error.op = self.operation if error.op is None else error.op
+            raise
 
 
 def all_done(
@@ -75,7 +98,9 @@ def all_done(
     """
     done: list[tuple[Operation, tuple[Array, ...]]] = []
     pending, reports = list(waits), Reports(_FIRST_REPORT_S)
-    ready = pending
+    for each in pending:
+        each.start()
+    ready = [each for each in pending if not each.goes_with_others]
     while True:
         still: list[Wait] = []
         for each in pending:
@@ -90,8 +115,15 @@ def all_done(
         pending, ready = still, []
         while not ready:
             _check(pending[0], deadline, is_closed, reports)
-            ready = [each for each in pending if each.may_go_on(seconds)]
+            ready = _able(pending, [each for each in pending if each.may_go_on(seconds)])
             seconds = min(_LOOK_S, deadline.remaining_s())
+
+
+def _able(pending: Sequence[Wait], ready: Sequence[Wait]) -> list[Wait]:
+    """Those of the ready ones that can be done now: of those that go together, all or none."""
+    if [each for each in pending if each.goes_with_others and each not in ready]:
+        return [each for each in ready if not each.goes_with_others]
+    return list(ready)
 
 
 def _check(first: Wait, deadline: Deadline, is_closed: Callable[[], bool], reports: Reports) -> None:

@@ -16,8 +16,8 @@ GRADIENTS: Final = (
     "fed, and applied with `assign_sub` or `scatter_sub`"
 )
 OPTIMIZERS: Final = (
-    "workers train asynchronously, with those optimizers of TensorFlow's that change a variable by a rule, as "
-    "`tf.train.AdamOptimizer`; anything else is computed in the graph and applied with `assign`"
+    "of TensorFlow's optimizers there are those that change a variable by a rule, as `tf.train.AdamOptimizer`, and "
+    "`tf.train.SyncReplicasOptimizer`; anything else is computed in the graph and applied with `assign`"
 )
 SAVED_GRAPHS: Final = (
     "no graphs are saved or loaded; run the code that builds it, and have `tf.train.Saver` restore the variables, also "

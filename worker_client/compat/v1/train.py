@@ -69,6 +69,7 @@ from worker_client.training.savers.saver import Saver
 from worker_client.training.savers.saver_graph import SaverDef
 from worker_client.training.savers.warm_start import init_from_checkpoint, warm_start
 from worker_client.training.server import Server, ServerDef
+from worker_client.training.synchronous.optimizer import SyncReplicasOptimizer
 from worker_client.values.left_out import getattr_of
 
 __all__ = [
@@ -117,6 +118,7 @@ __all__ = [
     "StopAtStepHook",
     "SummarySaverHook",
     "Supervisor",
+    "SyncReplicasOptimizer",
     "WorkerSessionCreator",
     "add_queue_runner",
     "assert_global_step",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from ps_protocol.errors import OutOfRangeError, ShardscopeError
+from ps_protocol.errors import CancelledError, OutOfRangeError, ShardscopeError
 from ps_protocol.forks import new_lock
 from ps_protocol.interrupts import raise_interrupt
 from worker_client.graph.default_graph import get_default_graph
@@ -171,6 +171,9 @@ class QueueRunner:
                 with self._lock:
                     self._raised.append(error)
                 raise
+            if coord.should_stop() and isinstance(error, CancelledError):
+                LOG.debug("Ended with the session: %s", error)  # what it waited for was called off
+                return
             coord.request_stop(sys.exc_info())
         finally:
             if is_counted:
