@@ -1,15 +1,15 @@
 """The tokens of synchronous training: who may begin its next step, who has left, and who makes the steps.
 
-    state   {"tokens": [[step, ticket], ...] that are there, the oldest first,
+    state   {"tokens": [[step, put], ...] that are there, the oldest first,
+             "puts": how often some were put in,
              "closed": whether there will be no more,
              "cancelled": whether it was closed with what waits,
-             "last": {worker: [step, ticket] that it has taken last},
+             "last": {worker: the put of which it has taken one last},
              "left": [worker, ...] which take part no more,
              "leader": the task that makes the steps; null if nobody does,
              "ticket": how often that has changed}
 
-A worker takes each token once: none that is like its last one, nor one before that. Who gives no name takes any. One of
-another leader is another token, so that a step whose gradients were lost with its leader is made again.
+A worker takes one token of each put, and none of a put before that. Who gives no name takes any.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def _empty(settings: Json) -> Json:
     del settings
     return {
         "tokens": [],
+        "puts": 0,
         "closed": False,
         "cancelled": False,
         "last": {},
@@ -57,10 +58,10 @@ def _step(state: Json, event: Json) -> Step:
 
 def _put(state: Json, event: Json) -> Step:
     """Adds tokens; of those that nobody took, the newest stay, ``keep`` of them if that is given."""
-    steps, ticket, keep = event.get("steps"), fields.whole(event, "ticket"), event.get("keep")
+    steps, keep, number = event.get("steps"), event.get("keep"), state["puts"] + 1
     if not isinstance(steps, list):
         raise InvalidArgumentError(f"steps is {steps!r}; it should be a list of numbers")
-    added = [[fields.step({"step": each}, "step"), ticket] for each in steps]
+    added = [[fields.step({"step": each}, "step"), number] for each in steps]
     if state["closed"]:
         raise CancelledError("it is closed")
     there = state["tokens"]
@@ -72,7 +73,7 @@ def _put(state: Json, event: Json) -> Step:
             f"there would be {len(there) + len(added):,} tokens, and there may be {MAX_TOKENS:,}; put in less, or have "
             f"workers take them"
         )
-    return ({**state, "tokens": [*there, *added]} if added else state), {}
+    return ({**state, "tokens": [*there, *added], "puts": number} if added else state), {}
 
 
 def _take(state: Json, event: Json) -> Step:
@@ -85,17 +86,14 @@ def _take(state: Json, event: Json) -> Step:
     tokens = state["tokens"]
     after = {**state, "tokens": [*tokens[:place], *tokens[place + 1 :]]}
     if worker is not None:
-        after["last"] = {**state["last"], worker: tokens[place]}
+        after["last"] = {**state["last"], worker: tokens[place][1]}
     return after, {"step": tokens[place][0]}
 
 
 def _place(state: Json, worker: str | None) -> int | None:
     """Which token a worker may take; None if there is none for it."""
-    tokens, last = state["tokens"], state["last"].get(worker)
-    if last in tokens:
-        place = len(tokens) - tokens[::-1].index(last)
-        return place if place < len(tokens) else None
-    return 0 if tokens else None
+    last = 0 if worker is None else state["last"].get(worker, 0)
+    return next((place for place, (_, put) in enumerate(state["tokens"]) if put > last), None)
 
 
 def _leave(state: Json, worker: str) -> Json:
@@ -112,12 +110,20 @@ def _without(state: Json, worker: str) -> Json:
 
 
 def _lead(state: Json, event: Json) -> Step:
-    """Makes a task the leader, if nobody else became so since it has looked; the answer says who is."""
+    """Makes a task the leader, if nobody else became so since it has looked; the answer says whether.
+
+    If all are gone, or it was closed, that begins another run, for which nobody has left.
+    """
     worker = fields.text(event, "by")
     if fields.whole(event, "instead_of") != state["ticket"]:
         return state, {"leads": False, "ticket": state["ticket"]}
     ticket = state["ticket"] + 1
-    return {**_without(state, worker), "leader": worker, "ticket": ticket}, {"leads": True, "ticket": ticket}
+    is_over = state["closed"] or (state["leader"] is None and set(state["last"]) <= set(state["left"]))
+    before = _empty({}) if is_over else _without(state, worker)
+    before["puts"] = state["puts"]
+    if not state["closed"]:
+        before["tokens"] = state["tokens"]
+    return {**before, "leader": worker, "ticket": ticket}, {"leads": True, "ticket": ticket, "begins": is_over}
 
 
 def _close(state: Json, event: Json) -> Step:
@@ -142,7 +148,8 @@ def _look(state: Json, question: Json) -> Json | None:
             is_decided = state["closed"] or _place(state, _worker(question)) is not None
             return {} if is_decided else None
         case "crew":
-            return {key: state[key] for key in ("leader", "ticket", "left", "closed")}
+            crew = {key: state[key] for key in ("leader", "ticket", "left", "closed")}
+            return {**crew, "workers": sorted(state["last"])}
     raise fields.unknown("ask", asked)
 
 

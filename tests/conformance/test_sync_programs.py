@@ -59,6 +59,7 @@ DIFFERENT: Final = {
     "a_round_that_gives_up_has_taken_what_was_there": "a step takes the gradients of all variables, or of none",
     "a_worker_counts_twice": "a worker counts once in a step",
     "a_worker_takes_the_token_of_another": "a worker takes one token of each step",
+    "a_worker_that_dies_with_a_token": "a worker that ends is waited for no more",
     "a_worker_that_ends_stops_all": "a worker that ends is waited for no more",
     "backups_a_worker_that_is_two_rounds_late": "a worker takes no token of a step that it has done",
     "closed_tokens_end_the_workers": "a step that is too late for its tokens takes nothing",

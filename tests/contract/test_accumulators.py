@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError, ShardscopeError
+from ps_protocol.errors import (
+    AbortedError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+    ShardscopeError,
+)
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import Array, Declare, Describe, Result, VariableSpec, Verdict
 from ps_protocol.shared_objects import OBJECT_DTYPE, Act, Json, Look, decode_json, encode_json, unpacked
@@ -77,6 +83,32 @@ def test_a_stale_gradient_is_dropped_and_the_answer_says_so(talk: Conversation) 
     stale = talk.run(push(1.0, 2.0, 3.0, step=2))
     assert (content(stale), stale.version) == ({"stale": True, "step": 3, "count": 0}, version)
     assert content(talk.run(push(1.0, 2.0, step=7)))["stale"] is False
+
+
+def test_a_worker_counts_once_until_its_gradient_is_taken(talk: Conversation) -> None:
+    def named(*values: float, worker: str = "worker:1", step: int = 0) -> Act:
+        return act({"do": "push", "step": step, "by": worker}, np.array(values, np.float32))
+
+    opened(talk)
+    talk.run(named(1.0, 2.0))
+    version = talk.run(Describe("a")).version
+    again = talk.run(named(100.0, 100.0))
+    assert (content(again), again.version) == ({"duplicate": True, "step": 0, "count": 1}, version)
+    talk.run(named(3.0, 4.0, worker="worker:0"))
+    assert content(talk.run(Look("a", DENSE, encode_json({"ask": "whose"})))) == {"from": ["worker:1", "worker:0"]}
+    assert arrays(talk.run(take(2)))[0].tolist() == [2.0, 3.0]
+    assert content(talk.run(named(5.0, 6.0, step=1)))["count"] == 1
+
+
+def test_who_comes_with_a_lower_ticket_takes_nothing(talk: Conversation) -> None:
+    opened(talk)
+    talk.run(push(1.0, 2.0, step=7))
+    talk.run(act({"do": "set_step", "step": 7, "ticket": 3}))
+    for event in ({"do": "take", "number": 1, "ticket": 2}, {"do": "set_step", "step": 0, "ticket": 2}):
+        with pytest.raises(AbortedError, match=r"another task takes the gradients now \(ticket 3, and 2 has come\)"):
+            talk.run(act(event))
+    assert count(talk) == {"count": 1, "step": 7}
+    assert arrays(talk.run(act({"do": "take", "number": 1, "ticket": 3})))[0].tolist() == [1.0, 2.0]
 
 
 def test_a_sum_is_not_divided(talk: Conversation) -> None:

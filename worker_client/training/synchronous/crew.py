@@ -8,7 +8,13 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ps_protocol.errors import AbortedError, CancelledError, OutOfRangeError, ShardscopeError
+from ps_protocol.errors import (
+    AbortedError,
+    CancelledError,
+    InvalidArgumentError,
+    OutOfRangeError,
+    ShardscopeError,
+)
 from ps_protocol.forks import new_lock
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array
@@ -70,7 +76,7 @@ class Crew:
         self._looked_s = -math.inf
         self._gone: dict[str, str] = {}
         self._told: set[str] = set()
-        self._crew: Json = {"leader": None, "ticket": 0, "left": [], "closed": False}
+        self._crew: Json = {"leader": None, "ticket": 0, "left": [], "closed": False, "workers": []}
         self._nobody_since_s: float | None = None
         self._thread: threading.Thread | None = None
         self._failure: ShardscopeError | None = None
@@ -80,6 +86,7 @@ class Crew:
     def join(self) -> None:
         """Says that this worker takes part; it leaves when its session is closed."""
         if not self._has_joined:
+            self._check_numbers()
             self._has_joined = True
             tokens = self._connection()
             tokens.act({"do": "join", "by": self.name})
@@ -88,13 +95,23 @@ class Crew:
     def required(self) -> int:
         """How many gradients a step takes now: no more than there are workers left to hand some in."""
         self._look()
-        number = len(self._home.workers) or self._total
+        number = max(self._total, len(self._crew["workers"]))
         if not self._gone or self._aggregate < 1:
             return self._aggregate
         live = number - len(self._gone)
         if self._total >= self._aggregate:
             return min(self._aggregate, max(1, live))
         return max(1, math.ceil(self._aggregate * live / number))
+
+    def _check_numbers(self) -> None:
+        workers = self._home.workers
+        if workers and len(workers) < self._aggregate <= self._total:
+            raise InvalidArgumentError(
+                f"SyncReplicasOptimizer is to aggregate {self._aggregate} gradients of {self._total} replicas, and the "
+                f"cluster spec names {len(workers)} workers ({', '.join(workers)}): no step would have them all. Give "
+                f"replicas_to_aggregate={len(workers)}, or total_num_replicas={len(workers)} so that each worker hands "
+                f"in several"
+            )
 
     def who_leads(self) -> str:
         """Says who makes the steps, for the log and for errors."""
@@ -155,6 +172,7 @@ class Crew:
         with self._lock:
             if self.ticket is not None:
                 return
+        self._check_numbers()
         tokens = self._connection()
         crew = tokens.wait({"ask": "crew"}, Deadline(0.0)) or self._crew
         if after_another and crew["ticket"] != self._crew["ticket"]:
@@ -170,7 +188,7 @@ class Crew:
             ticket = answer["ticket"]
         with self._lock:
             self.ticket, self._looked_s = answer["ticket"], -math.inf
-        if answer["ticket"] > 1:
+        if not answer["begins"]:
             self._repair(tokens)
 
     def _repair(self, tokens: ObjectConnection) -> None:
@@ -180,7 +198,7 @@ class Crew:
         for each in self._accumulators:
             self._home.shared(each).act({"do": "set_step", "step": step, "ticket": self.ticket})
         number = max(self._total, self._aggregate)
-        tokens.act({"do": "put", "steps": [step] * number, "ticket": self.ticket, "keep": 0})
+        tokens.act({"do": "put", "steps": [step] * number, "keep": 0})
         LOG.warning("%s makes the steps now, from step %d on", self.name, step)
 
     def see_to_steps(self) -> None:

@@ -53,9 +53,10 @@ class SyncReplicasHook(SessionRunHook):
                 f"Init operations did not make model ready for SyncReplicasOptimizer local_init. Init op: "
                 f"{self._init_op.name}, error: {lacking}"
             )
+        if self._runner is not None:
+            self._crew_in(session.home).lead()
         session.run(self._init_op)
         if self._tokens_op is not None:
             session.run(self._tokens_op)
         if self._runner is not None:
-            self._crew_in(session.home).lead()
             self._runner.create_threads(session, coord=coord, daemon=True, start=True)

@@ -86,10 +86,8 @@ class TokenQueue(QueueBase):
         self.dequeue_many(n, name)
 
     def _putting(self, op_type: str, tensors: list[Tensor], keep: int | None, scope: str) -> Operation:
-        def begin(home: TrainingHome, steps: Array) -> _Putting:
-            return _Putting(self._crew(home), np.ravel(steps).tolist(), keep)
-
-        return self._enqueue_op(op_type, tensors, SharedCall(self._object, begin, at_home=True), scope)
+        call = SharedCall(self._object, lambda steps: _Putting(np.ravel(steps).tolist(), keep))
+        return self._enqueue_op(op_type, tensors, call, scope)
 
     def _taking(self, home: TrainingHome) -> _TakingToken:
         return _TakingToken(self._crew(home), self._dtypes[0].dtype, self._once)
@@ -100,14 +98,13 @@ class _Putting:
 
     waits_for = "room for tokens"
 
-    def __init__(self, crew: Crew, steps: list[int], keep: int | None):
-        self._crew = crew
+    def __init__(self, steps: list[int], keep: int | None):
         self._steps = steps
         self._keep = keep
 
     def attempt(self, shared: ObjectConnection) -> tuple[Array, ...]:
         """Puts them in."""
-        shared.act({"do": "put", "steps": self._steps, "ticket": self._crew.ticket or 0, "keep": self._keep})
+        shared.act({"do": "put", "steps": self._steps, "keep": self._keep})
         return ()
 
     def question(self) -> Json:
