@@ -33,6 +33,7 @@ MODULES: Final = (
     "sync_calls",
     "sync_graphs",
     "sync_hooks",
+    "sync_models",
     "sync_rounds",
 )
 OF_OTHERS: Final = re.compile(r"report_uninitialized_variables(_1)?/|/update_|^Adam/(mul|Assign)|^gradients/")
@@ -67,7 +68,6 @@ DIFFERENT: Final = {
     "graph_with_averages": "averages begin and move by fewer operations",
     "hook_methods": "the class has a name of its own",
     "hook_of_a_chief_runs_in_a_session": "the thread that makes steps ends with its session, at once",
-    "one_replica_rows_adam": "Adam's last bit for rows",
     "sparse_attributes": "there is no module tf.sparse",
     "sparse_dtypes": "bfloat16 is taken as well",
     "sparse_wrong_steps": "a gradient that is refused does not count",
@@ -112,6 +112,8 @@ def comparable(noted: Any) -> Any:
         return noted["error"] if "error" in noted else {key: comparable(each) for key, each in noted.items()}
     if isinstance(noted, list):
         return [comparable(each) for each in noted if not is_of_others(each)]
+    if isinstance(noted, float):
+        return float(f"{noted:.6g}")  # of the seven digits that are noted the last is by chance
     if isinstance(noted, str):
         return HANDLES.get(noted, noted.removesuffix("_ref"))
     return noted
