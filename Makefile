@@ -72,6 +72,8 @@ soak: $(INSTALLED)  ## Kills ps tasks under load for minutes and compares the su
 	$(BIN)/python -m tests.chaos.soak --replicas 1 --rounds 100 --coordinator etcd --timeout 3600 $(SOAK_OPTIONS)
 	$(BIN)/python -m tests.chaos.soak --replicas 1 --durability journal --kills 20 --restarts 10 --stops 10 --outages 20 \
 	    --timeout 3600 $(SOAK_OPTIONS)
+	$(BIN)/python -m tests.chaos.epochs --kills 40 --stops 10 --shards 4000 --timeout 3600
+	$(BIN)/python -m tests.chaos.epochs --replicas 1 --kills 40 --stops 10 --shards 4000 --timeout 3600
 	$(BIN)/python -m pytest -m soak tests/chaos/test_checkpoint_cuts.py
 	$(BIN)/python -m tests.unit.ps_server.replication.failover_search --faults 3
 

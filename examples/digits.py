@@ -1,4 +1,4 @@
-"""Trains a classifier of handwritten digits on a cluster, asynchronously.
+"""Trains a classifier of handwritten digits on a cluster.
 
 Every worker runs this same script. It names the same variables, takes its own
 part of the images, and again and again has autograd compute the gradients of
@@ -7,6 +7,11 @@ workers. The ps tasks make the optimizer's step, beside the parameters. It ends
 when all workers together have made the steps, however many of them are its own.
 
     shardscope up --ps 2 --workers 3 -- python examples/digits.py
+
+With --sync the workers train in rounds, whoever of them is slow, stops or dies,
+and at the end it prints what has become of all gradients:
+
+    shardscope up --workers 4 -- python examples/digits.py --sync "sync(3)"
 
 With --checkpoint DIR it goes on from its last step when it was interrupted,
 since the cluster counts the steps.
@@ -95,7 +100,7 @@ def train(client: ss.Client, arguments: argparse.Namespace) -> float:
 
     variables = build_model(client, arguments.hidden)
     global_step = ss.get_variable("global_step", [], dtype=np.int64, initializer=ss.zeros_initializer())
-    optimizer = ss.train.Momentum(learning_rate=arguments.rate, momentum=0.9)
+    optimizer = ss.train.Momentum(learning_rate=arguments.rate, momentum=0.9, sync=arguments.sync)
     random = np.random.default_rng(client.task.index)
     pulled = client.mirror([*variables, global_step])
     *parameters, steps_made = pulled.values  # always the same arrays, which each step pulls anew
@@ -121,6 +126,10 @@ def train(client: ss.Client, arguments: argparse.Namespace) -> float:
     pulled.pull()
     result = accuracy(parameters, held_out_images, held_out_digits)
     print(f"held-out accuracy {result:.3f} after {int(steps_made)} steps of all workers", flush=True)
+    if arguments.sync:
+        report = client.finish_together(optimizer.name)
+        if report.first_finished == str(client.task):  # one table is enough
+            print(f"{report.policy}: {report.round} rounds\n{report}", flush=True)
     return result
 
 
@@ -133,6 +142,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=64, help="images in a step (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=0.03, help="learning rate (default: %(default)s)")
     parser.add_argument("--hidden", type=int, default=64, help="hidden units (default: %(default)s)")
+    parser.add_argument("--sync", help="how workers train together: bsp, ssp(3), sync(3), async (default: each alone)")
     parser.add_argument("--min-accuracy", type=float, default=0.0, help="fail below it (default: %(default)s)")
     arguments = parser.parse_args()
     try:

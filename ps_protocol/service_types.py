@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -121,6 +122,15 @@ class Member:
     step: int
     lease_s: float = 0.0
     end: str = ""
+
+
+def listed_incarnation(incarnation: UUID) -> UUID:
+    """Returns what is shown of an incarnation: always the same, but the incarnation does not follow from it.
+
+    A process numbers its updates under its incarnation: whoever knew that could make updates in its name, or have the
+    ledger take its own for repeated ones.
+    """
+    return UUID(bytes=hashlib.blake2b(incarnation.bytes, digest_size=16, person=b"listed member").digest())
 
 
 @dataclass(frozen=True, slots=True)

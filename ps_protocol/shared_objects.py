@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -20,11 +23,16 @@ from ps_protocol.interrupts import raise_interrupt
 Json: TypeAlias = dict[str, Any]
 """A JSON object: text, finite numbers, truth values and None, in lists and objects."""
 
+Array: TypeAlias = npt.NDArray[Any]
+
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 """Of shape ``[n]``."""
 
 MAX_OBJECT_BYTES: Final = 1024 * 1024
-"""The most bytes of an object's state, and of what an ``Act`` or a ``Look`` carries and returns."""
+"""The most bytes of JSON that an object's state has, and that an ``Act`` or a ``Look`` carries and returns."""
+
+MAX_SHORT_ANSWER_BYTES: Final = 4096
+"""The most bytes of the answer to an event that comes with tensors."""
 
 OBJECT_DTYPE: Final = np.dtype("S1")
 """That of an object as it is declared. With a state, it is as long as that."""
@@ -56,12 +64,14 @@ class Act:
     Attributes:
         name: Full name of the variable.
         kind: Of the object.
-        event: JSON: what happens. The new state follows from the old one and this alone.
+        event: JSON: what happens. The new state follows from the old one, this and the tensors alone.
+        tensors: What an object that holds tensors is given with the event; it answers that in few bytes.
     """
 
     name: str
     kind: str
     event: npt.NDArray[Any]
+    tensors: tuple[npt.NDArray[Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +126,100 @@ def decode_json(data: bytes | memoryview | npt.NDArray[Any], what: str) -> Json:
     if not isinstance(content, dict):
         raise InvalidArgumentError(f"{what} is no JSON object but a {type(content).__name__}")
     return content
+
+
+# -- with arrays ----------------------------------------------------------------------------------
+#
+# Objects that hold tensors have them behind their JSON, as have their answers. In 8 bytes, little-endian, is how many
+# bytes of JSON follow: {"content": {...}, "arrays": [[dtype, [size, ...]], ...]}. The arrays come then, in C order and
+# little-endian, each at a multiple of 64 bytes.
+
+_LENGTH: Final = struct.Struct("<Q")
+_ALIGNMENT: Final = 64
+_DTYPES: Final = {
+    np.dtype(each).name: np.dtype(each).newbyteorder("<")
+    for each in (np.int32, np.int64, np.float16, np.float32, np.float64)
+} | {"bfloat16": np.dtype(ml_dtypes.bfloat16)}
+"""Those that are packed, by name; a name that comes from elsewhere is never given to NumPy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """An array that is computed where it is packed.
+
+    Attributes:
+        dtype: Of the array.
+        shape: Of the array.
+        fill: Puts all elements into an array of that dtype and shape.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    fill: Callable[[Array], object]
+
+
+def _new_bytes(number: int) -> Bytes:
+    return np.empty(number, np.uint8)
+
+
+def packed(content: Json, arrays: Sequence[Array | Computed], memory: Callable[[int], Bytes] = _new_bytes) -> Bytes:
+    """Returns the bytes of a JSON object and of arrays; always the same for the same.
+
+    Args:
+        content: The object.
+        arrays: Which come behind it.
+        memory: Gives the memory for so many bytes.
+
+    Raises:
+        InvalidArgumentError: It is no JSON, or an array has a dtype that is not packed.
+    """
+    for each in arrays:
+        if each.dtype.name not in _DTYPES:
+            raise InvalidArgumentError(f"a {each.dtype.name} array cannot be packed; it can be {', '.join(_DTYPES)}")
+    layouts = [[each.dtype.name, list(each.shape)] for each in arrays]
+    header = json_text({"content": content, "arrays": layouts}).encode("ascii")
+    places, size_bytes = [], _LENGTH.size + len(header)
+    for each in arrays:
+        places.append(_aligned(size_bytes))
+        size_bytes = places[-1] + each.dtype.itemsize * math.prod(each.shape)
+    data = memory(size_bytes)
+    begin = places[0] if places else size_bytes
+    data[:begin] = np.frombuffer((_LENGTH.pack(len(header)) + header).ljust(begin, b"\0"), np.uint8)
+    for index, each in enumerate(arrays):
+        end = places[index] + each.dtype.itemsize * math.prod(each.shape)
+        data[end : places[index + 1] if index + 1 < len(places) else size_bytes] = 0
+        out = data[places[index] : end].view(_DTYPES[each.dtype.name]).reshape(each.shape)
+        if isinstance(each, Computed):
+            each.fill(out)
+        else:
+            out[...] = each
+    return data
+
+
+def unpacked(data: Bytes, what: str) -> tuple[Json, list[Array]]:
+    """Returns the JSON object and the arrays in some bytes; the arrays are views of those.
+
+    Args:
+        data: uint8 ``[n]``.
+        what: What that is, for the error.
+
+    Raises:
+        InvalidArgumentError: That is not what they hold.
+    """
+    try:
+        end = _LENGTH.size + _LENGTH.unpack(bytes(data[: _LENGTH.size]))[0]
+        header = decode_json(data[_LENGTH.size : end], what)
+        content, arrays = dict(header["content"]), []
+        for name, shape in header["arrays"]:
+            begin = _aligned(end)
+            dtype = _DTYPES[name]
+            end = begin + dtype.itemsize * math.prod(shape)
+            arrays.append(data[begin:end].view(dtype).reshape(shape))
+    except (ValueError, TypeError, LookupError, struct.error, OverflowError) as error:
+        raise_interrupt(error)
+        raise InvalidArgumentError(f"{what} is no JSON with arrays behind it: {error}") from error
+    return content, arrays
+
+
+def _aligned(place: int) -> int:
+    return -(-place // _ALIGNMENT) * _ALIGNMENT

@@ -27,6 +27,10 @@ class WeakTable(Generic[_K, _V]):
         """The value of a key, None if it has none."""
         return self._values.get(weakref.ref(key))
 
+    def values(self) -> list[_V]:
+        """All values."""
+        return list(self._values.values())
+
     def setdefault(self, key: _K, value: _V) -> _V:
         """The value of a key, which is ``value`` if it had none."""
         return self._values.setdefault(self._reference(key), value)

@@ -85,11 +85,11 @@ from worker_client.variables.partitioners import (
 from worker_client.variables.variable import Variable
 
 if TYPE_CHECKING:  # optimizers, and what looks at files, are imported when they are asked for
-    from worker_client import checkpoint, train
+    from worker_client import checkpoint, data, train
 else:
 
     def __getattr__(name: str) -> object:
-        if name in {"checkpoint", "train"}:
+        if name in {"checkpoint", "data", "train"}:
             return importlib.import_module(f"worker_client.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -127,6 +127,7 @@ __all__ = [
     "connect",
     "constant_initializer",
     "control_dependencies",
+    "data",
     "device",
     "embedding_lookup",
     "embedding_lookup_sparse",

@@ -33,6 +33,7 @@ from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.html_tables import html_table
 from ps_protocol.interrupts import is_interrupt, raise_interrupt, sheltered, sheltered_to_the_end
 from ps_protocol.not_copied import NotCopied
+from ps_protocol.service_types import listed_incarnation
 from ps_protocol.settings import read
 from ps_protocol.task_id import TaskId
 from worker_client.checkpoints.background import BackgroundSaves
@@ -48,11 +49,14 @@ from worker_client.connection.heartbeat import STOP_TIMEOUT_S, Heartbeat
 from worker_client.connection.retry import Deadline
 from worker_client.connection.route import Reconnect
 from worker_client.connection.settings import Settings
+from worker_client.connection.whole_reads import WHOLE_READS
 from worker_client.graph import defaults
 from worker_client.graph.definition import VariableDefinition
 from worker_client.graph.graph import Graph
 from worker_client.objects.methods import SharedObjectMethods
 from worker_client.objects.shared_object import WaitPlaces
+from worker_client.objects.training_group import TAKING_PART, TakingPart
+from worker_client.objects.whole_rounds import WholeRounds
 from worker_client.placement.declaration import Declarer
 from worker_client.placement.strategies import PsStrategy, RoundRobinStrategy
 from worker_client.settings import ConnectSettings
@@ -279,6 +283,20 @@ class Client(
         self._periodic = []
         self._wait_places = WaitPlaces()
         self._barriers = {}
+        self._shards = {}
+        self._taking_part = TakingPart(
+            str(self.task),
+            str(listed_incarnation(self.incarnation)),
+            is_observer=bool(observer),
+            num_ps=len(self._handles),
+            num_workers=self.num_workers,
+            lease_s=settings.lease_s,
+            places=self._wait_places,
+            list_members=self._list_members,
+            groups=[],
+        )
+        TAKING_PART.setdefault(self.fanout, self._taking_part)
+        WHOLE_READS.setdefault(self.fanout, WholeRounds(self.fanout, self._wait_places, len(self._handles)))
         self._heartbeat = Heartbeat(
             self._handles[0],
             task=str(task),
@@ -528,7 +546,12 @@ class Client(
     def _end_once(self, ending: Ending | None) -> None:
         """Takes the steps of the end; where no interrupt comes between saying that they are taken and taking them."""
         if defaults.closed(self):
-            take_steps([self._end_saves, self._stop_heartbeat, self._leave, *self._closing_handles()], ending)
+            steps = [self._end_saves, self._finish_groups, self._stop_heartbeat, self._leave, *self._closing_handles()]
+            take_steps(steps, ending)
+
+    def _finish_groups(self, ending: Ending | None) -> None:
+        if ending is None or not ending.is_crash:
+            self._taking_part.finish()
 
     def _stop_heartbeat(self, ending: Ending | None) -> None:
         self._heartbeat.stop(STOP_TIMEOUT_S if ending is None else ending.at_most(STOP_TIMEOUT_S))

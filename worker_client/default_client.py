@@ -16,6 +16,7 @@ from ps_protocol.operations import Array
 from worker_client.checkpoints.periodic import Metrics, PeriodicSaves, Step
 from worker_client.checkpoints.report import RestoreReport, SavedCheckpoint, ShowProgress
 from worker_client.client import Client
+from worker_client.connection.completes import Completes, exchange_of
 from worker_client.graph.defaults import STACK, find_newest_client, not_connected
 from worker_client.values.wire_names import WireDTypeName
 from worker_client.variables.mirror import Mirror
@@ -68,14 +69,27 @@ def read_all(
 
 
 @overload
-def assign_add_all(pairs: Pairs, *, wait: Literal[True] = True, wire_dtype: WireDTypeName | None = None) -> None: ...
+def assign_add_all(
+    pairs: Pairs,
+    *,
+    wait: Literal[True] = True,
+    wire_dtype: WireDTypeName | None = None,
+    completes: Completes | None = None,
+) -> None: ...
 @overload
 def assign_add_all(pairs: Pairs, *, wait: Literal[False], wire_dtype: WireDTypeName | None = None) -> Future[None]: ...
-def assign_add_all(pairs: Pairs, *, wait: bool = True, wire_dtype: WireDTypeName | None = None) -> Future[None] | None:
+def assign_add_all(
+    pairs: Pairs,
+    *,
+    wait: bool = True,
+    wire_dtype: WireDTypeName | None = None,
+    completes: Completes | None = None,
+) -> Future[None] | None:
     """``Client.assign_add_all`` of the default connection."""
     client = get_default_client()
-    if wait:
-        client.assign_add_all(pairs, wire_dtype=wire_dtype)
+    if wait or completes is not None:
+        exchange_of(client.fanout, completes, wait=wait)
+        client.assign_add_all(pairs, wire_dtype=wire_dtype, completes=completes)
         return None
     return client.assign_add_all(pairs, wait=False, wire_dtype=wire_dtype)
 
@@ -90,9 +104,11 @@ def barrier(name: str, timeout_s: float = 600.0, *, count: SupportsIndex | None 
     get_default_client().barrier(name, timeout_s, count=count)
 
 
-def mirror(variables: Iterable[NamedOrVariable] | Mapping[Any, NamedOrVariable]) -> Mirror:
+def mirror(
+    variables: Iterable[NamedOrVariable] | Mapping[Any, NamedOrVariable], *, trained_by: Sequence[str] = ()
+) -> Mirror:
     """``Client.mirror`` of the default connection."""
-    return get_default_client().mirror(variables)
+    return get_default_client().mirror(variables, trained_by=trained_by)
 
 
 @overload

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from worker_client.optimizers.clipping import clip_by_global_norm, clip_by_norm, clip_by_value, global_norm
 from worker_client.optimizers.moving_averages import ExponentialMovingAverage
-from worker_client.optimizers.optimizer import Applied, Optimizer
+from worker_client.optimizers.optimizer import Optimizer
+from worker_client.optimizers.outcomes import Applied
 from worker_client.optimizers.rules import (
     Adadelta,
     Adagrad,
@@ -34,6 +35,7 @@ from worker_client.optimizers.schedules import (
     PiecewiseConstant,
     PolynomialDecay,
 )
+from worker_client.training.together.session import TrainingSession
 
 __all__ = [
     "Adadelta",
@@ -64,6 +66,7 @@ __all__ = [
     "ProximalGradientDescent",
     "RMSProp",
     "RowWiseAdagrad",
+    "TrainingSession",
     "clip_by_global_norm",
     "clip_by_norm",
     "clip_by_value",

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "up": "Runs a whole cluster on this machine.",
     "ps": "Runs one ps task in the foreground.",
     "ls": "Lists variables or tasks.",
+    "workers": "Shows how workers train together.",
     "get": "Shows the value of a variable.",
     "save": "Saves all variables in a checkpoint.",
     "restore": "Restores a checkpoint.",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 
 import click
 
-from ps_cluster.cli.common import EXIT_FAILED, one_line_errors, timeout_option
+from ps_cluster.cli.common import EXIT_FAILED, one_line_errors, say, timeout_option
 from ps_cluster.cli.questions import (
     all_answered,
     any_answered,
@@ -19,6 +20,8 @@ from ps_cluster.cli.questions import (
     connect,
 )
 from ps_cluster.inspection import queries as ps_queries
+from ps_cluster.inspection.queries import PsAnswer
+from ps_cluster.inspection.training import ask_groups, group_names, group_records, missing, seen_by_heartbeats
 from ps_cluster.inspection.views import (
     MEMBER_DROPPABLE,
     PS_DROPPABLE,
@@ -32,6 +35,9 @@ from ps_cluster.inspection.views import (
     variable_table,
 )
 from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.errors import ShardscopeError
+from ps_protocol.service_types import Member, Status
+from worker_client.objects.training_report import TrainingReport
 
 
 @click.command()
@@ -68,15 +74,39 @@ def _list_tasks(spec: ClusterSpec, as_json: bool, timeout_s: float) -> bool:
     of_directory = [each for each in answers if each.task.index == 0]  # ps task 0 knows the members
     [members] = ps_queries.ask_primaries(of_directory, lambda ps: ps.list_members(timeout_s=timeout_s), connect=connect)
     of_ps, of_members = ps_records(answers), member_records(members.value or [])
+    groups = _groups(spec, of_directory, members, timeout_s)
     if as_json:
-        _print_json({"ps": of_ps, "members": of_members})
+        _print_json({"ps": of_ps, "members": of_members, "groups": group_records(groups)})
     elif any_answered(answers):
         print_table(ps_table(of_ps), PS_DROPPABLE)
         if of_members:
             click.echo()
             print_table(member_table(of_members, time.time()), MEMBER_DROPPABLE)
+        lines = missing(groups, time.time())
+        if lines:
+            click.echo()
+            for line in lines:
+                say(line)
     is_reported = any(each.error is members.error for each in answers if each.error is not None)
     return all_answered(answers if is_reported else [*answers, members])
+
+
+def _groups(
+    spec: ClusterSpec,
+    directory: Sequence[PsAnswer[Status]],
+    members: PsAnswer[list[Member]],
+    timeout_s: float,
+) -> dict[str, TrainingReport]:
+    """How those are that train together; none if ps task 0 does not say."""
+    [variables] = ps_queries.ask_primaries(
+        directory, lambda ps: ps.list_variables(timeout_s=timeout_s), connect=connect
+    )
+    try:
+        reports = ask_groups(spec, group_names(variables.value or []), timeout_s)
+    except ShardscopeError:
+        return {}  # it has ended in between
+    by_task = {each.task: each for each in members.value or []}
+    return {name: seen_by_heartbeats(report, by_task) for name, report in reports.items()}
 
 
 def _print_json(value: object) -> None:

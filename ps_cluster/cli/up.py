@@ -21,7 +21,7 @@ def _up(**given: Any) -> None:
     """Runs ps tasks and workers on this machine until the workers are done.
 
     COMMAND is what every worker runs. Returns the exit code of the first worker that failed (128 + n if signal n ended
-    it), else 0; 1 if a ps died; 130 after Ctrl-C, which ends everything, at once if pressed twice.
+    it) and is not let go, else 0; 1 if a ps died; 130 after Ctrl-C, which ends everything, at once if pressed twice.
     """
     options = LaunchOptions(**given)
     for stream in (sys.stdout, sys.stderr):

@@ -21,7 +21,9 @@ from ps_protocol.service_types import Member, Status, VariableInfo
 from ps_protocol.task_id import TaskId
 
 _UNBOUNDED_WIDTH: Final = 10_000
-_MAY_GO_ON: Final = frozenset({"name", "shape", "slot of", "address", "host", "state", "kept", "role", "trouble"})
+_MAY_GO_ON: Final = frozenset(
+    {"name", "shape", "slot of", "address", "host", "state", "kept", "role", "trouble", "does"}
+)
 """Columns that go on in the next line where a terminal is too narrow; the others are never cut."""
 PS_DROPPABLE: Final = ("sent", "received", "operations", "clients", "held", "variables")
 MEMBER_DROPPABLE: Final = ("since", "host", "pid")
@@ -91,7 +93,7 @@ def variable_table(records: Sequence[dict[str, Any]]) -> Table:
     records = _printable(records)
     has_slots = any(record["slot_of"] for record in records)
     of_slots = ["slot of"] if has_slots else []
-    table = _table("name", "shape", "dtype", ">bytes", "task", ">version", "initialized", *of_slots)
+    table = new_table("name", "shape", "dtype", ">bytes", "task", ">version", "initialized", *of_slots)
     for record in records:
         slot_of = record["slot_of"]
         table.add_row(
@@ -148,7 +150,7 @@ def ps_table(records: Sequence[dict[str, Any]]) -> Table:
     keeps = any(record["durability"] for record in records)
     is_replicated = any(record["replication"] for record in records)
     is_troubled = any(record["troubles"] for record in records)
-    table = _table(
+    table = new_table(
         *("task", "address", "state", ">up", ">variables", ">held", ">clients", ">operations", ">received", ">sent"),
         *(["kept"] if keeps else []),
         *([">epoch", "role"] if is_replicated else []),
@@ -159,7 +161,7 @@ def ps_table(records: Sequence[dict[str, Any]]) -> Table:
             Text(record["task"]),
             Text(record["address"]),
             record["state"],
-            _duration(record["uptime_s"]),
+            duration(record["uptime_s"]),
             f"{record['variables']:,}",
             format_size(record["variable_bytes"]),
             f"{record['clients']:,}",
@@ -198,7 +200,7 @@ def member_records(members: Sequence[Member]) -> list[dict[str, Any]]:
 
 def member_table(records: Sequence[dict[str, Any]], now_s: float) -> Table:
     """The same as a table, with times as how long before ``now_s`` (seconds since the epoch)."""
-    table = _table("task", "state", "host", ">pid", ">steps", ">since", ">last seen")
+    table = new_table("task", "state", "host", ">pid", ">steps", ">since", ">last seen")
     for record in _printable(records):
         table.add_row(
             Text(record["task"]),
@@ -208,8 +210,8 @@ def member_table(records: Sequence[dict[str, Any]], now_s: float) -> Table:
             Text(record["host"]),
             str(record["pid"]),
             f"{record['step']:,}" if record["step"] else "",
-            f"{_duration(now_s - record['joined_at_s'])} ago",
-            f"{_duration(now_s - record['last_seen_s'])} ago",
+            f"{duration(now_s - record['joined_at_s'])} ago",
+            f"{duration(now_s - record['last_seen_s'])} ago",
         )
     return table
 
@@ -236,6 +238,11 @@ def print_table(table: Table, droppable: Sequence[str] = ()) -> None:
         console.file.write(f"{line.rstrip()}\n")
 
 
+def fitted_table(table: Table, droppable: Sequence[str], console: Console) -> Table:
+    """A table without the columns for which a terminal is too narrow; as ``print_table``."""
+    return _fitted(table, droppable, console)[0]
+
+
 def _fitted(table: Table, droppable: Sequence[str], console: Console) -> tuple[Table, list[str]]:
     """Leaves columns out until the table fits into the console; returns it, and their headings."""
     dropped: list[str] = []
@@ -250,13 +257,13 @@ def _fitted(table: Table, droppable: Sequence[str], console: Console) -> tuple[T
 
 def _without(table: Table, heading: str) -> Table:
     kept = [column for column in table.columns if column.header != heading]
-    smaller = _table(*[f"{'>' if column.justify == 'right' else ''}{column.header}" for column in kept])
+    smaller = new_table(*[f"{'>' if column.justify == 'right' else ''}{column.header}" for column in kept])
     for row in zip(*[column.cells for column in kept], strict=True):
         smaller.add_row(*row)
     return smaller
 
 
-def _table(*headings: str) -> Table:
+def new_table(*headings: str) -> Table:
     """A table with the given headings; ">" marks a column of numbers."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for heading in headings:
@@ -269,7 +276,8 @@ def _table(*headings: str) -> Table:
     return table
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Writes a time for people, as "3 min"."""
     whole = max(0, round(seconds))
     if whole < 120:
         return f"{whole} s"

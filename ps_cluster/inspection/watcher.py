@@ -71,7 +71,7 @@ class ClusterWatcher:
         self._stateless: frozenset[int] = frozenset()  # as of the last poll
         self._lock = threading.Lock()  # guards: _snapshot, _ends
         self._snapshot = ClusterSnapshot()
-        self._ends: dict[str, str] = {}
+        self._ends: dict[str, tuple[str, float]] = {}
         self._rates = StepRates()
         self._finish = threading.Event()
         self._thread = threading.Thread(target=self._poll_until_finished, name="cluster watcher", daemon=True)
@@ -92,7 +92,7 @@ class ClusterWatcher:
     def report_end(self, task: TaskId, end: str) -> None:
         """Has the cluster told that a worker has not ended in good order, and how, as "signal SIGKILL"; never waits."""
         with self._lock:
-            self._ends[str(task)] = end
+            self._ends[str(task)] = (end, time.time())
 
     def finish(self) -> None:
         """Asks a last time and stops; returns when the answers are there, or after a few seconds."""
@@ -135,13 +135,19 @@ class ClusterWatcher:
             lost=stateless_before & self._stateless,
         )
 
-    def _tell_ends(self, ends: Mapping[str, str], directory: ClusterService, members: Mapping[str, Member]) -> None:
-        """Tells how workers have ended; what fails is told at the next poll. One that never joined is no member."""
-        for task, end in ends.items():
-            if task in members:
+    def _tell_ends(
+        self, ends: Mapping[str, tuple[str, float]], directory: ClusterService, members: Mapping[str, Member]
+    ) -> None:
+        """Tells how workers have ended; what fails is told at the next poll.
+
+        One that never joined is no member, and who has joined since is another process of the same task.
+        """
+        for task, (end, ended_at_s) in ends.items():
+            if task in members and members[task].joined_at_s <= ended_at_s:
                 directory.leave(task, members[task].incarnation, end=end, timeout_s=_CALL_TIMEOUT_S)
             with self._lock:
-                del self._ends[task]
+                if self._ends.get(task) == (end, ended_at_s):
+                    del self._ends[task]
 
 
 def _directory_task(statuses: Mapping[TaskId, Status | None]) -> TaskId:

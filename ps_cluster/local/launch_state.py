@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import enum
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -75,7 +75,18 @@ class RestartPs:
     task: TaskId
 
 
-Decision = LaunchAction | Report | RestartPs
+@dataclass(frozen=True, slots=True)
+class RestartWorker:
+    """A worker that has failed is to be started again.
+
+    Attributes:
+        task: Which.
+    """
+
+    task: TaskId
+
+
+Decision = LaunchAction | Report | RestartPs | RestartWorker
 
 
 @dataclass(slots=True)
@@ -86,18 +97,23 @@ class LaunchState:
         num_ps: Number of ps tasks.
         num_workers: Number of workers.
         fail_fast: Whether the first worker that fails ends the others.
+        min_workers: How many workers have to be done, or still at work; others that fail are let go. None: all.
+        worker_restarts: How often each worker that fails is started again, before it has failed for good.
         restarts_ps: Whether a ps that dies is started again, since it has kept its state.
         replicas: Further processes of each ps task, 0 or 1; with 1, either is started again when it dies.
         keeps_checkpoints: Whether a last checkpoint is saved when the workers have ended.
         phase: How far the launch has come.
-        exit_code: What the launcher returns in the end: the exit code of the first worker that failed, 128 + n if
-            signal n ended it; 1 if a ps died; 128 + n if the launcher itself was ended by signal n; 1 if only the last
-            checkpoint could not be saved; else 0.
+        exit_code: What the launcher returns in the end: the exit code of the first worker that failed and was not let
+            go, 128 + n if signal n ended it; 1 if a worker that is needed was silent and had to be ended; 1 if a ps
+            died; 128 + n if the launcher itself was ended by signal n; 1 if only the last checkpoint could not be
+            saved; else 0.
     """
 
     num_ps: int
     num_workers: int
     fail_fast: bool = False
+    min_workers: int | None = None
+    worker_restarts: int = 0
     restarts_ps: bool = False
     replicas: int = 0
     keeps_checkpoints: bool = False
@@ -108,6 +124,8 @@ class LaunchState:
     _restarts_s: dict[TaskId, list[float]] = field(default_factory=dict)
     _kill_at_s: float | None = None
     _signals: int = 0
+    _done: int = 0
+    _started_again: dict[TaskId, int] = field(default_factory=dict)
     _has_state: bool = False  # that the workers may have changed
 
     def __post_init__(self) -> None:
@@ -161,9 +179,23 @@ class LaunchState:
             if task.job == WORKER_JOB
             else self._ps_exited(task, returncode, last_lines, now_s)
         )
-        if RestartPs(task) in decisions:
+        if RestartPs(task) in decisions or RestartWorker(task) in decisions:
             self._running.add(task)
         return [*decisions, *self._advance(now_s)]
+
+    def workers_silent(self, silent: Collection[TaskId], now_s: float) -> list[Decision]:
+        """The leases of these workers have run out, though their processes are there: they are stopped, or hang.
+
+        When others are done and nobody else is at work, they are ended: what they wait for does not come any more.
+        """
+        workers = self._workers
+        if self.phase is not Phase.RUNNING or not self._done or not workers or not set(workers) <= set(silent):
+            return []
+        if self._done < (self.num_workers if self.min_workers is None else self.min_workers):
+            self.exit_code = self.exit_code or EXIT_FAILED
+        names, verb = ", ".join(map(str, workers)), "is" if len(workers) == 1 else "are"
+        text = f"{names} {verb} silent beyond the lease, stopped or hanging, and the others are done; ending {names}"
+        return [Report(text, is_failure=True), *self._end(now_s)]
 
     def interrupted(self, signum: int, now_s: float) -> list[Decision]:
         """The launcher was asked to end; asked again, it kills."""
@@ -206,12 +238,26 @@ class LaunchState:
         return self.phase is Phase.OVER
 
     def _worker_exited(self, task: TaskId, returncode: int, now_s: float) -> list[Decision]:
-        if self.phase is not Phase.RUNNING or returncode == 0:
+        if self.phase is not Phase.RUNNING:
             return []
-        self.exit_code = self.exit_code or (returncode if returncode >= 0 else _SIGNAL_EXIT_BASE - returncode)
+        if returncode == 0:
+            self._done += 1
+            return []
         failure = f"{task} failed with {describe_exit(returncode)}"
-        if not self._workers_run:
+        again = self._started_again.get(task, 0) + 1
+        if again <= self.worker_restarts:
+            self._started_again[task] = again
+            text = f"{failure}; starting it again ({again} of {self.worker_restarts})"
+            return [Report(text, is_failure=True), RestartWorker(task)]
+        left = self._done + len(self._workers)
+        if self.min_workers is not None and left >= self.min_workers:
+            return [Report(f"{failure}; going on without it, {_workers_left(left, self.min_workers)}", is_failure=True)]
+        self.exit_code = self.exit_code or (returncode if returncode >= 0 else _SIGNAL_EXIT_BASE - returncode)
+        if not self._workers:
             return [Report(failure, is_failure=True)]
+        if self.min_workers is not None:
+            text = f"{failure}; ending the others, {_workers_left(left, self.min_workers)}"
+            return [Report(text, is_failure=True), *self._end(now_s)]
         if not self.fail_fast:
             return [Report(f"{failure}; the others go on", is_failure=True)]
         return [Report(f"{failure}; ending the others (--fail-fast)", is_failure=True), *self._end(now_s)]
@@ -249,8 +295,8 @@ class LaunchState:
         return [Report(text, is_failure=True), *self._end(now_s)]
 
     @property
-    def _workers_run(self) -> bool:
-        return any(task.job == WORKER_JOB for task in self._running)
+    def _workers(self) -> list[TaskId]:
+        return sorted([task for task in self._running if task.job == WORKER_JOB])
 
     def _end(self, now_s: float) -> list[Decision]:
         if self.phase not in {Phase.STARTING_PS, Phase.RUNNING}:
@@ -261,7 +307,7 @@ class LaunchState:
 
     def _advance(self, now_s: float) -> list[Decision]:
         decisions: list[Decision] = []
-        if self.phase in {Phase.RUNNING, Phase.ENDING_WORKERS} and not self._workers_run:
+        if self.phase in {Phase.RUNNING, Phase.ENDING_WORKERS} and not self._workers:
             if self.keeps_checkpoints and self._has_state:
                 self.phase = Phase.SAVING
                 self._kill_at_s = None
@@ -273,3 +319,7 @@ class LaunchState:
             self.phase = Phase.OVER
             self._kill_at_s = None
         return decisions
+
+
+def _workers_left(left: int, least: int) -> str:
+    return f"with {left} of at least {least} (--min-workers)" if left >= least else f"only {left} of {least} are left"

@@ -19,7 +19,15 @@ from ps_cluster.inspection.queries import Connect, shut_down_all
 from ps_cluster.inspection.task_table import DONE, ENDED, NOT_STARTED, RUNNING, STARTING, TaskRow, task_row
 from ps_cluster.inspection.watcher import ClusterSnapshot, ClusterWatcher
 from ps_cluster.local.checkpoints import ClusterCheckpoints, NotRestoredError
-from ps_cluster.local.launch_state import Decision, LaunchAction, LaunchState, Phase, Report, RestartPs
+from ps_cluster.local.launch_state import (
+    Decision,
+    LaunchAction,
+    LaunchState,
+    Phase,
+    Report,
+    RestartPs,
+    RestartWorker,
+)
 from ps_cluster.local.line_splitter import OutputLine
 from ps_cluster.local.local_cluster import LocalCluster
 from ps_cluster.local.options import KEEP, SAVE_EVERY_S, LaunchOptions
@@ -30,6 +38,7 @@ from ps_cluster.terminal.live_table import LiveTable
 from ps_protocol.checkpoints.retention import Retention
 from ps_protocol.cluster_spec import BACKUP_JOB, WORKER_JOB, ClusterSpec
 from ps_protocol.errors import ClusterStartError
+from ps_protocol.service_types import MemberState
 from ps_protocol.settings import environment_of
 from ps_protocol.task_id import TaskId
 
@@ -66,6 +75,8 @@ class Launcher:
             options.num_ps,
             options.num_workers,
             fail_fast=options.fail_fast,
+            min_workers=options.min_workers,
+            worker_restarts=options.worker_restarts,
             restarts_ps=options.durability == JOURNAL,
             replicas=options.replicas,
             keeps_checkpoints=options.checkpoint is not None,
@@ -73,6 +84,7 @@ class Launcher:
         # Reentrant, so that a signal handler may put; an event for each task and each signal is all it ever holds.
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._workers: dict[TaskId, ChildProcess] = {}
+        self._started_at_s: dict[TaskId, float] = {}  # workers, in seconds since the epoch
         self._progress: dict[TaskId, str] = {}  # a task's entry is written only by the thread that reads its output
         self._exit_codes: dict[TaskId, int] = {}  # as above, by the thread that waits for it
         self._told_to_end: set[TaskId] = set()
@@ -128,6 +140,7 @@ class Launcher:
             while not self._state.is_over:
                 self._carry_out(self._next_decisions())
                 self._carry_out(self._decisions_about_lost_state())
+                self._carry_out(self._state.workers_silent(self._silent_workers(), time.monotonic()))
                 self._table.update(self._rows())
         return self._state.exit_code
 
@@ -142,6 +155,15 @@ class Launcher:
         now_s = time.monotonic()
         return [each for index in sorted(self._snapshot.lost) for each in self._state.pair_lost(index, now_s)]
 
+    def _silent_workers(self) -> list[TaskId]:
+        """Workers whose processes run, and have not been heard of for longer than their leases."""
+        silent = []
+        for task, started_at_s in self._started_at_s.items():
+            member = self._snapshot.members.get(str(task))
+            if member is not None and member.state is MemberState.DEAD and member.joined_at_s >= started_at_s:
+                silent.append(task)
+        return silent
+
     def _carry_out(self, decisions: list[Decision]) -> None:
         for decision in decisions:
             match decision:
@@ -151,10 +173,13 @@ class Launcher:
                     threading.Thread(
                         target=self._restart_ps, args=(task,), name=f"restart of {task}", daemon=True
                     ).start()
+                case RestartWorker(task):
+                    self._start([task])
                 case LaunchAction.START_WORKERS:
                     self._start_workers()
                 case LaunchAction.END_WORKERS:
                     self._signal_workers(signal.SIGTERM)
+                    self._signal_workers(signal.SIGCONT)  # one that is stopped does not notice the other
                 case LaunchAction.SAVE:
                     threading.Thread(target=self._save_at_the_end, name="last checkpoint", daemon=True).start()
                 case LaunchAction.END_PS:
@@ -212,10 +237,18 @@ class Launcher:
         )
         if self._options.note:
             self._table.report(self._options.note)
-        waiting = [task for task in self._options.tasks if task.job == WORKER_JOB]
+        self._start([task for task in self._options.tasks if task.job == WORKER_JOB])
+        # Last: it is better to start processes before there are gRPC channels.
+        self._watcher = self._resources.enter_context(ClusterWatcher(spec, self._connect))
+        if self._checkpoints is not None:
+            self._checkpoints.start(spec)
+
+    def _start(self, workers: list[TaskId]) -> None:
+        waiting = list(workers)
         try:
             while waiting:
                 task = waiting[0]
+                self._started_at_s[task] = time.time()
                 self._workers[task] = self._cluster.start_worker(
                     task.index,
                     self._options.command,
@@ -226,10 +259,6 @@ class Launcher:
         except OSError as error:
             message = f"cannot run {self._options.command[0]!r} as {waiting[0]}: {error.strerror or error}"
             self._events.put(functools.partial(self._state.start_failed, message, tuple(waiting)))
-        # Last: it is better to start processes before there are gRPC channels.
-        self._watcher = self._resources.enter_context(ClusterWatcher(spec, self._connect))
-        if self._checkpoints is not None:
-            self._checkpoints.start(spec)
 
     def _signal_workers(self, signum: signal.Signals) -> None:
         self._told_to_end |= {task for task, worker in self._workers.items() if worker.returncode is None}

@@ -53,6 +53,15 @@ class LaunchOptions:
         "1 gives each ps a backup, which has every update and takes over when it dies.",
     )
     num_workers: int = option("--workers", whole_number(1), "1", "Number of workers.")
+    min_workers: int | None = option(
+        "--min-workers",
+        whole_number(1),
+        None,
+        "So many have to be done, or at work: others that fail are let go, and are no failure.",
+    )
+    worker_restarts: int = option(
+        "--worker-restarts", whole_number(0), "0", "How often a worker that fails is started again."
+    )
     ps_arguments: tuple[str, ...] = option(
         "--ps-arg", ARGUMENT, None, "An argument for every ps; repeatable.", multiple=True, metavar="ARG"
     )
@@ -127,6 +136,14 @@ class LaunchOptions:
             raise ValueError(
                 f"--data-dir is {str(self.data_dir)!r}, but --durability none keeps nothing there; give --durability "
                 f"journal as well"
+            )
+        if self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(
+                f"--min-workers is {self.min_workers}, but --workers {self.num_workers} starts fewer; change one"
+            )
+        if self.min_workers is not None and self.fail_fast:
+            raise ValueError(
+                "--fail-fast ends everything when a worker fails, and --min-workers lets it go; give one of them"
             )
         refuse_own_options(self.ps_arguments, OF_UP, "--ps-arg")
         if self.checkpoint is not None:

@@ -41,6 +41,8 @@ from ps_protocol.operations import (
     WireDType,
 )
 from ps_protocol.shared_objects import Act, Look
+from ps_protocol.training.round_messages import Decision, Part
+from ps_protocol.training.round_operations import COUNT_ROUNDS, Commit, Stage, StagedStep
 from ps_protocol.v1 import batch_pb2, tensor_pb2
 
 _EXACT = WireDType.EXACT
@@ -218,10 +220,12 @@ def _decode_gather(name: str, message: batch_pb2.Gather, take: TakeTensor) -> Ga
 def _encode_act(message: batch_pb2.Act, operation: Act, buffers: list[memoryview]) -> None:
     message.kind = operation.kind
     buffers.append(tensor_codec.encode_into(message.event, operation.event))
+    buffers.extend([tensor_codec.encode_into(message.tensors.add(), each) for each in operation.tensors])
 
 
 def _decode_act(name: str, message: batch_pb2.Act, take: TakeTensor) -> Act:
-    return Act(name, _object_kind(message.kind), _json_bytes(message.event, take, "event"))
+    kind, event = _object_kind(message.kind), _json_bytes(message.event, take, "event")
+    return Act(name, kind, event, tuple([take(each) for each in message.tensors]))
 
 
 def _encode_look(message: batch_pb2.Look, operation: Look, buffers: list[memoryview]) -> None:
@@ -248,6 +252,46 @@ def _json_bytes(message: tensor_pb2.TensorHeader, take: TakeTensor, what: str) -
             f"the {what} is {message.dtype}{list(message.shape)}; it should be uint8 of one dimension"
         )
     return data
+
+
+def _encode_stage(message: batch_pb2.Stage, operation: Stage, buffers: list[memoryview]) -> None:
+    message.stamp, message.seat, message.ticket = operation.stamp, operation.seat, operation.ticket
+    message.round, message.since, message.slots = operation.round, operation.since, operation.slots
+    for step in operation.steps:
+        of_step = message.steps.add(name=step.name)
+        apply = Apply(step.name, step.function, step.slots, step.state, step.operands, step.numbers)
+        _encode_apply(of_step.apply, apply, buffers)
+
+
+def _decode_stage(name: str, message: batch_pb2.Stage, take: TakeTensor) -> Stage:
+    steps = []
+    for of_step in message.steps:
+        apply = _decode_apply(of_step.name, of_step.apply, take)
+        is_whole = (apply.state and apply.operands) or apply.function == COUNT_ROUNDS
+        if not apply.name or not is_whole:
+            raise InvalidArgumentError("a step lacks its variable, its count of steps or its gradient")
+        steps.append(StagedStep(apply.name, apply.function, apply.slots, apply.state, apply.operands, apply.numbers))
+    if not message.stamp or not message.slots:
+        raise InvalidArgumentError("the stamp, or the number of slots, is missing")
+    counts = (message.seat, message.ticket, message.round, message.since, message.slots)
+    return Stage(name, message.stamp, *counts, tuple(steps))
+
+
+def _encode_commit(message: batch_pb2.Commit, operation: Commit, _buffers: list[memoryview]) -> None:
+    message.round = operation.decision.round
+    for part, staged in zip(operation.decision.parts, operation.staged, strict=True):
+        message.parts.add(seat=part.seat, ticket=part.ticket, round=part.round, staged=staged)
+    message.variables.extend(operation.variables)
+    message.means_of_present_rows = operation.means_of_present_rows
+
+
+def _decode_commit(name: str, message: batch_pb2.Commit, _take: TakeTensor) -> Commit:
+    staged = tuple([part.staged for part in message.parts])
+    if not staged or "" in staged:
+        raise InvalidArgumentError("it has no parts, or a part lacks the name of the variable that has it")
+    parts = tuple([Part(part.seat, part.ticket, part.round) for part in message.parts])
+    variables = tuple(message.variables)
+    return Commit(name, Decision(message.round, parts), staged, variables, message.means_of_present_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +324,8 @@ CODECS: Final[dict[type[Any], OperationCodec]] = {
     Gather: OperationCodec("gather", _encode_gather, _decode_gather),
     Act: OperationCodec("act", _encode_act, _decode_act),
     Look: OperationCodec("look", _encode_look, _decode_look),
+    Stage: OperationCodec("stage", _encode_stage, _decode_stage),
+    Commit: OperationCodec("commit", _encode_commit, _decode_commit),
     Describe: OperationCodec("describe", lambda *_: None, lambda name, *_: Describe(name)),
 }
 _DECODERS: Final = {codec.field: codec.decode for codec in CODECS.values()}

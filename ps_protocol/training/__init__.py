@@ -1,1 +1,1 @@
-"""What workers tell their group of training together, and what they are answered, as JSON. Imports no other room."""
+"""How workers train together: policies, what their group is told and answers, as JSON. Imports no other room."""

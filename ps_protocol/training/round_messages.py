@@ -89,11 +89,13 @@ class Awaited:
         worker: Which, as "worker:1".
         is_silent: Whether its lease has run out.
         last_seen_s: When its newest event came, in seconds since the epoch.
+        incarnation: Of its process, the newest one that has joined.
     """
 
     worker: str
     is_silent: bool = False
     last_seen_s: float = 0.0
+    incarnation: str = ""
 
 
 # -- events -------------------------------------------------------------------------------------
@@ -200,6 +202,9 @@ EVENTS: Final[dict[str, type[Event]]] = {
 _NAMES: Final = {cls: name for name, cls in EVENTS.items()}
 
 
+_ANSWER: Final = "answer about the rounds of a group"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """How things are after an event, for the worker that it concerns.
@@ -241,12 +246,22 @@ class Answer:
     @classmethod
     def decode(cls, content: bytes) -> Answer:
         """Reads it back; InvalidArgumentError if it is none."""
-        return from_json(cls, content, "answer about the rounds of a group")
+        return from_json(cls, content, _ANSWER)
+
+    @classmethod
+    def of_record(cls, said: Any) -> Answer:
+        """Reads it from what ``as_record`` makes of it; InvalidArgumentError if it is none."""
+        return from_record(cls, said, _ANSWER)
 
 
 def encode_event(event: Event) -> bytes:
     """Returns an event as JSON."""
-    return json.dumps({"event": _NAMES[type(event)], **as_record(event)}, sort_keys=True).encode()
+    return json.dumps(event_record(event), sort_keys=True).encode()
+
+
+def event_record(event: Event) -> dict[str, Any]:
+    """Returns an event as JSON has it."""
+    return {"event": _NAMES[type(event)], **as_record(event)}
 
 
 def decode_event(content: bytes) -> Event:
@@ -257,10 +272,20 @@ def decode_event(content: bytes) -> Event:
     """
     try:
         said: Any = json.loads(content)
-        name = said.pop("event")
-        cls = EVENTS[name]
-    except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
-        raise InvalidArgumentError(
-            f"{content[:100]!r} is no event of the rounds of a group; this version knows {', '.join(EVENTS)}"
-        ) from None
-    return from_record(cls, said, f"event {name!r}")
+    except (ValueError, RecursionError):
+        raise _no_event(content) from None
+    return event_of(said)
+
+
+def event_of(said: Any) -> Event:
+    """Reads an event that is in JSON already; errors as of ``decode_event``."""
+    if not isinstance(said, dict) or not isinstance(said.get("event"), str) or said["event"] not in EVENTS:
+        raise _no_event(said)
+    name = said["event"]
+    return from_record(EVENTS[name], {key: value for key, value in said.items() if key != "event"}, f"event {name!r}")
+
+
+def _no_event(said: object) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"{said!r:.100} is no event of the rounds of a group; this version knows {', '.join(EVENTS)}"
+    )

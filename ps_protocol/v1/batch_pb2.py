@@ -27,7 +27,7 @@ from ps_protocol.v1 import tensor_pb2 as ps__protocol_dot_v1_dot_tensor__pb2
 from ps_protocol.v1 import variable_pb2 as ps__protocol_dot_v1_dot_variable__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aps_protocol/v1/batch.proto\x12\x0eps_protocol.v1\x1a\x1bps_protocol/v1/errors.proto\x1a\x1bps_protocol/v1/tensor.proto\x1a\x1dps_protocol/v1/variable.proto\"\xa1\x01\n\x0c\x42\x61tchRequest\x12\x1a\n\x12\x63lient_incarnation\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x19\n\x11store_incarnation\x18\x03 \x01(\x0c\x12-\n\noperations\x18\x04 \x03(\x0b\x32\x19.ps_protocol.v1.Operation\x12\x19\n\x11required_features\x18\x05 \x03(\t\"\xcd\x04\n\tOperation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x07\x64\x65\x63lare\x18\x02 \x01(\x0b\x32\x17.ps_protocol.v1.DeclareH\x00\x12\x30\n\ninitialize\x18\x03 \x01(\x0b\x32\x1a.ps_protocol.v1.InitializeH\x00\x12$\n\x04read\x18\x04 \x01(\x0b\x32\x14.ps_protocol.v1.ReadH\x00\x12(\n\x06update\x18\x05 \x01(\x0b\x32\x16.ps_protocol.v1.UpdateH\x00\x12*\n\x07scatter\x18\x06 \x01(\x0b\x32\x17.ps_protocol.v1.ScatterH\x00\x12(\n\x06gather\x18\x07 \x01(\x0b\x32\x16.ps_protocol.v1.GatherH\x00\x12,\n\x08\x64\x65scribe\x18\x08 \x01(\x0b\x32\x18.ps_protocol.v1.DescribeH\x00\x12\x30\n\x0b\x63ount_up_to\x18\t \x01(\x0b\x32\x19.ps_protocol.v1.CountUpToH\x00\x12*\n\x07replace\x18\n \x01(\x0b\x32\x17.ps_protocol.v1.ReplaceH\x00\x12&\n\x05\x61pply\x18\x0b \x01(\x0b\x32\x15.ps_protocol.v1.ApplyH\x00\x12(\n\x06reduce\x18\x0c \x01(\x0b\x32\x16.ps_protocol.v1.ReduceH\x00\x12\"\n\x03\x61\x63t\x18\r \x01(\x0b\x32\x13.ps_protocol.v1.ActH\x00\x12$\n\x04look\x18\x0e \x01(\x0b\x32\x14.ps_protocol.v1.LookH\x00\x42\x06\n\x04kind\"g\n\x07\x44\x65\x63lare\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\x12\x30\n\x0binitializer\x18\x02 \x01(\x0b\x32\x1b.ps_protocol.v1.Initializer\"Q\n\nInitialize\x12\x30\n\x0binitializer\x18\x01 \x01(\x0b\x32\x1b.ps_protocol.v1.Initializer\x12\x11\n\toverwrite\x18\x02 \x01(\x08\"_\n\x04Read\x12\x1b\n\x0eunless_version\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\'\n\x04wire\x18\x02 \x01(\x0e\x32\x19.ps_protocol.v1.WireDTypeB\x11\n\x0f_unless_version\"\xb9\x01\n\x06Update\x12)\n\x04rule\x18\x01 \x01(\x0e\x32\x1b.ps_protocol.v1.Update.Rule\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\"W\n\x04Rule\x12\x14\n\x10RULE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bRULE_ASSIGN\x10\x01\x12\x13\n\x0fRULE_ASSIGN_ADD\x10\x02\x12\x13\n\x0fRULE_ASSIGN_SUB\x10\x03\"K\n\x07Replace\x12+\n\x05value\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12\x13\n\x0bkeeps_shape\x18\x02 \x01(\x08\"\xac\x02\n\x07Scatter\x12*\n\x04rule\x18\x01 \x01(\x0e\x32\x1c.ps_protocol.v1.Scatter.Rule\x12-\n\x07indices\x18\x02 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12-\n\x07updates\x18\x03 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12\x13\n\x0bindex_depth\x18\x04 \x01(\r\"\x81\x01\n\x04Rule\x12\x14\n\x10RULE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bRULE_UPDATE\x10\x01\x12\x0c\n\x08RULE_ADD\x10\x02\x12\x0c\n\x08RULE_SUB\x10\x03\x12\x0c\n\x08RULE_MUL\x10\x04\x12\x0c\n\x08RULE_DIV\x10\x05\x12\x0c\n\x08RULE_MIN\x10\x06\x12\x0c\n\x08RULE_MAX\x10\x07\"u\n\x06Gather\x12-\n\x07indices\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12\x13\n\x0bindex_depth\x18\x02 \x01(\r\x12\'\n\x04wire\x18\x03 \x01(\x0e\x32\x19.ps_protocol.v1.WireDType\"\x1a\n\tCountUpTo\x12\r\n\x05limit\x18\x01 \x01(\x03\"\x96\x01\n\x05\x41pply\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x12\r\n\x05slots\x18\x02 \x03(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12.\n\x08operands\x18\x04 \x03(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12-\n\x07numbers\x18\x05 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\"y\n\x06Reduce\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x12.\n\x08operands\x18\x02 \x03(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12-\n\x07numbers\x18\x03 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\"@\n\x03\x41\x63t\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12+\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\"U\n\x04Look\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12.\n\x08question\x18\x02 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12\x0f\n\x07wait_ms\x18\x03 \x01(\r\"\n\n\x08\x44\x65scribe\"=\n\nBatchReply\x12/\n\x07replies\x18\x01 \x03(\x0b\x32\x1e.ps_protocol.v1.OperationReply\"\xb9\x02\n\x0eOperationReply\x12$\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x15.ps_protocol.v1.Error\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x13\n\x0binitialized\x18\x03 \x01(\x08\x12,\n\x06tensor\x18\x04 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12*\n\x04spec\x18\x05 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\x12\x37\n\x07verdict\x18\x06 \x01(\x0e\x32&.ps_protocol.v1.OperationReply.Verdict\"H\n\x07Verdict\x12\x13\n\x0fVERDICT_APPLIED\x10\x00\x12\x13\n\x0fVERDICT_SKIPPED\x10\x01\x12\x13\n\x0fVERDICT_NOT_YET\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aps_protocol/v1/batch.proto\x12\x0eps_protocol.v1\x1a\x1bps_protocol/v1/errors.proto\x1a\x1bps_protocol/v1/tensor.proto\x1a\x1dps_protocol/v1/variable.proto\"\xa1\x01\n\x0c\x42\x61tchRequest\x12\x1a\n\x12\x63lient_incarnation\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x19\n\x11store_incarnation\x18\x03 \x01(\x0c\x12-\n\noperations\x18\x04 \x03(\x0b\x32\x19.ps_protocol.v1.Operation\x12\x19\n\x11required_features\x18\x05 \x03(\t\"\x9f\x05\n\tOperation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x07\x64\x65\x63lare\x18\x02 \x01(\x0b\x32\x17.ps_protocol.v1.DeclareH\x00\x12\x30\n\ninitialize\x18\x03 \x01(\x0b\x32\x1a.ps_protocol.v1.InitializeH\x00\x12$\n\x04read\x18\x04 \x01(\x0b\x32\x14.ps_protocol.v1.ReadH\x00\x12(\n\x06update\x18\x05 \x01(\x0b\x32\x16.ps_protocol.v1.UpdateH\x00\x12*\n\x07scatter\x18\x06 \x01(\x0b\x32\x17.ps_protocol.v1.ScatterH\x00\x12(\n\x06gather\x18\x07 \x01(\x0b\x32\x16.ps_protocol.v1.GatherH\x00\x12,\n\x08\x64\x65scribe\x18\x08 \x01(\x0b\x32\x18.ps_protocol.v1.DescribeH\x00\x12\x30\n\x0b\x63ount_up_to\x18\t \x01(\x0b\x32\x19.ps_protocol.v1.CountUpToH\x00\x12*\n\x07replace\x18\n \x01(\x0b\x32\x17.ps_protocol.v1.ReplaceH\x00\x12&\n\x05\x61pply\x18\x0b \x01(\x0b\x32\x15.ps_protocol.v1.ApplyH\x00\x12(\n\x06reduce\x18\x0c \x01(\x0b\x32\x16.ps_protocol.v1.ReduceH\x00\x12\"\n\x03\x61\x63t\x18\r \x01(\x0b\x32\x13.ps_protocol.v1.ActH\x00\x12$\n\x04look\x18\x0e \x01(\x0b\x32\x14.ps_protocol.v1.LookH\x00\x12&\n\x05stage\x18\x0f \x01(\x0b\x32\x15.ps_protocol.v1.StageH\x00\x12(\n\x06\x63ommit\x18\x10 \x01(\x0b\x32\x16.ps_protocol.v1.CommitH\x00\x42\x06\n\x04kind\"g\n\x07\x44\x65\x63lare\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\x12\x30\n\x0binitializer\x18\x02 \x01(\x0b\x32\x1b.ps_protocol.v1.Initializer\"Q\n\nInitialize\x12\x30\n\x0binitializer\x18\x01 \x01(\x0b\x32\x1b.ps_protocol.v1.Initializer\x12\x11\n\toverwrite\x18\x02 \x01(\x08\"_\n\x04Read\x12\x1b\n\x0eunless_version\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\'\n\x04wire\x18\x02 \x01(\x0e\x32\x19.ps_protocol.v1.WireDTypeB\x11\n\x0f_unless_version\"\xb9\x01\n\x06Update\x12)\n\x04rule\x18\x01 \x01(\x0e\x32\x1b.ps_protocol.v1.Update.Rule\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\"W\n\x04Rule\x12\x14\n\x10RULE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bRULE_ASSIGN\x10\x01\x12\x13\n\x0fRULE_ASSIGN_ADD\x10\x02\x12\x13\n\x0fRULE_ASSIGN_SUB\x10\x03\"K\n\x07Replace\x12+\n\x05value\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12\x13\n\x0bkeeps_shape\x18\x02 \x01(\x08\"\xac\x02\n\x07Scatter\x12*\n\x04rule\x18\x01 \x01(\x0e\x32\x1c.ps_protocol.v1.Scatter.Rule\x12-\n\x07indices\x18\x02 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12-\n\x07updates\x18\x03 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12\x13\n\x0bindex_depth\x18\x04 \x01(\r\"\x81\x01\n\x04Rule\x12\x14\n\x10RULE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bRULE_UPDATE\x10\x01\x12\x0c\n\x08RULE_ADD\x10\x02\x12\x0c\n\x08RULE_SUB\x10\x03\x12\x0c\n\x08RULE_MUL\x10\x04\x12\x0c\n\x08RULE_DIV\x10\x05\x12\x0c\n\x08RULE_MIN\x10\x06\x12\x0c\n\x08RULE_MAX\x10\x07\"u\n\x06Gather\x12-\n\x07indices\x18\x01 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12\x13\n\x0bindex_depth\x18\x02 \x01(\r\x12\'\n\x04wire\x18\x03 \x01(\x0e\x32\x19.ps_protocol.v1.WireDType\"\x1a\n\tCountUpTo\x12\r\n\x05limit\x18\x01 \x01(\x03\"\x96\x01\n\x05\x41pply\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x12\r\n\x05slots\x18\x02 \x03(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12.\n\x08operands\x18\x04 \x03(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12-\n\x07numbers\x18\x05 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\"y\n\x06Reduce\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x12.\n\x08operands\x18\x02 \x03(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12-\n\x07numbers\x18\x03 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\"o\n\x03\x41\x63t\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12+\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12-\n\x07tensors\x18\x03 \x03(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\"U\n\x04Look\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12.\n\x08question\x18\x02 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12\x0f\n\x07wait_ms\x18\x03 \x01(\r\"\xc8\x01\n\x05Stage\x12\r\n\x05stamp\x18\x01 \x01(\t\x12\x0c\n\x04seat\x18\x02 \x01(\r\x12\x0e\n\x06ticket\x18\x03 \x01(\x04\x12\r\n\x05round\x18\x04 \x01(\x04\x12\r\n\x05since\x18\x05 \x01(\x04\x12\r\n\x05slots\x18\x06 \x01(\r\x12)\n\x05steps\x18\x07 \x03(\x0b\x32\x1a.ps_protocol.v1.Stage.Step\x1a:\n\x04Step\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05\x61pply\x18\x02 \x01(\x0b\x32\x15.ps_protocol.v1.Apply\"\xba\x01\n\x06\x43ommit\x12\r\n\x05round\x18\x01 \x01(\x04\x12*\n\x05parts\x18\x02 \x03(\x0b\x32\x1b.ps_protocol.v1.Commit.Part\x12\x11\n\tvariables\x18\x03 \x03(\t\x12\x1d\n\x15means_of_present_rows\x18\x04 \x01(\x08\x1a\x43\n\x04Part\x12\x0c\n\x04seat\x18\x01 \x01(\r\x12\x0e\n\x06ticket\x18\x02 \x01(\x04\x12\r\n\x05round\x18\x03 \x01(\x04\x12\x0e\n\x06staged\x18\x04 \x01(\t\"\n\n\x08\x44\x65scribe\"=\n\nBatchReply\x12/\n\x07replies\x18\x01 \x03(\x0b\x32\x1e.ps_protocol.v1.OperationReply\"\xb9\x02\n\x0eOperationReply\x12$\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x15.ps_protocol.v1.Error\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x13\n\x0binitialized\x18\x03 \x01(\x08\x12,\n\x06tensor\x18\x04 \x01(\x0b\x32\x1c.ps_protocol.v1.TensorHeader\x12*\n\x04spec\x18\x05 \x01(\x0b\x32\x1c.ps_protocol.v1.VariableSpec\x12\x37\n\x07verdict\x18\x06 \x01(\x0e\x32&.ps_protocol.v1.OperationReply.Verdict\"H\n\x07Verdict\x12\x13\n\x0fVERDICT_APPLIED\x10\x00\x12\x13\n\x0fVERDICT_SKIPPED\x10\x01\x12\x13\n\x0fVERDICT_NOT_YET\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,41 +37,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHREQUEST']._serialized_start=136
   _globals['_BATCHREQUEST']._serialized_end=297
   _globals['_OPERATION']._serialized_start=300
-  _globals['_OPERATION']._serialized_end=889
-  _globals['_DECLARE']._serialized_start=891
-  _globals['_DECLARE']._serialized_end=994
-  _globals['_INITIALIZE']._serialized_start=996
-  _globals['_INITIALIZE']._serialized_end=1077
-  _globals['_READ']._serialized_start=1079
-  _globals['_READ']._serialized_end=1174
-  _globals['_UPDATE']._serialized_start=1177
-  _globals['_UPDATE']._serialized_end=1362
-  _globals['_UPDATE_RULE']._serialized_start=1275
-  _globals['_UPDATE_RULE']._serialized_end=1362
-  _globals['_REPLACE']._serialized_start=1364
-  _globals['_REPLACE']._serialized_end=1439
-  _globals['_SCATTER']._serialized_start=1442
-  _globals['_SCATTER']._serialized_end=1742
-  _globals['_SCATTER_RULE']._serialized_start=1613
-  _globals['_SCATTER_RULE']._serialized_end=1742
-  _globals['_GATHER']._serialized_start=1744
-  _globals['_GATHER']._serialized_end=1861
-  _globals['_COUNTUPTO']._serialized_start=1863
-  _globals['_COUNTUPTO']._serialized_end=1889
-  _globals['_APPLY']._serialized_start=1892
-  _globals['_APPLY']._serialized_end=2042
-  _globals['_REDUCE']._serialized_start=2044
-  _globals['_REDUCE']._serialized_end=2165
-  _globals['_ACT']._serialized_start=2167
-  _globals['_ACT']._serialized_end=2231
-  _globals['_LOOK']._serialized_start=2233
-  _globals['_LOOK']._serialized_end=2318
-  _globals['_DESCRIBE']._serialized_start=2320
-  _globals['_DESCRIBE']._serialized_end=2330
-  _globals['_BATCHREPLY']._serialized_start=2332
-  _globals['_BATCHREPLY']._serialized_end=2393
-  _globals['_OPERATIONREPLY']._serialized_start=2396
-  _globals['_OPERATIONREPLY']._serialized_end=2709
-  _globals['_OPERATIONREPLY_VERDICT']._serialized_start=2637
-  _globals['_OPERATIONREPLY_VERDICT']._serialized_end=2709
+  _globals['_OPERATION']._serialized_end=971
+  _globals['_DECLARE']._serialized_start=973
+  _globals['_DECLARE']._serialized_end=1076
+  _globals['_INITIALIZE']._serialized_start=1078
+  _globals['_INITIALIZE']._serialized_end=1159
+  _globals['_READ']._serialized_start=1161
+  _globals['_READ']._serialized_end=1256
+  _globals['_UPDATE']._serialized_start=1259
+  _globals['_UPDATE']._serialized_end=1444
+  _globals['_UPDATE_RULE']._serialized_start=1357
+  _globals['_UPDATE_RULE']._serialized_end=1444
+  _globals['_REPLACE']._serialized_start=1446
+  _globals['_REPLACE']._serialized_end=1521
+  _globals['_SCATTER']._serialized_start=1524
+  _globals['_SCATTER']._serialized_end=1824
+  _globals['_SCATTER_RULE']._serialized_start=1695
+  _globals['_SCATTER_RULE']._serialized_end=1824
+  _globals['_GATHER']._serialized_start=1826
+  _globals['_GATHER']._serialized_end=1943
+  _globals['_COUNTUPTO']._serialized_start=1945
+  _globals['_COUNTUPTO']._serialized_end=1971
+  _globals['_APPLY']._serialized_start=1974
+  _globals['_APPLY']._serialized_end=2124
+  _globals['_REDUCE']._serialized_start=2126
+  _globals['_REDUCE']._serialized_end=2247
+  _globals['_ACT']._serialized_start=2249
+  _globals['_ACT']._serialized_end=2360
+  _globals['_LOOK']._serialized_start=2362
+  _globals['_LOOK']._serialized_end=2447
+  _globals['_STAGE']._serialized_start=2450
+  _globals['_STAGE']._serialized_end=2650
+  _globals['_STAGE_STEP']._serialized_start=2592
+  _globals['_STAGE_STEP']._serialized_end=2650
+  _globals['_COMMIT']._serialized_start=2653
+  _globals['_COMMIT']._serialized_end=2839
+  _globals['_COMMIT_PART']._serialized_start=2772
+  _globals['_COMMIT_PART']._serialized_end=2839
+  _globals['_DESCRIBE']._serialized_start=2841
+  _globals['_DESCRIBE']._serialized_end=2851
+  _globals['_BATCHREPLY']._serialized_start=2853
+  _globals['_BATCHREPLY']._serialized_end=2914
+  _globals['_OPERATIONREPLY']._serialized_start=2917
+  _globals['_OPERATIONREPLY']._serialized_end=3230
+  _globals['_OPERATIONREPLY_VERDICT']._serialized_start=3158
+  _globals['_OPERATIONREPLY_VERDICT']._serialized_end=3230
 # @@protoc_insertion_point(module_scope)

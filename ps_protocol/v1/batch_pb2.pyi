@@ -102,6 +102,8 @@ class Operation(google.protobuf.message.Message):
     REDUCE_FIELD_NUMBER: builtins.int
     ACT_FIELD_NUMBER: builtins.int
     LOOK_FIELD_NUMBER: builtins.int
+    STAGE_FIELD_NUMBER: builtins.int
+    COMMIT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Full name of the variable, for every kind; for declare it is repeated here."""
     @property
@@ -130,6 +132,10 @@ class Operation(google.protobuf.message.Message):
     def act(self) -> global___Act: ...
     @property
     def look(self) -> global___Look: ...
+    @property
+    def stage(self) -> global___Stage: ...
+    @property
+    def commit(self) -> global___Commit: ...
     def __init__(
         self,
         *,
@@ -147,10 +153,12 @@ class Operation(google.protobuf.message.Message):
         reduce: global___Reduce | None = ...,
         act: global___Act | None = ...,
         look: global___Look | None = ...,
+        stage: global___Stage | None = ...,
+        commit: global___Commit | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["act", b"act", "apply", b"apply", "count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "look", b"look", "read", b"read", "reduce", b"reduce", "replace", b"replace", "scatter", b"scatter", "update", b"update"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["act", b"act", "apply", b"apply", "count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "look", b"look", "name", b"name", "read", b"read", "reduce", b"reduce", "replace", b"replace", "scatter", b"scatter", "update", b"update"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["declare", "initialize", "read", "update", "scatter", "gather", "describe", "count_up_to", "replace", "apply", "reduce", "act", "look"] | None: ...
+    def HasField(self, field_name: typing.Literal["act", b"act", "apply", b"apply", "commit", b"commit", "count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "look", b"look", "read", b"read", "reduce", b"reduce", "replace", b"replace", "scatter", b"scatter", "stage", b"stage", "update", b"update"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["act", b"act", "apply", b"apply", "commit", b"commit", "count_up_to", b"count_up_to", "declare", b"declare", "describe", b"describe", "gather", b"gather", "initialize", b"initialize", "kind", b"kind", "look", b"look", "name", b"name", "read", b"read", "reduce", b"reduce", "replace", b"replace", "scatter", b"scatter", "stage", b"stage", "update", b"update"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["declare", "initialize", "read", "update", "scatter", "gather", "describe", "count_up_to", "replace", "apply", "reduce", "act", "look", "stage", "commit"] | None: ...
 
 global___Operation = Operation
 
@@ -506,7 +514,8 @@ class Act(google.protobuf.message.Message):
     """Has something happen to a shared object: a variable whose spec has an object_kind, and
     which holds the object's state as bytes. The reply's tensor is the object's answer, uint8
     [n]. What cannot be done before something else has happened to the object changes
-    nothing, and is answered with the verdict not_yet. At most 1 MiB of state, and of answer.
+    nothing, and is answered with the verdict not_yet. At most 1 MiB of state, and of answer,
+    of objects that hold no tensors.
 
     The first event of an object opens it: {"open": settings, "by": task}, which may be
     repeated with equal settings.
@@ -516,20 +525,26 @@ class Act(google.protobuf.message.Message):
 
     KIND_FIELD_NUMBER: builtins.int
     EVENT_FIELD_NUMBER: builtins.int
+    TENSORS_FIELD_NUMBER: builtins.int
     kind: builtins.str
     """Of the object, as in the variable's spec."""
     @property
     def event(self) -> ps_protocol.v1.tensor_pb2.TensorHeader:
-        """JSON as bytes, uint8 [n]. The new state follows from the old one and this alone."""
+        """JSON as bytes, uint8 [n]. The new state follows from the old one, this and the tensors alone."""
+
+    @property
+    def tensors(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[ps_protocol.v1.tensor_pb2.TensorHeader]:
+        """What an object that holds tensors is given with the event."""
 
     def __init__(
         self,
         *,
         kind: builtins.str = ...,
         event: ps_protocol.v1.tensor_pb2.TensorHeader | None = ...,
+        tensors: collections.abc.Iterable[ps_protocol.v1.tensor_pb2.TensorHeader] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["event", b"event"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["event", b"event", "kind", b"kind"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["event", b"event", "kind", b"kind", "tensors", b"tensors"]) -> None: ...
 
 global___Act = Act
 
@@ -563,6 +578,129 @@ class Look(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["kind", b"kind", "question", b"question", "wait_ms", b"wait_ms"]) -> None: ...
 
 global___Look = Look
+
+@typing.final
+class Stage(google.protobuf.message.Message):
+    """Keeps the gradients of a worker for a round of training together, until the round commits. The operation is about the
+    variable of the slot (object_kind "staged_gradients"), whose content they replace. Each gradient is checked as apply
+    does. ABORTED if this ps has not carried out the rounds that it must have before: it has to be brought those first.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Step(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: builtins.int
+        APPLY_FIELD_NUMBER: builtins.int
+        name: builtins.str
+        @property
+        def apply(self) -> global___Apply:
+            """With the function "count_rounds" and nothing else the round adds one to the variable, a scalar of integers."""
+
+        def __init__(
+            self,
+            *,
+            name: builtins.str = ...,
+            apply: global___Apply | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["apply", b"apply"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["apply", b"apply", "name", b"name"]) -> None: ...
+
+    STAMP_FIELD_NUMBER: builtins.int
+    SEAT_FIELD_NUMBER: builtins.int
+    TICKET_FIELD_NUMBER: builtins.int
+    ROUND_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    SLOTS_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    stamp: builtins.str
+    """Full name of the stamp of this ps (object_kind "round_stamp"): int64 [2], the newest round that it has begun to
+    carry out, and the newest that it has carried out.
+    """
+    seat: builtins.int
+    ticket: builtins.int
+    """Of the worker's joining."""
+    round: builtins.int
+    since: builtins.int
+    """The round before the first one of this run of the group."""
+    slots: builtins.int
+    """How many slots a seat has."""
+    @property
+    def steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Stage.Step]: ...
+    def __init__(
+        self,
+        *,
+        stamp: builtins.str = ...,
+        seat: builtins.int = ...,
+        ticket: builtins.int = ...,
+        round: builtins.int = ...,
+        since: builtins.int = ...,
+        slots: builtins.int = ...,
+        steps: collections.abc.Iterable[global___Stage.Step] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["round", b"round", "seat", b"seat", "since", b"since", "slots", b"slots", "stamp", b"stamp", "steps", b"steps", "ticket", b"ticket"]) -> None: ...
+
+global___Stage = Stage
+
+@typing.final
+class Commit(google.protobuf.message.Message):
+    """Carries out a round of training together, once, whoever brings it: makes the steps of all variables with the average
+    of the gradients that are staged. The operation is about the stamp. All that it changes changes at once. ABORTED if
+    this ps has not carried out the round before.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Part(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        SEAT_FIELD_NUMBER: builtins.int
+        TICKET_FIELD_NUMBER: builtins.int
+        ROUND_FIELD_NUMBER: builtins.int
+        STAGED_FIELD_NUMBER: builtins.int
+        seat: builtins.int
+        ticket: builtins.int
+        round: builtins.int
+        """Under which it was staged."""
+        staged: builtins.str
+        """Full name of the variable that has it."""
+        def __init__(
+            self,
+            *,
+            seat: builtins.int = ...,
+            ticket: builtins.int = ...,
+            round: builtins.int = ...,
+            staged: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["round", b"round", "seat", b"seat", "staged", b"staged", "ticket", b"ticket"]) -> None: ...
+
+    ROUND_FIELD_NUMBER: builtins.int
+    PARTS_FIELD_NUMBER: builtins.int
+    VARIABLES_FIELD_NUMBER: builtins.int
+    MEANS_OF_PRESENT_ROWS_FIELD_NUMBER: builtins.int
+    round: builtins.int
+    means_of_present_rows: builtins.bool
+    """Whether a row is divided by the number of gradients that have it, not by that of all."""
+    @property
+    def parts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Commit.Part]: ...
+    @property
+    def variables(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Full names of all variables that the steps work on."""
+
+    def __init__(
+        self,
+        *,
+        round: builtins.int = ...,
+        parts: collections.abc.Iterable[global___Commit.Part] | None = ...,
+        variables: collections.abc.Iterable[builtins.str] | None = ...,
+        means_of_present_rows: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["means_of_present_rows", b"means_of_present_rows", "parts", b"parts", "round", b"round", "variables", b"variables"]) -> None: ...
+
+global___Commit = Commit
 
 @typing.final
 class Describe(google.protobuf.message.Message):

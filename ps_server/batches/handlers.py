@@ -21,8 +21,10 @@ from ps_protocol.operations import (
     Update,
 )
 from ps_protocol.shared_objects import Act, Look
+from ps_protocol.training.round_operations import Commit, Stage
 from ps_server.store.function_calls import FunctionCalls
 from ps_server.store.object_calls import ObjectCalls
+from ps_server.store.round_calls import RoundCalls
 from ps_server.store.variable_store import VariableStore
 
 
@@ -34,12 +36,14 @@ class Resources:
         store: Holds the variables.
         functions: Calls named functions on them.
         objects: Has things happen to those that are shared objects.
+        rounds: Keeps gradients for them, and carries them out.
         clock: Monotonic seconds.
     """
 
     store: VariableStore
     functions: FunctionCalls
     objects: ObjectCalls
+    rounds: RoundCalls
     clock: Callable[[], float]
 
 
@@ -92,6 +96,14 @@ def _look(ps: Resources, operation: Look, _deadline_s: float, _lend: bool, _take
     return ps.objects.look(operation)
 
 
+def _stage(ps: Resources, operation: Stage, _deadline_s: float, _lend: bool, _take: bool) -> Result:
+    return ps.rounds.stage(operation)
+
+
+def _commit(ps: Resources, operation: Commit, _deadline_s: float, _lend: bool, _take: bool) -> Result:
+    return ps.rounds.commit(operation)
+
+
 def _describe(ps: Resources, operation: Describe, _deadline_s: float, _lend: bool, _take: bool) -> Result:
     return ps.store.describe(operation)
 
@@ -115,6 +127,8 @@ HANDLERS: Final[dict[type[Any], Handler]] = {
     Reduce: _reduce,
     Act: _act,
     Look: _look,
+    Stage: _stage,
+    Commit: _commit,
     Describe: _describe,
     Declare: _declare,
     Initialize: _initialize,

@@ -6,16 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, ShardscopeError
-from ps_protocol.operations import KINDS, BatchReply, Declare, Logged, PsOperation, Reply, VariableSpec
+from ps_protocol.operation_kinds import KINDS, Logged
+from ps_protocol.operations import BatchReply, Declare, PsOperation, Reply, VariableSpec
+from ps_protocol.shared_objects import Act
 from ps_server.batches.defects import internal_error
+from ps_server.batches.guarded import guarded_replies, is_guarded
 from ps_server.batches.handlers import HANDLERS, Resources
 from ps_server.memory.operand_ownership import may_be_taken
-from ps_server.objects.kinds import OBJECT_KINDS
-from ps_server.objects.object_kind import ObjectKind
+from ps_server.objects.kinds import OBJECT_KINDS, AnyKind
 from ps_server.rules.built_in_functions import BUILT_IN_FUNCTIONS
 from ps_server.rules.functions import Functions
 from ps_server.store.function_calls import FunctionCalls
 from ps_server.store.object_calls import ObjectCalls
+from ps_server.store.round_calls import RoundCalls
 from ps_server.store.variable_store import VariableStore
 
 
@@ -41,14 +44,15 @@ class BatchRunner:
         task: str,
         clock: Callable[[], float],
         functions: Functions = BUILT_IN_FUNCTIONS,
-        object_kinds: Mapping[str, ObjectKind] = OBJECT_KINDS,
+        object_kinds: Mapping[str, AnyKind] = OBJECT_KINDS,
     ):
         self._store = store
         self.task = task
         self._clock = clock
         self.calls: Final = FunctionCalls(store.variables, store.spares, functions)
-        self.objects: Final = ObjectCalls(store.variables, object_kinds)
-        self._resources = Resources(store, self.calls, self.objects, clock)
+        self.objects: Final = ObjectCalls(store.variables, store.spares, object_kinds)
+        rounds = RoundCalls(store.variables, self.calls, store.spares)
+        self._resources = Resources(store, self.calls, self.objects, rounds, clock)
 
     def run(
         self,
@@ -67,8 +71,23 @@ class BatchRunner:
                 share memory with one another are not.
         """
         take_operands = take_operands and may_be_taken(operations)
+        if len(operations) > 1 and type(operations[0]) is Act and is_guarded(self._resources, operations):
+            return BatchReply(tuple(self._guarded(operations, deadline_s, lend_values)))
         replies = [self._reply(operation, deadline_s, lend_values, take_operands) for operation in operations]
         return BatchReply(tuple(replies))
+
+    def is_guarded(self, operations: Sequence[PsOperation]) -> bool:
+        """Whether the updates of a batch are carried out all together, or not at all."""
+        return is_guarded(self._resources, operations)
+
+    def _guarded(self, operations: Sequence[PsOperation], deadline_s: float, lend: bool) -> list[Reply]:
+        replies = guarded_replies(
+            self._resources, operations, lambda operation: self._reply(operation, deadline_s, lend, False)
+        )
+        for each in replies:
+            if isinstance(each, ShardscopeError):
+                each.task = self.task
+        return replies
 
     def read(self, operations: Sequence[PsOperation], deadline_s: float, lend_values: bool = False) -> BatchReply:
         """Carries out operations that change nothing, as ``run``, as long as there is time.

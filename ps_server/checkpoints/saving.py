@@ -19,6 +19,7 @@ from ps_protocol.fault_points import fault_point
 from ps_protocol.files.safetensors_layout import values_layout
 from ps_protocol.files.synced_files import SyncedWriter
 from ps_protocol.operations import Array
+from ps_protocol.training.round_operations import NOT_SAVED
 from ps_server.checkpoints.fetching import FetchedPart
 from ps_server.checkpoints.pace import PIECE_BYTES, Pace
 from ps_server.core.parameter_server import ParameterServer
@@ -96,7 +97,8 @@ class Save:
 
     def _take_image(self) -> None:
         """Does no more than has to be done while updates wait; it takes as long as there are variables."""
-        self._images = images = self._core.state.parts.store.variables.images()
+        held = self._core.state.parts.store.variables.images()
+        self._images = images = tuple([each for each in held if each.spec.object_kind not in NOT_SAVED])
         self._position = self._core.state.position
         lent = {
             each.spec.name: each.value.nbytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from ps_protocol.errors import (
     InvalidArgumentError,
     ResourceExhaustedError,
 )
-from ps_protocol.service_types import Member, MemberState
+from ps_protocol.service_types import Member, MemberState, listed_incarnation
 from ps_protocol.task_id import TaskId
 from ps_server.cluster.leases import LeaseState, check_lease, lease_state
 
@@ -282,15 +281,6 @@ class Membership:
         # Some at a time: a flood of them is not to look through all members for each.
         for _, task_id, _ in sorted(gone or unheard)[: 1 + self._max_members // 100]:
             del self._entries[task_id]
-
-
-def listed_incarnation(incarnation: UUID) -> UUID:
-    """Returns what is shown of an incarnation: always the same, but the incarnation does not follow from it.
-
-    A process numbers its updates under its incarnation: whoever knew that could make updates in its name, or have the
-    ledger take its own for repeated ones.
-    """
-    return UUID(bytes=hashlib.blake2b(incarnation.bytes, digest_size=16, person=b"listed member").digest())
 
 
 def _check_free(entry: _Entry, incarnation: UUID, clock_s: float) -> None:

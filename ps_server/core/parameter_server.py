@@ -17,7 +17,8 @@ from ps_protocol.errors import (
     ShardscopeError,
     StateLostError,
 )
-from ps_protocol.operations import Batch, BatchReply, PsOperation, Verdict, names_of
+from ps_protocol.operation_kinds import names_of
+from ps_protocol.operations import Batch, BatchReply, PsOperation, Verdict
 from ps_protocol.ps_service import Transport
 from ps_protocol.service_types import (
     KnownCluster,

@@ -17,21 +17,18 @@ from typing import Final
 
 from ps_protocol.errors import NotFoundError, ShardscopeError
 from ps_protocol.fault_points import fault_point
+from ps_protocol.operation_kinds import KINDS, Logged, map_tensors, names_of
 from ps_protocol.operations import (
-    KINDS,
     Array,
     Batch,
     BatchReply,
     Describe,
     Initialize,
-    Logged,
     PsOperation,
     Replace,
     Reply,
     Update,
     UpdateRule,
-    map_tensors,
-    names_of,
 )
 from ps_server.batches.remembered_answers import independent_copy
 from ps_server.log.commit_log import CommitLog, Reservation
@@ -69,6 +66,8 @@ class LoggedBatches:
         """Carries out a mutating batch; returns the reply and the position of its record, not committed yet."""
         operations = batch.operations
         steps = [self._step(operation, deadline_s) for operation in operations]
+        if self._runner.is_guarded(operations):
+            steps = _all_or_none(steps)
         remaining = [step for step in steps if not isinstance(step, _CarriedOut)]
         with self._variables.locked(names_of(remaining)) as variables:
             if [each for each in operations if type(each) is Initialize]:
@@ -153,6 +152,12 @@ class _CarriedOut:
 
     def __init__(self, reply: Reply):
         self.reply = reply
+
+
+def _all_or_none(steps: Sequence[PsOperation | _CarriedOut]) -> list[PsOperation | _CarriedOut]:
+    """Refuses all of a batch if one of its variables is not there."""
+    refused = [each for each in steps if isinstance(each, _CarriedOut) and isinstance(each.reply, ShardscopeError)]
+    return [refused[0]] * len(steps) if refused else list(steps)
 
 
 def _logged(operation: PsOperation, step: PsOperation | _CarriedOut) -> PsOperation:

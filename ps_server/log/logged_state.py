@@ -10,7 +10,8 @@ import numpy as np
 
 from ps_protocol.errors import ResourceExhaustedError, ShardscopeError
 from ps_protocol.fault_points import fault_point
-from ps_protocol.operations import Batch, BatchReply, PsOperation, map_tensors
+from ps_protocol.operation_kinds import map_tensors
+from ps_protocol.operations import Batch, BatchReply, PsOperation
 from ps_protocol.service_types import DurabilityStatus, Placement, Proposal
 from ps_server.batches.update_ledger import GOODBYE
 from ps_server.cluster.directory import Directory

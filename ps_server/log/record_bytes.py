@@ -19,7 +19,8 @@ from ps_protocol.codec.fast.varints import FIXED32, LENGTH_DELIMITED, VARINT, de
 from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.codec.tensor_codec import TensorLayout
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.operations import KINDS, Describe, PsOperation
+from ps_protocol.operation_kinds import KINDS
+from ps_protocol.operations import Describe, PsOperation
 from ps_protocol.v1 import records_pb2
 from ps_server.log.record_codec import decode_record, decode_record_of, encode_record, parse_record, record_layouts
 from ps_server.log.records import AppliedBatch, LoggedRecord

@@ -22,7 +22,8 @@ from ps_protocol.codec.service_codec import decode_placement, encode_placement
 from ps_protocol.codec.spec_codec import TakeTensor, check_features, decode_spec, decode_uuid, encode_spec_into
 from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.operations import KINDS, Array, BatchReply, Logged
+from ps_protocol.operation_kinds import KINDS, Logged
+from ps_protocol.operations import Array, BatchReply
 from ps_protocol.service_types import Placement
 from ps_protocol.v1 import batch_pb2, records_pb2, snapshot_pb2
 from ps_protocol.v1.tensor_pb2 import TensorHeader

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from uuid import UUID
 
-from ps_protocol.operations import BatchReply, PsOperation, tensor_bytes
+from ps_protocol.operation_kinds import tensor_bytes
+from ps_protocol.operations import BatchReply, PsOperation
 from ps_protocol.service_types import Placement
 from ps_server.log.restore_mark import RestoreMark
 from ps_server.store.stored_variable import VariableImage

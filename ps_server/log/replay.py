@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 
 from ps_protocol.errors import ShardscopeError
-from ps_protocol.operations import KINDS, Apply, BatchReply, Logged, PsOperation, Reply, Result, names_of
+from ps_protocol.operation_kinds import KINDS, Logged, names_of
+from ps_protocol.operations import Apply, BatchReply, PsOperation, Reply, Result
 from ps_server.batches.remembered_answers import ClientImage
 from ps_server.log.records import (
     AppliedBatch,

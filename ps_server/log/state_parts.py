@@ -13,6 +13,7 @@ from typing import Final
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
 from ps_protocol.fault_points import fault_point
 from ps_protocol.service_types import Placement
+from ps_protocol.training.round_operations import NOT_SAVED
 from ps_server.background.loops import Troubles
 from ps_server.batches.runner import BatchRunner
 from ps_server.batches.update_ledger import LedgerLimits, UpdateLedger
@@ -131,6 +132,7 @@ class StateParts:
         for image in images:
             fault_point("restore.switching")
             self.store.variables.put(image, position)
+        self.store.variables.empty(NOT_SAVED, position)
         if self.directory is not None:
             self.directory.restore(placements)
 

@@ -10,7 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from ps_protocol.operations import Array, Declare, Initialize, PsOperation, Replace, Update, tensors_of
+from ps_protocol.operation_kinds import tensors_of
+from ps_protocol.operations import Array, Declare, Initialize, PsOperation, Replace, Update
 
 _TAKERS: Final = frozenset({Declare, Initialize, Replace, Update})
 _SLACK_BYTES: Final = 64 * 1024

@@ -1,1 +1,1 @@
-"""What happens to shared objects: small state machines, pure functions of JSON. Must not import a room."""
+"""What happens to shared objects: small state machines, pure functions of JSON and arrays. Imports only rounds."""

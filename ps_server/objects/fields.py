@@ -24,6 +24,22 @@ def whole(content: Json, name: str, least: int = 0) -> int:
     return value
 
 
+def step(content: Json, name: str) -> int:
+    """Returns a field that is a number of a step, of 64 bits; InvalidArgumentError if it is not."""
+    value = content.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+        raise _malformed(name, value, "a whole number of 64 bits")
+    return value
+
+
+def number(content: Json, name: str) -> float:
+    """Returns a field that is a number, at least 0; InvalidArgumentError if it is not."""
+    value = content.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
+        raise _malformed(name, value, "a number from 0 on")
+    return value
+
+
 def flag(content: Json, name: str) -> bool:
     """Returns a field that is true or false; InvalidArgumentError if it is not."""
     value = content.get(name)

@@ -108,8 +108,10 @@ def _number(state: Json, wanted: Json) -> int | None:
 
 def _close(state: Json, event: Json) -> Step:
     cancel = fields.flag(event, "cancel")
-    if state["closed"] and (state["cancelled"] or not cancel):
+    if state["closed"] and not cancel:
         raise CancelledError("it is already closed")
+    if state["cancelled"]:
+        return state, {}
     return {**state, "closed": True, "cancelled": cancel}, {}
 
 

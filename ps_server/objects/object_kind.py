@@ -24,8 +24,11 @@ class ObjectKind:
         step: Returns what an event makes of a state, and the answer. The very state that it was given, if nothing
             changes.
         look: Returns the answer of a state to a question; None if there is none yet.
+        passes: Of a kind that guards its batch: whether, after an event that was answered so, the updates behind it in
+            the batch are carried out. If an event is refused, they are not.
     """
 
     empty: Callable[[Json], Json]
     step: Callable[[Json, Json], Step]
     look: Callable[[Json, Json], Json | None]
+    passes: Callable[[Json], bool] | None = None

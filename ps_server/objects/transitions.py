@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +14,8 @@ from ps_server.objects.object_kind import ObjectKind
 
 _SETTINGS: Final = "settings"
 _BY: Final = "by"
-_STATE: Final = "state"
+STATE: Final = "state"
+"""Names the state in what is stored; beside it are the settings, and who has given them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Outcome:
 
 
 _NOT_YET: Final = Outcome(None)
-_OPENED: Final = encode_json({})
+OPENED: Final = encode_json({})
 
 
 def carried_out(kind: ObjectKind, before: bytes | None, event: Json) -> Outcome:
@@ -50,16 +52,16 @@ def carried_out(kind: ObjectKind, before: bytes | None, event: Json) -> Outcome:
     if OPEN in event:
         return _opened(kind, before, event)
     if before is None:
-        raise FailedPreconditionError("it has not been opened; open it first, with its settings")
+        raise not_opened()
     stored = _decoded(before)
-    step = kind.step(stored[_STATE], event)
+    step = kind.step(stored[STATE], event)
     if step is None:
         return _NOT_YET
     state, answer = step
-    encoded_answer = _checked_answer(answer)
-    if state is stored[_STATE]:
+    encoded_answer = checked_answer(answer)
+    if state is stored[STATE]:
         return Outcome(encoded_answer)
-    return Outcome(encoded_answer, _encoded({**stored, _STATE: state}))
+    return Outcome(encoded_answer, _encoded({**stored, STATE: state}))
 
 
 def answered(kind: ObjectKind, stored: bytes, question: Json) -> Bytes | None:
@@ -69,17 +71,39 @@ def answered(kind: ObjectKind, stored: bytes, question: Json) -> Bytes | None:
         InvalidArgumentError: The question is malformed.
         ResourceExhaustedError: The answer would be too large.
     """
-    answer = kind.look(_decoded(stored)[_STATE], question)
-    return None if answer is None else _checked_answer(answer)
+    answer = kind.look(_decoded(stored)[STATE], question)
+    return None if answer is None else checked_answer(answer)
 
 
 def _opened(kind: ObjectKind, before: bytes | None, event: Json) -> Outcome:
-    settings, by = event[OPEN], fields.text(event, _BY)
-    if not isinstance(settings, dict):
-        raise InvalidArgumentError("the settings that it is opened with are no JSON object")
     if before is None:
-        return Outcome(_OPENED, _encoded({_SETTINGS: settings, _BY: by, _STATE: kind.empty(settings)}))
-    stored = _decoded(before)
+        return Outcome(OPENED, _encoded(first_content(kind.empty, event)))
+    check_settings(_decoded(before), event)
+    return Outcome(OPENED)
+
+
+def not_opened() -> FailedPreconditionError:
+    """The error for an event of an object that has no settings yet."""
+    return FailedPreconditionError("it has not been opened; open it first, with its settings")
+
+
+def first_content(empty: Callable[[Json], Json], event: Json) -> Json:
+    """Returns what is stored of an object that an event opens first.
+
+    Raises:
+        InvalidArgumentError: The event is malformed.
+    """
+    settings, by = _opening(event)
+    return {_SETTINGS: settings, _BY: by, STATE: empty(settings)}
+
+
+def check_settings(stored: Json, event: Json) -> None:
+    """Makes sure that an event opens an object with the settings that it has.
+
+    Raises:
+        InvalidArgumentError: The event is malformed, or has other settings.
+    """
+    settings, by = _opening(event)
     there = stored[_SETTINGS]
     differing = sorted([name for name in {**there, **settings} if there.get(name) != settings.get(name)])
     if differing:
@@ -90,12 +114,22 @@ def _opened(kind: ObjectKind, before: bytes | None, event: Json) -> Outcome:
             f"{stored[_BY]} has made it with {sides[0]}, but {by} gives {sides[1]}; give the same everywhere, or "
             f"another name"
         )
-    return Outcome(_OPENED)
+
+
+def _opening(event: Json) -> tuple[Json, str]:
+    settings, by = event[OPEN], fields.text(event, _BY)
+    if not isinstance(settings, dict):
+        raise InvalidArgumentError("the settings that it is opened with are no JSON object")
+    return settings, by
 
 
 def _decoded(stored: bytes) -> Json:
-    content = decode_json(stored, "what it holds")
-    if not content.keys() >= {_SETTINGS, _BY, _STATE}:
+    return checked_content(decode_json(stored, "what it holds"))
+
+
+def checked_content(content: Json) -> Json:
+    """Returns what is stored of an object; InvalidArgumentError if that is something else."""
+    if not content.keys() >= {_SETTINGS, _BY, STATE}:
         raise InvalidArgumentError("it does not hold the state of an object; was another value assigned to it?")
     return content
 
@@ -110,7 +144,8 @@ def _encoded(content: Json) -> bytes:
     return encoded
 
 
-def _checked_answer(answer: Json) -> Bytes:
+def checked_answer(answer: Json) -> Bytes:
+    """Returns the bytes of an answer; ResourceExhaustedError if it is too large."""
     encoded = encode_json(answer)
     if encoded.nbytes > MAX_OBJECT_BYTES:
         raise ResourceExhaustedError(

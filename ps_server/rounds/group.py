@@ -14,7 +14,6 @@ from ps_protocol.errors import (
     NotFoundError,
     ResourceExhaustedError,
 )
-from ps_protocol.sync_policy import MAX_WORKERS, OnMissing, SyncPolicy, contradiction
 from ps_protocol.training.round_messages import (
     Answer,
     Awaited,
@@ -30,6 +29,7 @@ from ps_protocol.training.round_messages import (
     Verdict,
     decode_event,
 )
+from ps_protocol.training.sync_policy import MAX_WORKERS, OnMissing, SyncPolicy, contradiction
 from ps_server.rounds.quorum import (
     awaited,
     counted,
@@ -99,9 +99,7 @@ def _answer(state: GroupState, worker: str, verdict: Verdict | None = None) -> A
         state.committed,
         state.since,
         decisions=state.decisions,
-        awaited=tuple([Awaited(each.worker, each.status is Status.SILENT, each.last_seen_s) for each in awaited(state)])
-        if state.policy
-        else (),
+        awaited=awaited_workers(state) if state.policy else (),
         to_join=state.to_join if state.policy else 0,
     )
     member = state.member(worker)
@@ -116,6 +114,16 @@ def _answer(state: GroupState, worker: str, verdict: Verdict | None = None) -> A
         is_silent=member.status in (Status.SILENT, Status.GONE),
         verdict=verdict,
         outcomes=member.outcomes,
+    )
+
+
+def awaited_workers(state: GroupState) -> tuple[Awaited, ...]:
+    """Without whom the next round cannot commit, as it is told to others."""
+    return tuple(
+        [
+            Awaited(each.worker, each.status is Status.SILENT, each.last_seen_s, each.incarnation)
+            for each in awaited(state)
+        ]
     )
 
 

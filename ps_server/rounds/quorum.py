@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ps_protocol.sync_policy import OnMissing
 from ps_protocol.training.round_messages import Decision, Outcome, Part, Verdict
+from ps_protocol.training.sync_policy import OnMissing
 from ps_server.rounds.state import GroupState, Member, Pending, Status
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ps_protocol.training.round_messages import Answer
+from ps_server.rounds.group import awaited_workers
 from ps_server.rounds.quorum import awaited, is_resting, next_round
 from ps_server.rounds.state import GroupState, Member, Status
 
@@ -24,6 +25,23 @@ def rows(state: GroupState) -> list[dict[str, Any]]:
         }
         for each in state.members
     ]
+
+
+def whole(state: GroupState) -> dict[str, Any]:
+    """Returns all that people ask of a group: its policy, how far it is, for whom it waits, and a row for each worker.
+
+    Before the first worker has joined, the policy is empty.
+    """
+    waits = bool(state.policy) and not state.to_join
+    return {
+        "policy": state.policy,
+        "round": state.committed,
+        "quorum": sum([each.status is Status.LIVE for each in state.members]),
+        "to_join": state.to_join if state.policy else 0,
+        "awaited": [asdict(each) for each in awaited_workers(state)] if waits else [],
+        "workers": rows(state),
+        "ended": state.why_over if state.over == state.tickets else "",
+    }
 
 
 def waiting_in_words(answer: Answer, now_s: float) -> str:

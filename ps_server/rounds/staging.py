@@ -9,13 +9,12 @@ for a round lies in the slot ``round % slots``. Three rules make the rounds of s
 - A ps carries decisions out in their order, each once; it does not matter who brings it.
 - A ps notes that it has begun a round before it changes the first variable, and that it has ended it behind the last
   one. A reader takes what it has read from the ps tasks only if each of them had the same round begun and ended, before
-  and after (``is_whole``). Else it brings them the decisions, and reads again. That is a sequence lock (C. Lameter,
-  "Effective synchronization on Linux/NUMA systems", 2005) over several tasks.
+  and after (``is_whole`` beside ``Commit``). Else it brings the decisions, and reads again. That is a sequence lock
+  (C. Lameter, "Effective synchronization on Linux/NUMA systems", 2005) over several tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -121,12 +120,6 @@ def begun(state: Staging, decision: Decision) -> Staging | None:
 def ended(state: Staging) -> Staging:
     """The round that was begun has been carried out."""
     return replace(state, ended=state.begun)
-
-
-def is_whole(stamps: Iterable[Stamp]) -> bool:
-    """Whether what was read between stamps is one model: ``stamps`` are those before and after, of every ps."""
-    rounds = {number for stamp in stamps for number in stamp}
-    return len(rounds) == 1
 
 
 def _place(slot: Slot) -> tuple[int, int]:

@@ -6,12 +6,12 @@ import enum
 import functools
 import json
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
-from ps_protocol.sync_policy import SyncPolicy
 from ps_protocol.training.json_records import as_record, from_record
 from ps_protocol.training.round_messages import Decision, Outcome, Verdict
+from ps_protocol.training.sync_policy import SyncPolicy
 
 VERSION: Final = 1
 """Of the JSON. A version that adds what an earlier one must not pass over has the next number."""
@@ -190,8 +190,11 @@ class GroupState:
 
     def encode(self) -> bytes:
         """Returns it as JSON; equal for equal ones."""
-        said = {**as_record(self), "version": VERSION}
-        return json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        return json.dumps(self.record(), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+    def record(self) -> dict[str, Any]:
+        """Returns it as JSON has it."""
+        return {**as_record(self), "version": VERSION}
 
     @classmethod
     def decode(cls, content: bytes) -> GroupState:
@@ -205,15 +208,26 @@ class GroupState:
             return cls()
         try:
             said = json.loads(content)
-            version = said["version"]
-        except (ValueError, LookupError, TypeError, RecursionError):
-            raise InvalidArgumentError(f"{content[:100]!r} is no state of the rounds of a group") from None
+        except (ValueError, RecursionError):
+            raise _no_state(content) from None
+        return cls.of_record(said)
+
+    @classmethod
+    def of_record(cls, said: Any) -> GroupState:
+        """Reads it from what ``record`` returns; errors as of ``decode``."""
+        version = said.get("version") if isinstance(said, dict) else None
+        if version is None:
+            raise _no_state(said)
         if isinstance(version, int) and version > VERSION:
             raise FailedPreconditionError(
                 f"the rounds of this group were kept by a later version of Shardscope, in the form {version}; this "
                 f"one reads forms up to {VERSION}. Run that version on the ps, or train under another name"
             )
         return from_record(cls, said, "state of the rounds of a group")
+
+
+def _no_state(said: object) -> InvalidArgumentError:
+    return InvalidArgumentError(f"{said!r:.100} is no state of the rounds of a group")
 
 
 @functools.lru_cache(maxsize=64)

@@ -13,7 +13,8 @@ import numpy as np
 
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError
-from ps_protocol.operations import MAX_REDUCED_BYTES, Array, VariableSpec
+from ps_protocol.operation_kinds import MAX_REDUCED_BYTES
+from ps_protocol.operations import Array, VariableSpec
 from ps_server.rules.arithmetic import quiet
 from ps_server.rules.operand_checks import NUMBERS, ORDERED, refuse_operand
 

@@ -15,7 +15,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.operations import MAX_REDUCED_BYTES, Array, VariableSpec, Verdict
+from ps_protocol.operation_kinds import MAX_REDUCED_BYTES
+from ps_protocol.operations import Array, VariableSpec, Verdict
 from ps_server.rules.functions import FunctionPlan, FunctionSubject, VariableFunction
 from ps_server.rules.reductions import Reduction
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from ps_protocol.operations import Apply, Array, Reduce, Result, Verdict
 from ps_server.memory.lent_arrays import LendableArray
 from ps_server.memory.spare_arrays import SMALL_BYTES, SpareArrays
-from ps_server.rules.functions import Functions
+from ps_server.rules.functions import FunctionPlan, Functions
 from ps_server.store.prepared_calls import COUNTER, PreparedCall
 from ps_server.store.stored_variable import HeldLocks, StoredVariable, uninitialized
 from ps_server.store.stored_variables import StoredVariables
@@ -40,6 +40,14 @@ class StepCounts:
     def and_refused(self) -> StepCounts:
         """With one more."""
         return replace(self, refused=self.refused + 1)
+
+
+class PlannedCall(NamedTuple):
+    """A call for which all is ready but little memory, with the locks of its variables held."""
+
+    operation: Apply
+    call: PreparedCall
+    plan: FunctionPlan
 
 
 class FunctionCalls:
@@ -73,6 +81,42 @@ class FunctionCalls:
         """Whether there is a function of that name that changes variables."""
         return self._functions.knows(function)
 
+    def check(self, operation: Apply) -> None:
+        """Makes sure that a call can be carried out, as things are; errors as of ``apply``."""
+        _check_numbers(operation)
+        call = self._prepared_call(operation)
+        for each in call.in_order:
+            if each.value is None:
+                raise uninitialized(each.spec)
+        if call.state is not None:
+            _next_step(operation, call.state)
+        plan = call.plan(operation.operands, operation.numbers)
+        if plan.refusal is not None:
+            raise plan.refusal
+
+    def planned(self, operation: Apply) -> PlannedCall:
+        """With the locks of its variables held: makes a call ready, so that it needs little memory later.
+
+        Args:
+            operation: What to compute; it was checked.
+
+        Raises:
+            MemoryError: There is none; nothing has changed.
+        """
+        call = self._prepared_call(operation)
+        for each in call.targets:
+            if each.is_lent:
+                each.replace(self._copy(each))
+        return PlannedCall(operation, call, call.plan(operation.operands, operation.numbers))
+
+    def carry_out(self, planned: PlannedCall) -> None:
+        """With the locks still held: makes a call that is ready; a gradient that is not finite is skipped.
+
+        Raises:
+            MemoryError: There is none for its blocks; nothing has changed.
+        """
+        self._applied(*planned)
+
     def apply(self, operation: Apply) -> Result:
         """Computes a variable and its slots anew; other clients see all of that or nothing.
 
@@ -85,17 +129,18 @@ class FunctionCalls:
         """
         _check_numbers(operation)
         while True:
-            result = self._applied(self._prepared_call(operation), operation)
+            call = self._prepared_call(operation)
+            plan = call.plan(operation.operands, operation.numbers)
+            if plan.refusal is not None:
+                with self._counts_lock:
+                    self._counts = self._counts.and_refused()
+                raise plan.refusal
+            result = self._applied(operation, call, plan)
             if result is not None:
                 return result
 
-    def _applied(self, call: PreparedCall, operation: Apply) -> Result | None:
+    def _applied(self, operation: Apply, call: PreparedCall, plan: FunctionPlan) -> Result | None:
         """Carries out a prepared call; None if one of its variables has another layout by now, and nothing changed."""
-        plan = call.plan(operation.operands, operation.numbers)
-        if plan.refusal is not None:
-            with self._counts_lock:
-                self._counts = self._counts.and_refused()
-            raise plan.refusal
         variable, state = call.variable, call.state
         changed = call.targets[: len(call.targets) - plan.num_read]
         arrays: list[Array] = []
@@ -107,10 +152,10 @@ class FunctionCalls:
                 arrays.append(each.value)
             if not call.is_current():
                 return None
-            if plan.verdict is not _APPLIED:
+            if plan.verdict is not _APPLIED or plan.refusal is not None:
                 with self._counts_lock:
                     self._counts = self._counts.and_skipped()
-                return Result(variable.version, True, verdict=plan.verdict)
+                return Result(variable.version, True, verdict=Verdict.SKIPPED)
             step = 0 if state is None else _next_step(operation, state)
             for number, each in enumerate(changed):
                 if each.is_lent:

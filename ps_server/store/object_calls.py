@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.operations import Result, Verdict
+from ps_protocol.operations import Array, Result, VariableSpec, Verdict
 from ps_protocol.shared_objects import MAX_OBJECT_BYTES, Act, Bytes, Json, Look, decode_json
-from ps_server.objects.kinds import OBJECT_KINDS
+from ps_server.memory.spare_arrays import SMALL_BYTES, SpareArrays
+from ps_server.objects.array_kind import ArrayObjectKind
+from ps_server.objects.array_transitions import ArrayOutcome, answered_with, carried_out_with
+from ps_server.objects.kinds import OBJECT_KINDS, AnyKind
 from ps_server.objects.object_kind import ObjectKind
-from ps_server.objects.transitions import answered, carried_out
+from ps_server.objects.transitions import Outcome, answered, carried_out
 from ps_server.store.spec_checks import describe_spec
 from ps_server.store.stored_variable import StoredVariable, uninitialized
 from ps_server.store.stored_variables import StoredVariables
@@ -25,15 +28,18 @@ class ObjectCalls:
 
     Args:
         variables: Those of the store.
+        spares: Where replaced states with tensors go.
         kinds: The kinds of objects, by name.
     """
 
     def __init__(
         self,
         variables: StoredVariables,
-        kinds: Mapping[str, ObjectKind] = OBJECT_KINDS,
+        spares: SpareArrays,
+        kinds: Mapping[str, AnyKind] = OBJECT_KINDS,
     ):
         self._variables: Final = variables
+        self._spares: Final = spares
         self._kinds: Final = kinds
 
     def act(self, operation: Act) -> Result:
@@ -50,19 +56,36 @@ class ObjectCalls:
         try:
             event = _json(operation.event, "the event")
             with variable.lock:
-                before = None if variable.value is None else variable.value.tobytes()
-                outcome = carried_out(kind, before, event)
+                before = _stored(variable)
+                outcome = self._carried_out(kind, before, event, operation.tensors)
                 if outcome.state is None:
                     verdict = Verdict.NOT_YET if outcome.answer is None else Verdict.APPLIED
                     return Result(variable.version, before is not None, outcome.answer, verdict=verdict)
-                value = np.array(outcome.state)
+                value = _value_of(outcome.state)
                 replaced = self._variables.relayout(variable, replace(variable.spec, dtype=value.dtype), value)
                 variable.version += 1
                 result = Result(variable.version, True, outcome.answer)
         except ShardscopeError as error:
             raise _naming(operation, error) from error
-        del replaced
+        if replaced is not None and replaced.array.nbytes > SMALL_BYTES:
+            self._spares.keep(replaced)
         return result
+
+    def _carried_out(
+        self, kind: AnyKind, before: Bytes | None, event: Json, tensors: Sequence[Array]
+    ) -> Outcome | ArrayOutcome:
+        """Carries out an event; what it makes of the object is not the value itself, which may be lent."""
+        if isinstance(kind, ArrayObjectKind):
+            return carried_out_with(kind, before, event, tensors, self._memory)
+        if tensors:
+            raise InvalidArgumentError(f"the event comes with {len(tensors)} tensors; objects of this kind take none")
+        return carried_out(kind, None if before is None else before.tobytes(), event)
+
+    def _memory(self, number: int) -> Bytes:
+        """Memory for the bytes of a state: that of an earlier one, if there is one as long as that."""
+        if number <= SMALL_BYTES:
+            return np.empty(number, np.uint8)
+        return _bytes_of(self._spares.take(VariableSpec("", np.dtype(f"S{number}"), ())))
 
     def look(self, operation: Look) -> Result:
         """Asks an object something; does not wait for an answer.
@@ -75,14 +98,31 @@ class ObjectCalls:
         """
         variable, kind = self._found(operation)
         with variable.lock:
-            version, value = variable.version, variable.value
-        if value is None:
+            version, stored = variable.version, _stored(variable)
+        if stored is None:
             raise uninitialized(variable.spec)
         try:
-            answer = answered(kind, value.tobytes(), _json(operation.question, "the question"))
+            question = _json(operation.question, "the question")
+            if isinstance(kind, ArrayObjectKind):
+                answer = answered_with(kind, stored, question)
+            else:
+                answer = answered(kind, stored.tobytes(), question)
         except ShardscopeError as error:
             raise _naming(operation, error) from error
         return Result(version, True, answer, verdict=Verdict.NOT_YET if answer is None else Verdict.APPLIED)
+
+    def guards(self, operation: Act) -> bool:
+        """Whether an event is of an object that guards its batch."""
+        kind = self._kinds.get(operation.kind)
+        return isinstance(kind, ObjectKind) and kind.passes is not None
+
+    def passes(self, operation: Act, reply: Result) -> bool:
+        """Whether the updates behind such an event are carried out, after it was answered so."""
+        kind = self._kinds[operation.kind]
+        assert isinstance(kind, ObjectKind)
+        if kind.passes is None or reply.tensor is None:
+            return False
+        return kind.passes(decode_json(reply.tensor, "the answer"))
 
     def wait_for_change(self, name: str, version: int, timeout_s: float) -> None:
         """Waits until an object has another version than that, no longer than ``timeout_s``."""
@@ -93,7 +133,7 @@ class ObjectCalls:
                     variable.relaid_condition = threading.Condition(variable.lock)
                 variable.relaid_condition.wait(timeout_s)
 
-    def _found(self, operation: Act | Look) -> tuple[StoredVariable, ObjectKind]:
+    def _found(self, operation: Act | Look) -> tuple[StoredVariable, AnyKind]:
         variable, kind = self._variables.find(operation.name), self._kinds.get(operation.kind)
         if variable.declared.object_kind != operation.kind:
             what = variable.declared.object_kind or describe_spec(variable.spec)
@@ -108,6 +148,23 @@ class ObjectCalls:
                 variable=operation.name,
             )
         return variable, kind
+
+
+def _value_of(state: bytes | Bytes) -> Array:
+    """Returns the value of an object that has a state."""
+    return np.array(state) if isinstance(state, bytes) else state.view(f"S{state.size}").reshape(())
+
+
+def _bytes_of(value: Array) -> Bytes:
+    return value.reshape(1).view(np.uint8)
+
+
+def _stored(variable: StoredVariable) -> Bytes | None:
+    """With its lock held, the state as it is stored; None if it was not opened, or not since a restore."""
+    if variable.value is None or not variable.value.itemsize:
+        return None
+    stored = _bytes_of(variable.value)
+    return stored if stored[:8].any() else None  # a state begins with JSON, or with the length of its JSON
 
 
 def _json(data: Bytes, what: str) -> Json:

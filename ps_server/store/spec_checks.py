@@ -13,6 +13,7 @@ from ps_protocol.optimizer_constraints import check_constraint
 from ps_protocol.optimizer_rules import check_mode, check_numbers
 from ps_protocol.optimizer_schedules import check_schedule
 from ps_protocol.optimizer_spec import MOVING_AVERAGE, OptimizerSpec, describe_optimizer, settings_in_words
+from ps_protocol.training.round_operations import ROUND_LAYOUTS
 
 _COUNT: Final = np.dtype(np.int64)
 MAX_NAME_LENGTH = 4096
@@ -48,7 +49,16 @@ def check_spec(spec: VariableSpec) -> None:
 
 
 def _check_object(spec: VariableSpec) -> None:
-    """Makes sure that a variable can hold the state of a shared object."""
+    """Makes sure that a variable can hold the state of a shared object, or what a ps keeps for rounds."""
+    layout = ROUND_LAYOUTS.get(spec.object_kind)
+    if layout is not None:
+        if (spec.dtype, spec.shape) != layout or spec.slice is not None or spec.slot_of or spec.optimizer is not None:
+            raise InvalidArgumentError(
+                f"variable {spec.name} of {describe_spec(spec)} cannot be a {spec.object_kind}; that is "
+                f"{layout[0].name}{list(layout[1])}, in one piece",
+                variable=spec.name,
+            )
+        return
     if spec.shape or spec.dtype.kind != "S" or spec.slice is not None or spec.slot_of or spec.optimizer is not None:
         raise InvalidArgumentError(
             f"variable {spec.name} of {describe_spec(spec)} cannot hold the state of a {spec.object_kind}; that is "

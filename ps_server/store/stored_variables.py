@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+import numpy as np
+
 from ps_protocol.errors import NotFoundError, ResourceExhaustedError
-from ps_protocol.operations import KINDS, Array, PsOperation, VariableSpec
+from ps_protocol.operation_kinds import KINDS
+from ps_protocol.operations import Array, PsOperation, VariableSpec
 from ps_server.memory.byte_budget import ByteBudget, readable_bytes
 from ps_server.memory.lent_arrays import LendableArray
 from ps_server.store.stored_variable import HeldLocks, StoredVariable, VariableImage
@@ -146,6 +149,18 @@ class StoredVariables:
                 variable.version = max(image.version, variable.version + 1)
         self.memory.give_back(size_bytes)
         del replaced
+
+    def empty(self, object_kinds: Collection[str], position: int) -> None:
+        """Gives all variables of some object kinds nothing but zeros, as they were declared; as ``put``."""
+        for variable in self.by_name():
+            if variable.declared.object_kind in object_kinds and variable.value is not None:
+                declared = variable.declared
+                with variable.lock:
+                    # Another object, by which those who look at it without the lock notice it.
+                    replaced = self.relayout(variable, replace(declared), np.zeros(declared.shape, declared.dtype))
+                    variable.version += 1
+                    variable.position = position
+                del replaced
 
     def restore(self, image: VariableImage) -> None:
         """Makes a variable from an image; the image's array becomes its value.

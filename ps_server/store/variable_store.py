@@ -289,6 +289,18 @@ class VariableStore:
                 return variable.updated()
         return self._update_beside(variable, spec, operation)
 
+    def check(self, operation: Update | Scatter) -> None:
+        """Makes sure that an update can be carried out, as things are; errors as of ``update`` and ``scatter``."""
+        variable = self._find(operation.name)
+        spec = variable.spec
+        if isinstance(operation, Update):
+            check_update(spec, operation.rule, operation.value)
+        if variable.value is None and not (isinstance(operation, Update) and operation.rule is _ASSIGN):
+            raise uninitialized(spec)
+        if isinstance(operation, Scatter):
+            rows = in_rows(spec, operation.index_depth)
+            plan_scatter(rows, operation.rule, operation.indices, operation.updates)
+
     def _put(self, variable: StoredVariable, spec: VariableSpec, operation: Update, value: Array) -> Result:
         replaced = None  # freed after the lock is released: to give memory back to the system takes time
         with variable.lock:

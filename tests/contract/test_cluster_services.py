@@ -29,8 +29,8 @@ from ps_protocol.service_types import (
     PsAddress,
     ServingState,
     VariableInfo,
+    listed_incarnation,
 )
-from ps_server.cluster.membership import listed_incarnation
 from tests.conftest import Eventually
 from tests.contract.conftest import JOB_SEED, MEMORY_LIMIT_BYTES, TIMEOUT_S, Conversation, Task
 

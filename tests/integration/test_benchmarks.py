@@ -228,3 +228,17 @@ def test_savers_are_measured(tmp_path: Path) -> None:
     assert list(row) == ["dd", *names]
     assert min(row[name][what] for name in names for what in ("save", "restore")) > 0
     assert list(tmp_path.iterdir()) == [written]
+
+
+def test_policies_of_training_together_are_compared(tmp_path: Path) -> None:
+    written = tmp_path / "together.json"
+    arguments = ("--workers", 2, "--seconds", 0.2, "--step", 1, "--transport", "socket", "--json", written)
+    ended = run_command("benchmarks.training_together", *arguments)
+    assert ended.returncode == 0, ended.stderr
+    results = json.loads(written.read_text())["results"]
+    policies = [case["sync"] for case in results["cases"]]
+    assert policies == [*["bsp(total=2)"] * 2, "ssp(3, total=2)", "async", "none", "bsp(total=2)", "sync(1, total=2)"]
+    assert all(case["steps_per_s"] > 0 for case in results["cases"])
+    assert results["cases"][1]["overhead_s"] > 0
+    assert {"socket: ssp(3) / async", "socket: sync(1, total=2) / bsp, one slow"} <= results["ratios"].keys()
+    assert "in small round trips" in ended.stdout

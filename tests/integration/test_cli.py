@@ -26,8 +26,7 @@ from ps_cluster.local.line_splitter import OutputLine
 from ps_cluster.local.processes import ProcessSupervisor
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, ValueKind
 from ps_protocol.operations import Batch, Declare, VariableSpec
-from ps_protocol.service_types import Proposal
-from ps_server.cluster.membership import listed_incarnation
+from ps_protocol.service_types import Proposal, listed_incarnation
 from tests.commands import shardscope
 from tests.conftest import Eventually
 from worker_client.transport import grpc

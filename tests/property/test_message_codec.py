@@ -88,7 +88,7 @@ OPERATIONS: st.SearchStrategy[PsOperation] = st.one_of(
     st.builds(Scatter, NAMES, st.sampled_from(ScatterRule), arrays(), arrays(), DEPTHS),
     st.builds(CountUpTo, NAMES, st.integers(-(2**63), 2**63 - 1)),
     st.builds(Gather, NAMES, arrays(), DEPTHS),
-    st.builds(Act, NAMES, NAMES, EVENTS),
+    st.builds(Act, NAMES, NAMES, EVENTS, st.lists(arrays(), max_size=2).map(tuple)),
     st.builds(Look, NAMES, NAMES, EVENTS, st.integers(0, 2**32 - 1).map(lambda wait_ms: wait_ms / 1000)),
     st.builds(Describe, NAMES),
 )

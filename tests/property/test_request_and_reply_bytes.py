@@ -87,7 +87,7 @@ def operations(draw: st.DrawFn) -> PsOperation:
                 name, "momentum", slots, draw(NAMES), operands, np.arange(draw(st.integers(0, 2)), dtype=float)
             )
         case 7:
-            return Act(name, draw(NAMES), draw(EVENTS))
+            return Act(name, draw(NAMES), draw(EVENTS), tuple(draw(st.lists(arrays(), max_size=2))))
         case 8:
             return Look(name, draw(NAMES), draw(EVENTS), draw(st.integers(0, 5000)) / 1000)
         case _:

@@ -12,9 +12,9 @@ from ps_protocol.errors import CancelledError, OutOfRangeError, ShardscopeError
 from ps_protocol.shared_objects import Json, decode_json
 from ps_server.objects.barrier import BARRIER
 from ps_server.objects.fifo_queue import FIFO_QUEUE
-from ps_server.objects.kinds import OBJECT_KINDS
 from ps_server.objects.transitions import carried_out
 
+KINDS = {"barrier": BARRIER, "fifo_queue": FIFO_QUEUE}
 TASKS = ("worker:0", "worker:1", "worker:2")
 CALLERS = st.fixed_dictionaries({"by": st.sampled_from(TASKS), "id": st.sampled_from("ab"), "call": st.integers(1, 3)})
 ARRIVALS = st.builds(
@@ -105,7 +105,7 @@ def test_a_log_repeats_what_has_happened(kind: str, data: st.DataObject) -> None
         found, state = [], None
         for event in (opening, *events):
             try:
-                outcome = carried_out(OBJECT_KINDS[kind], state, event)
+                outcome = carried_out(KINDS[kind], state, event)
             except ShardscopeError:
                 continue
             state = state if outcome.state is None else outcome.state

@@ -18,8 +18,9 @@ from ps_protocol.codec.operation_codec import CODECS, OperationCodec
 from ps_protocol.codec.spec_codec import TakeTensor
 from ps_protocol.codec.tensor_codec import encode_into
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, ValueKind
+from ps_protocol.operation_kinds import KINDS, Logged, OperationKind, map_tensors, reply_bytes, tensor_bytes, tensors_of
 from ps_protocol.operations import (
-    KINDS,
+    READ_ONLY,
     READS,
     Apply,
     Array,
@@ -29,8 +30,6 @@ from ps_protocol.operations import (
     Describe,
     Gather,
     Initialize,
-    Logged,
-    OperationKind,
     PsOperation,
     Read,
     Reduce,
@@ -41,12 +40,10 @@ from ps_protocol.operations import (
     Update,
     UpdateRule,
     VariableSpec,
-    map_tensors,
-    reply_bytes,
-    tensor_bytes,
-    tensors_of,
 )
 from ps_protocol.shared_objects import Act, Look
+from ps_protocol.training.round_messages import Decision, Part
+from ps_protocol.training.round_operations import Commit, Stage, StagedStep
 from ps_protocol.v1 import batch_pb2, records_pb2
 from ps_server.batches.handlers import HANDLERS, Resources
 from ps_server.batches.runner import BatchRunner
@@ -62,6 +59,7 @@ SPEC = VariableSpec("w", FLOAT, (3, 2))
 ROWS = np.array([0, 2])
 VALUES = np.arange(6, dtype=FLOAT).reshape(3, 2)
 EVENT = np.frombuffer(b'{"do": "arrive"}', np.uint8)
+STEP = StagedStep("w", "momentum", ("w/m",), "w/step", (ROWS, VALUES[:2]), np.array([0.1, 0.9, 0.0]))
 GIVEN = InitializerSpec(ValueKind(VALUES))
 EXAMPLES: tuple[PsOperation, ...] = (
     Declare(SPEC, GIVEN),
@@ -74,8 +72,10 @@ EXAMPLES: tuple[PsOperation, ...] = (
     Apply("w", "momentum", ("w/m",), "w/step", (ROWS, VALUES[:2]), np.array([0.1, 0.9, 0.0])),
     Reduce("w", "dot", (VALUES,), np.empty(0)),
     Gather("w", ROWS),
-    Act("w", "barrier", EVENT),
+    Act("w", "accumulator", EVENT, (VALUES,)),
     Look("w", "barrier", EVENT, 0.25),
+    Stage("staged/1", "stamp", 1, 7, 5, 2, 3, (STEP, StagedStep("v", "sgd", (), "v/step", (VALUES,), np.empty(0)))),
+    Commit("stamp", Decision(5, (Part(0, 6, 5), Part(1, 7, 5))), ("staged/0", "staged/1"), ("w", "w/m", "w/step")),
     Describe("w"),
 )
 UNION = frozenset(get_args(PsOperation))
@@ -96,7 +96,7 @@ def test_every_kind_of_the_contract_has_one_codec() -> None:
 
 def test_what_changes_nothing_is_logged_as_a_look() -> None:
     for kind, row in KINDS.items():
-        assert (row.logged is Logged.AS_A_LOOK) is not row.mutates, kind
+        assert (row.logged is Logged.AS_A_LOOK) is (kind in READ_ONLY), kind
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_reads_are_the_kinds_whose_tensor_has_a_place() -> None:
     assert frozenset(READS) == {kind for kind in UNION if "out" in {field.name for field in fields(kind)}}
     for kind in READS:
         assert KINDS[kind].reply_bytes is not None
-        assert not KINDS[kind].mutates
+        assert kind in READ_ONLY
 
 
 @pytest.mark.parametrize("operation", EXAMPLES, ids=lambda each: type(each).__name__)
@@ -204,7 +204,6 @@ def _with_mix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_bytes, "BatchRequest", messages["BatchRequest"])
     monkeypatch.setattr(request_bytes, "OperationMessage", messages["Operation"])
     kind = OperationKind(
-        mutates=True,
         logged=Logged.AS_ITSELF,
         tensors=lambda mix: (mix.value,),
         with_tensors=lambda mix, tensors: Mix(mix.name, tensors[0]),  # type: ignore[arg-type, return-value]

@@ -16,9 +16,16 @@ from ps_protocol.checkpoints.pruning import prune
 from ps_protocol.checkpoints.retention import Retention
 from ps_protocol.checkpoints.service import CheckpointPath, PartPiece, Progress, hold_s
 from ps_protocol.checkpoints.store import CheckpointStore, check_name, clean_dead, not_shared, store_errors
-from ps_protocol.errors import AbortedError
+from ps_protocol.errors import AbortedError, CancelledError
 from worker_client.checkpoints.calls import Tasks
 from worker_client.checkpoints.report import SavedCheckpoint, ShowProgress
+from worker_client.checkpoints.shard_cuts import cut_in_two
+
+MOST_HALFWAY_S: Final = 60.0
+"""How long a save waits for an update that is on some of its ps tasks only, in seconds: its worker may be dead."""
+
+_FIRST_PAUSE_S: Final = 0.002
+_LONGEST_PAUSE_S: Final = 0.1
 
 _ENTRY_BYTES: Final = 1000
 """Of a manifest for one variable: more than most have, to give the ps tasks time to make and check it."""
@@ -107,7 +114,7 @@ class Saving:
                 _begin(self._tasks, self._session, CheckpointPath("", path.name))
             num_variables = self._tasks.num_variables()
             self._num_variables = sum(num_variables)
-            self._held_s = _cut(self._tasks, self._session, hold_s(max(num_variables)))
+            self._held_s = _cut_beside_shards(self._tasks, self._session, hold_s(max(num_variables)))
 
     def write(self, show: ShowProgress | None) -> SavedCheckpoint:
         """Has what was cut written, and makes the checkpoint visible.
@@ -201,10 +208,35 @@ def _begin(tasks: Tasks, session: UUID, path: CheckpointPath) -> None:
         tasks.call(index, "to begin a save", lambda service, t: service.begin(session, path, timeout_s=t))
 
 
-def _cut(tasks: Tasks, session: UUID, lease_s: float) -> float:
-    """Has all tasks take their images while all hold updates back; returns for how long."""
+def _cut_beside_shards(tasks: Tasks, session: UUID, lease_s: float) -> float:
+    """Cuts where no update of a data shard is on some of its ps tasks only; returns for how long updates were held."""
+    began_s, pause_s = time.monotonic(), _FIRST_PAUSE_S
+    while True:
+        held_s, halfway = _cut(tasks, session, lease_s)
+        if not halfway:
+            return held_s
+        waited_s = time.monotonic() - began_s
+        if waited_s > MOST_HALFWAY_S:
+            raise AbortedError(
+                f"{halfway} has come to some of its ps tasks only, for {waited_s:.0f} s: the worker is gone, and "
+                f"nobody has gone on with the shard. Nothing was saved; have a worker take shards, and save again",
+                retryable=False,
+            )
+        if not tasks.is_wanted():
+            raise CancelledError("the save was interrupted")
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _cut(tasks: Tasks, session: UUID, lease_s: float) -> tuple[float, str]:
+    """Has all tasks take their images while all hold updates back.
+
+    Returns:
+        For how long, and whose update of a data shard is on some of its ps tasks only.
+    """
     began_s = time.monotonic()
     tasks.each("to hold updates back", lambda _, service, t: service.hold(session, lease_s, timeout_s=t))
+    halfway = cut_in_two(tasks)
     held = tasks.each("to let updates go on", lambda _, service, t: service.release(session, timeout_s=t))
     held_s = time.monotonic() - began_s
     late = [name for name, was_held in zip(tasks.names, held, strict=True) if not was_held]
@@ -213,4 +245,4 @@ def _cut(tasks: Tasks, session: UUID, lease_s: float) -> float:
             f"updates could not be held back on all ps tasks at once: {', '.join(late)} let them go on after "
             f"{lease_s:.1f} s. Nothing was saved; save again when the network is faster, or less is going on"
         )
-    return held_s
+    return held_s, halfway

@@ -3,10 +3,9 @@
 The handle stamps each mutating batch with (client incarnation, sequence), so that a batch whose reply was lost is
 sent again, unchanged, without counting twice. Mutating batches leave one after the other, in the order in which they
 were submitted; batches that only read may overlap with each other but never overtake an update submitted before. Those
-that were queued are sent without waiting for each reply, as far as the transport can do that (``batch_sender``).
+that were queued are sent without waiting for each reply, as far as the transport can do that (``pipeline``).
 
-A ps that goes away is waited for (``ps_presence``), where it was or where the other ps tasks say that it is now. When
-it is back, what was on its way is sent again, unchanged and in order.
+A ps that goes away is waited for (``availability``). What was on its way is then sent again, unchanged and in order.
 """
 
 from __future__ import annotations
@@ -30,7 +29,8 @@ from ps_protocol.errors import (
 )
 from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.interrupts import Turn, is_interrupt, sheltered
-from ps_protocol.operations import Array, Batch, PsOperation, Reply, mutates, tensor_bytes
+from ps_protocol.operation_kinds import tensor_bytes
+from ps_protocol.operations import Array, Batch, PsOperation, Reply, mutates
 from ps_protocol.ps_service import PendingExchange
 from ps_protocol.service_types import Welcome
 from ps_protocol.shared_objects import Look

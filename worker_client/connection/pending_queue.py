@@ -11,7 +11,8 @@ from queue import SimpleQueue
 from ps_protocol.errors import CancelledError
 from ps_protocol.forks import new_lock
 from ps_protocol.interrupts import sheltered
-from ps_protocol.operations import KINDS, PsOperation, Reply, tensor_bytes
+from ps_protocol.operation_kinds import KINDS, tensor_bytes
+from ps_protocol.operations import PsOperation, Reply
 from worker_client.connection.futures import OperationFuture
 
 _MERGEABLE = frozenset([kind for kind, row in KINDS.items() if row.may_merge])

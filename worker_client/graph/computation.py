@@ -11,6 +11,7 @@ import numpy as np
 from ps_protocol import operations
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Array, Reply, VariableSpec
+from ps_protocol.shared_objects import Json
 from worker_client.graph.operation import Computation, Operation, Tensor
 from worker_client.values.out_arrays import tensor_of
 from worker_client.values.text import taken
@@ -122,6 +123,7 @@ class VariableAccess(Computation):
         unless_fed: A tensor that is no input, since the ps can do without its value. In a run that is fed one,
             ``request`` is given it.
         beside: Other variables that it changes as well, on the same ps task.
+        names_worker: Whether ``request`` is given the name of the worker instead of the seed; None without a cluster.
         joins: Of what mutates, and takes nothing from the updates that it waits for: whether it is made together with
             them, behind those on the same ps task.
         cached: Of what reads the whole value: whether the session keeps a copy, which is used while it is current.
@@ -138,7 +140,120 @@ class VariableAccess(Computation):
     cached: bool = False
     beside: tuple[AccessedVariable, ...] = ()
     joins: bool = False
+    names_worker: bool = False
     output: Callable[[Reply, Sequence[Array]], Array] = value_read
+
+
+@dataclass(slots=True, eq=False)
+class GraphObject:
+    """An accumulator or a queue of a graph: what a session declares and opens when it first needs it.
+
+    Attributes:
+        op: The operation that stands for it in the graph.
+        spec: Of the variable that holds its state.
+        settings: What it is opened with.
+        is_local: Whether it belongs to this process, wherever device scopes place it.
+    """
+
+    op: Operation
+    spec: VariableSpec
+    settings: Json
+    is_local: bool
+
+    @property
+    def snapshot(self) -> Tensor:
+        """The tensor that stands for it in the graph; it has no value."""
+        return self.op.outputs[0]
+
+    def initialized_value(self) -> Tensor:
+        """As of variables; it has a value as soon as it is opened."""
+        return self.snapshot
+
+
+class PendingCall(Protocol):
+    """Something that is done with a shared object as soon as that is possible."""
+
+    @property
+    def waits_for(self) -> str:
+        """What is waited for, for the log and for errors, with what helps."""
+        ...
+
+    def attempt(self, shared: Any) -> tuple[Array, ...] | None:
+        """Does it, or as much of it as is possible now; returns the outputs, None if there is more to do."""
+        ...
+
+    def question(self) -> Json:
+        """What the object has an answer to when another attempt makes sense."""
+        ...
+
+
+class TogetherCall(PendingCall, Protocol):
+    """Something that is done with several shared objects as soon as it is possible with all of them."""
+
+    def begin(self, shared: Any) -> None:
+        """Called once, before the first look at any of them."""
+        ...
+
+
+class WatchfulCall(PendingCall, Protocol):
+    """Something that is looked after while it waits."""
+
+    def meanwhile(self, shared: Any) -> None:
+        """Called again and again while it waits; may raise."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SharedCall(Computation):
+    """Does something with a shared object, and waits until that is possible; the run does all else first.
+
+    Attributes:
+        shared: The object.
+        begin: Is given the inputs' values; returns what is to be done.
+        mutates: Whether it changes the object.
+        at_home: Whether ``begin`` is given the session's ``TrainingHome`` before the inputs' values.
+    """
+
+    shared: GraphObject
+    begin: Callable[..., PendingCall]
+    mutates: bool = True
+    at_home: bool = False
+
+
+class TrainingHome(Protocol):
+    """The place where a session's variables live, as far as workers that train together need it.
+
+    Attributes:
+        worker: Name of this task; None without a cluster.
+        is_chief: Whether it is the one that initialises variables.
+        workers: All workers of the cluster, as far as its spec names them.
+        session: The session.
+    """
+
+    worker: str | None
+    is_chief: bool
+    workers: Sequence[str]
+    session: Any
+
+    def place(self, variables: Iterable[Any]) -> None:
+        """Declares those variables and objects that are not declared yet."""
+        ...
+
+    def shared(self, placed: GraphObject) -> Any:
+        """Returns the way to a placed object."""
+        ...
+
+    def gone_workers(self) -> dict[str, str]:
+        """Returns which workers have died or left since this one is there, and how."""
+        ...
+
+    def kept(self, key: object, make: Callable[[], Any]) -> Any:
+        """Returns what is kept for the session under a key, made at the first call."""
+        ...
+
+    def at_close(self, call: Callable[[], None]) -> None:
+        """Has something called when the session is closed."""
+        ...
 
 
 class VariableHome(Protocol):

@@ -1,1 +1,1 @@
-"""Barriers and queues that all workers share: what happens to them, and waits for their answers. Imports connection."""
+"""Barriers, queues and rounds of all workers: what happens to them, and waits. Imports connection and placement."""

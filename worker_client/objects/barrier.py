@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ps_protocol.cluster_spec import CHIEF_JOBS, WORKER_JOB
@@ -18,9 +17,10 @@ from ps_protocol.errors import (
     ShardscopeError,
 )
 from ps_protocol.interrupts import Turn
-from ps_protocol.service_types import Member, MemberState
+from ps_protocol.service_types import Member
 from ps_protocol.shared_objects import Json
 from worker_client.connection.retry import Deadline, Reports
+from worker_client.objects.departures import Departures, described
 from worker_client.objects.shared_object import FIRST_WAIT_S, SharedObject
 
 _LOG = logging.getLogger(__name__)
@@ -30,8 +30,6 @@ WORKER_JOBS: Final = (*CHIEF_JOBS, WORKER_JOB)
 
 _FIRST_REPORT_S: Final = 10.0
 """To wait for others is what barriers are for; a wait is worth a line in the log when it is as long as that."""
-
-_GONE: Final = {MemberState.DEAD: "is dead", MemberState.LEFT: "has left"}
 
 
 class Barrier:
@@ -62,22 +60,10 @@ class Barrier:
         self._identity = identity
         self._workers = workers
         self._list_members = list_members
-        self._gone_before = {(each.task, each.incarnation) for each in list_members() if each.state in _GONE}
+        self._departures = Departures(task, list_members())
         self._turn = Turn()
         self._waiting_thread = ""
         self._call = 1  # of the next call, or of one whose end is not known; changed by whose turn it is
-
-    def gone(self, members: Mapping[str, Member]) -> list[str]:
-        """Those who have died or left as far as that is news; others did so in an earlier run, and may come yet."""
-        own = members.get(self._task)
-        return sorted(
-            [
-                task
-                for task, each in members.items()
-                if each.state in _GONE
-                and ((task, each.incarnation) not in self._gone_before or (own and each.last_seen_s >= own.joined_at_s))
-            ]
-        )
 
     def wait(self, count: int, timeout_s: float) -> None:
         """Waits for the others; see ``Client.barrier``."""
@@ -153,11 +139,11 @@ class _Watch:
         """Tells the barrier who is gone, and the log who is waited for."""
         barrier = self._barrier
         members = {each.task: each for each in barrier._list_members() if _is_worker(each.task)}
-        gone = barrier.gone(members)
+        gone = barrier._departures.among(members)
         if gone and (self.meeting, gone) != self._told:
             possible = [task for task in barrier._workers if task not in gone]
             why = (
-                f"{', '.join([_described(task, members) for task in gone])}, so that no more than {len(possible)} of "
+                f"{', '.join([described(task, members) for task in gone])}, so that no more than {len(possible)} of "
                 f"the {self._count} workers that it takes can come"
             )
             barrier._object.act(
@@ -178,7 +164,7 @@ class _Watch:
                 self._count,
                 self._deadline.elapsed_s(),
                 self._deadline.timeout_s,
-                ", ".join([_described(task, members) for task in barrier._workers if task != barrier._task])
+                ", ".join([described(task, members) for task in barrier._workers if task != barrier._task])
                 or "who the others are, the cluster spec does not say",
             )
 
@@ -187,7 +173,7 @@ class _Watch:
         barrier = self._barrier
         members = {each.task: each for each in barrier._list_members()}
         missing = [task for task in barrier._workers if task not in arrived and task != barrier._task]
-        names = ", ".join([_described(task, members) for task in missing]) or "whom the cluster spec does not name"
+        names = ", ".join([described(task, members) for task in missing]) or "whom the cluster spec does not name"
         return DeadlineExceededError(
             f"barrier {barrier._name}: {len(arrived) + 1} of {self._count} workers had arrived after "
             f"{self._deadline.timeout_s:.1f} s ({', '.join(sorted([*arrived, barrier._task]))}); missing: {names}. "
@@ -198,13 +184,3 @@ class _Watch:
 
 def _is_worker(task: str) -> bool:
     return task.partition(":")[0] in WORKER_JOBS
-
-
-def _described(task: str, members: dict[str, Member]) -> str:
-    """A worker, and when it was last seen."""
-    member = members.get(task)
-    if member is None:
-        return f"{task} (has not joined)"
-    seen = datetime.fromtimestamp(member.last_seen_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    state = _GONE.get(member.state, "is there" if member.state is MemberState.ACTIVE else "is silent")
-    return f"{task} {state} (last seen {seen}, process {member.pid} on {member.host})"

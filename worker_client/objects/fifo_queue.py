@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, SupportsIndex, TypeAlias
@@ -11,18 +9,16 @@ from typing import Any, Final, SupportsIndex, TypeAlias
 import numpy as np
 
 from ps_protocol.errors import (
-    DataLossError,
     DeadlineExceededError,
     InternalError,
     InvalidArgumentError,
-    ShapeMismatchError,
 )
-from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array, VariableSpec
 from ps_protocol.settings import POSITIVE_SECONDS
-from ps_protocol.shared_objects import MAX_OBJECT_BYTES, Json, json_text
+from ps_protocol.shared_objects import Json
 from worker_client.connection.retry import Deadline
 from worker_client.graph import defaults
+from worker_client.objects.queue_items import Dequeueing, Enqueueing, QueueItems
 from worker_client.objects.shared_object import SharedObject
 from worker_client.values.conversion import convert
 from worker_client.values.dtypes import as_dtype
@@ -33,8 +29,6 @@ Values: TypeAlias = "Any | Sequence[Any] | Mapping[str, Any]"
 """The components of an item in a list or tuple, of one alone also that; in a queue with names in a dictionary."""
 
 TIMEOUT_S: Final = 600.0
-MAX_ENQUEUED: Final = 256
-"""Items that are sent in one event."""
 
 
 class FIFOQueue:
@@ -92,12 +86,8 @@ class FIFOQueue:
         self.capacity: Final = max(-1, operator.index(capacity))
         if not self.capacity:
             raise InvalidArgumentError(f"queue {self.name}: a capacity of 0 has no room for any item")
-        settings: Json = {
-            "capacity": max(0, self.capacity),
-            "dtypes": ["string" if is_text(each) else each.name for each in self.dtypes],
-            "shapes": None if self.shapes is None else [list(each) for each in self.shapes],
-            "names": None if self.names is None else list(self.names),
-        }
+        self._items: Final = QueueItems(self.name, self.dtypes, self.shapes)
+        settings = QueueItems.settings(self.capacity, self.dtypes, self.shapes, self.names)
         self._object: Final[SharedObject] = client.shared_object(f"queue/{self.name}", "fifo_queue", settings)
 
     # -- in -----------------------------------------------------------------------------------
@@ -115,7 +105,7 @@ class FIFOQueue:
             InvalidArgumentError: It is too large.
             ShapeMismatchError, DTypeMismatchError, ValueError: It does not fit.
         """
-        self._enqueue([self._encoded(self._components(vals), self.shapes)], timeout_s)
+        self._enqueue([self._items.encoded(self._components(vals))], timeout_s)
 
     def enqueue_many(self, vals: Values, timeout_s: float = TIMEOUT_S) -> None:
         """Puts items in, in their order, as there is room for them; others may put theirs between.
@@ -128,36 +118,15 @@ class FIFOQueue:
             DeadlineExceededError: There was no room for all in time; the error says how many were put in.
             CancelledError, InvalidArgumentError, ShapeMismatchError, DTypeMismatchError, ValueError: As of ``enqueue``.
         """
-        components = self._components(vals)
-        for each in components:
-            if not each.ndim:
-                raise ValueError(f"queue {self.name}: a component of shape () lacks the dimension that counts items")
-        lengths = {len(each) for each in components}
-        if len(lengths) != 1:
-            raise ValueError(
-                f"queue {self.name}: the components have {', '.join(map(str, sorted(lengths)))} items; give as many"
-            )
-        items = [[each[index : index + 1].reshape(each.shape[1:]) for each in components] for index in range(*lengths)]
-        self._enqueue([self._encoded(item, self.shapes) for item in items], timeout_s)
+        self._enqueue(self._items.encoded_many(self._components(vals)), timeout_s)
 
     def _enqueue(self, items: list[Any], timeout_s: float) -> None:
-        deadline, done, is_pending = self._deadline(timeout_s), 0, False
-        while done < len(items) or not items:
-            event: Json = {"do": "enqueue", "items": items[done : done + MAX_ENQUEUED], "pending": is_pending}
-            while len(event["items"]) > 1 and len(json_text(event)) > MAX_OBJECT_BYTES:
-                event["items"] = event["items"][: len(event["items"]) // 2]
-            answer = self._object.act(event)
-            if answer is not None:
-                done += answer["taken"]
-                if not items:
-                    return
-                continue
-            is_pending = True
-            room = {"ask": "room", "bytes": len(json_text({"": items[done]}))}
-            if self._object.wait(room, deadline) is None:
+        deadline, enqueueing = self._deadline(timeout_s), Enqueueing(self.name, items)
+        while enqueueing.attempt(self._object) is None:
+            if self._object.wait(enqueueing.question(), deadline) is None:
                 raise DeadlineExceededError(
                     f"queue {self.name} had no room for an item after {deadline.timeout_s:.1f} s ({self._size()}), and "
-                    f"{done} of {len(items)} were put in; have more dequeued, or wait longer with timeout_s",
+                    f"{enqueueing.done} of {len(items)} were put in; have more dequeued, or wait longer with timeout_s",
                     retryable=False,
                 )
 
@@ -176,8 +145,7 @@ class FIFOQueue:
             OutOfRangeError: The queue is closed and empty.
             DeadlineExceededError: There was none in time.
         """
-        (item,) = self._dequeue(1, timeout_s, up_to=False)
-        return self._elements(self._decoded(item))
+        return self._elements(self._dequeue(1, timeout_s, up_to=False, stacks=False))
 
     def dequeue_many(self, n: SupportsIndex, timeout_s: float = TIMEOUT_S) -> Any:
         """Takes so many items at once; waits until they are there.
@@ -205,30 +173,17 @@ class FIFOQueue:
         return self._batch(n, timeout_s, up_to=True)
 
     def _batch(self, n: SupportsIndex, timeout_s: float, *, up_to: bool) -> Any:
-        number, shapes = operator.index(n), self.shapes
-        if shapes is None:
-            raise InvalidArgumentError(
-                f"queue {self.name}: dequeue_many and dequeue_up_to require the components to have specified shapes; "
-                f"make the queue with shapes=, or dequeue one item at a time"
-            )
-        if number < 0:
-            raise InvalidArgumentError(f"queue {self.name}: {number} items were asked for; ask for 0 or more")
-        items = [self._decoded(each) for each in self._dequeue(number, timeout_s, up_to=up_to)]
-        return self._elements(
-            [
-                np.stack([item[index] for item in items]) if items else np.empty((0, *shape), dtype)
-                for index, (shape, dtype) in enumerate(zip(shapes, self._made_dtypes, strict=True))
-            ]
-        )
+        number = operator.index(n)
+        self._items.check_number(number)
+        return self._elements(self._dequeue(number, timeout_s, up_to=up_to, stacks=True))
 
-    def _dequeue(self, number: int, timeout_s: float, *, up_to: bool) -> list[Any]:
-        deadline, wanted = self._deadline(timeout_s), {"number": number, "up_to": up_to}
+    def _dequeue(self, number: int, timeout_s: float, *, up_to: bool, stacks: bool) -> list[Array]:
+        deadline, dequeueing = self._deadline(timeout_s), Dequeueing(self._items, number, up_to=up_to, stacks=stacks)
         while True:
-            answer = self._object.act({"do": "dequeue", **wanted})
-            if answer is not None:
-                items: list[Any] = answer["items"]
-                return items
-            if self._object.wait({"ask": "items", **wanted}, deadline) is None:
+            components = dequeueing.attempt(self._object)
+            if components is not None:
+                return list(components)
+            if self._object.wait(dequeueing.question(), deadline) is None:
                 raise DeadlineExceededError(
                     f"queue {self.name} had not {number} items after {deadline.timeout_s:.1f} s ({self._size()}); have "
                     f"more enqueued, close it when no more come, or wait longer with timeout_s",
@@ -274,10 +229,6 @@ class FIFOQueue:
 
     # -- items --------------------------------------------------------------------------------
 
-    @property
-    def _made_dtypes(self) -> list[np.dtype[Any]]:
-        return [np.dtype(object) if is_text(each) else each for each in self.dtypes]
-
     def _components(self, vals: Values) -> list[Array]:
         """The components that a caller gives, as arrays of the queue's dtypes."""
         if self.names is not None:
@@ -306,41 +257,10 @@ class FIFOQueue:
             return text_array(value)
         return convert(value, VariableSpec(f"queue/{self.name}", dtype, ()))
 
-    def _encoded(self, components: Sequence[Array], shapes: Sequence[tuple[int, ...]] | None) -> list[Any]:
-        """An item as JSON: of each component its shape, and its bytes as base64."""
-        for index, component in enumerate(components):
-            if shapes is not None and component.shape != shapes[index]:
-                raise ShapeMismatchError(
-                    f"queue {self.name}: component {index} of an item has the shape {list(component.shape)}; its shape "
-                    f"here is {list(shapes[index])}"
-                )
-        return [[list(each.shape), _data(each)] for each in components]
-
-    def _decoded(self, item: Any) -> list[Array]:
-        try:
-            return [_array(shape, data, dtype) for (shape, data), dtype in zip(item, self._made_dtypes, strict=True)]
-        except (ValueError, TypeError, binascii.Error) as error:
-            raise_interrupt(error)
-            raise DataLossError(f"queue {self.name} holds an item that no FIFOQueue has put there: {error}") from error
-
     def _elements(self, components: list[Array]) -> Any:
         if self.names is not None:
             return dict(zip(self.names, components, strict=True))
         return components[0] if len(components) == 1 else components
-
-
-def _data(array: Array) -> str | list[str]:
-    if array.dtype == object:
-        return [base64.b64encode(each).decode() for each in array.reshape(-1)]
-    return base64.b64encode(array.tobytes()).decode()
-
-
-def _array(shape: list[int], data: str | list[str], dtype: np.dtype[Any]) -> Array:
-    if isinstance(data, str):
-        return np.frombuffer(base64.b64decode(data), dtype).reshape(shape).copy()
-    elements = np.empty(len(data), object)
-    elements[:] = [base64.b64decode(each) for each in data]
-    return elements.reshape(shape)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -12,12 +12,19 @@ from ps_protocol.errors import InvalidArgumentError, PermissionDeniedError
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.service_types import Member
 from ps_protocol.settings import POSITIVE_SECONDS
-from ps_protocol.shared_objects import Json
+from ps_protocol.shared_objects import OBJECTS_PS_TASK, Json
 from ps_protocol.task_id import TaskId
+from ps_protocol.training.data_shards import NAMES, NAMES_KIND, SHARDS_KIND, shards_name
+from ps_protocol.training.round_operations import GROUP_KIND, group_name
 from worker_client.connection.fanout import Fanout
 from worker_client.connection.handle import PsHandle
+from worker_client.connection.settings import Settings
 from worker_client.objects.barrier import WORKER_JOBS, Barrier
-from worker_client.objects.shared_object import SharedObject, WaitPlaces
+from worker_client.objects.departures import Departures, described
+from worker_client.objects.shard_taking import Taking
+from worker_client.objects.shared_object import ObjectConnection, SharedObject, WaitPlaces
+from worker_client.objects.training_group import TAKING_PART
+from worker_client.objects.training_report import TrainingReport, training_report, wait_for_end
 
 
 class SharedObjectMethods:
@@ -27,10 +34,13 @@ class SharedObjectMethods:
     task: TaskId
     incarnation: UUID
     observer: Any
+    settings: Settings
     fanout: Fanout
     _handles: Sequence[PsHandle]
     _wait_places: WaitPlaces
     _barriers: dict[str, Barrier]
+    _shards: dict[str, Taking]
+    _departures: Departures | None = None
 
     def barrier(self, name: str, timeout_s: float = 600.0, *, count: SupportsIndex | None = None) -> None:
         """Waits until all workers of the cluster have come to the barrier of that name, or so many of them.
@@ -59,12 +69,7 @@ class SharedObjectMethods:
             PermissionDeniedError: This connection is an observer.
             StateLostError: The ps tasks were restored from a checkpoint meanwhile, or have lost their state.
         """
-        workers = [
-            str(TaskId(job, index))
-            for job in WORKER_JOBS
-            if job in self.cluster_spec.jobs
-            for index in self.cluster_spec.task_indices(job)
-        ]
+        workers = self.workers_of_spec()
         if self.observer:
             raise PermissionDeniedError(f"this connection is an observer, which no barrier counts ({name})")
         if workers and str(self.task) not in workers:
@@ -78,26 +83,101 @@ class SharedObjectMethods:
             barrier = self._barriers.setdefault(name, self._opened_barrier(name, workers))
         barrier.wait(wanted, seconds)
 
+    def training_report(self, name: str) -> TrainingReport:
+        """Returns how the workers are that train together with an optimizer: rounds, quorum, and all verdicts.
+
+        Args:
+            name: Of the optimizer.
+
+        Raises:
+            NotFoundError: Nobody has trained together with an optimizer of that name.
+        """
+        return training_report(self.object_on(OBJECTS_PS_TASK, group_name(name), GROUP_KIND))
+
+    def finish_together(self, name: str, timeout_s: float = 60.0) -> TrainingReport:
+        """Tells the other workers that this one hands in no more, and waits until all of them have said so too.
+
+        Who has died, has left or is silent beyond its lease is not waited for.
+
+        Args:
+            name: Of the optimizer by which they train together.
+            timeout_s: How long to wait, in seconds; it returns then whoever is missing, which is said in the log.
+
+        Returns:
+            How the group is then. ``str`` of it is a table of the verdicts, and ``first_finished`` says which one of
+            the workers may print it.
+
+        Raises:
+            NotFoundError: Nobody has trained together with an optimizer of that name.
+        """
+        seconds = POSITIVE_SECONDS.check(timeout_s, "timeout_s")
+        part = TAKING_PART.get(self.fanout)
+        for group in [] if part is None else part.groups:
+            if group.name == name:
+                group.finish()
+        group_object = self.object_on(OBJECTS_PS_TASK, group_name(name), GROUP_KIND)
+        return wait_for_end(group_object, self._list_members, seconds)
+
     def shared_object(self, name: str, kind: str, settings: Json) -> SharedObject:
         """Opens an object that all workers share, for those who know its kind; errors as of ``SharedObject``."""
         return SharedObject(self.fanout, self._wait_places, name=name, kind=kind, settings=settings, by=str(self.task))
 
-    def _opened_barrier(self, name: str, workers: Sequence[str]) -> Barrier:
-        first_ps = self._handles[0]
-
-        def list_members() -> Sequence[Member]:
-            return first_ps.call(
-                lambda service, timeout_s: service.list_members(timeout_s=timeout_s),
-                what=f"to say who is missing at barrier {name}",
+    def taking_shards(self, name: str, settings: Json) -> Taking:
+        """Opens data shards; whoever opens those of a name again has the same ones. Errors as of ``SharedObject``."""
+        found = self._shards.get(name)
+        if found is None or found.settings != settings or found.store != found.shared.store:
+            if len(self._handles) > 1:  # a save has to look at their receipts
+                self.shared_object(NAMES, NAMES_KIND, {}).act({"do": "add", "name": name})
+            found = self._shards[name] = Taking(
+                self.shared_object(shards_name(name), SHARDS_KIND, settings),
+                self.fanout,
+                num_ps=len(self._handles),
+                name=name,
+                settings=settings,
+                task=str(self.task),
+                identity=str(self.incarnation),
+                lease_s=self.settings.lease_s,
+                list_members=self._list_members,
             )
+        return found
 
+    def object_on(self, ps_task: int | None, name: str, kind: str) -> ObjectConnection:
+        """Returns the way to an object that has been opened; ``ps_task`` has it, None for this process's own store."""
+        return ObjectConnection(self.fanout.handle(ps_task), self._wait_places, name=name, kind=kind)
+
+    def workers_of_spec(self) -> list[str]:
+        """Returns all workers that the cluster spec names."""
+        return [
+            str(TaskId(job, index))
+            for job in WORKER_JOBS
+            if job in self.cluster_spec.jobs
+            for index in self.cluster_spec.task_indices(job)
+        ]
+
+    def gone_workers(self) -> dict[str, str]:
+        """Returns which workers have died or left since this one has joined, each described with when it was seen."""
+        members = {each.task: each for each in self._list_members()}
+        if self._departures is None:
+            self._departures = Departures(str(self.task), members.values())
+        return {
+            task: described(task, members)
+            for task in self._departures.among(members)
+            if task.partition(":")[0] in WORKER_JOBS
+        }
+
+    def _opened_barrier(self, name: str, workers: Sequence[str]) -> Barrier:
         return Barrier(
             self.shared_object(f"barrier/{name}", "barrier", {}),
             name=name,
             task=str(self.task),
             identity=str(self.incarnation),
             workers=workers,
-            list_members=list_members,
+            list_members=self._list_members,
+        )
+
+    def _list_members(self) -> Sequence[Member]:
+        return self._handles[0].call(
+            lambda service, timeout_s: service.list_members(timeout_s=timeout_s), what="to say who is missing"
         )
 
 

@@ -16,12 +16,15 @@ from ps_protocol.shared_objects import (
     OBJECTS_PS_TASK,
     OPEN,
     Act,
+    Array,
     Json,
     Look,
     decode_json,
     encode_json,
+    unpacked,
 )
 from worker_client.connection.fanout import Fanout, succeeded
+from worker_client.connection.handle import PsHandle
 from worker_client.connection.retry import Deadline
 
 FIRST_WAIT_S: Final = 0.5
@@ -56,50 +59,32 @@ class WaitPlaces:
         return False
 
 
-class SharedObject:
-    """One object, opened. Thread-safe.
+class ObjectConnection:
+    """The way to one object that has been opened. Thread-safe.
 
     Args:
-        fanout: The way to the ps tasks.
+        handle: Of the ps task that has it.
         places: Of the client.
         name: Full name of its variable.
         kind: Which kind of object it is.
-        settings: What it is made with; those of all clients must be equal.
-        by: This client's task.
         pause: Waits for so many seconds.
-
-    Raises:
-        InvalidArgumentError: There is something else of that name, or it was made with other settings.
-        ShardscopeError: It cannot be opened.
     """
 
     def __init__(
         self,
-        fanout: Fanout,
+        handle: PsHandle,
         places: WaitPlaces,
         *,
         name: str,
         kind: str,
-        settings: Json,
-        by: str,
         pause: Callable[[float], None] = time.sleep,
     ):
         self.name: Final = name
+        self._handle = handle
         self._kind = kind
         self._places = places
         self._pause = pause
         self._random = random.Random()  # noqa: S311 - no secret
-        spec = VariableSpec(name, OBJECT_DTYPE, (), object_kind=kind)
-        directory = fanout.handle(OBJECTS_PS_TASK)
-        (placement,) = directory.call(
-            lambda service, timeout_s: service.place(
-                [Proposal(spec, OBJECTS_PS_TASK)], store=directory.welcome.store, timeout_s=timeout_s
-            ),
-            what=f"to say where {name} is",
-        )
-        self._handle = fanout.handle(succeeded(placement).ps_task)
-        for reply in self._handle.exchange((Declare(spec), self._act({OPEN: settings, "by": by}))):
-            succeeded(reply)
 
     @property
     def store(self) -> str:
@@ -112,8 +97,17 @@ class SharedObject:
         Raises:
             ShardscopeError: The object has refused it, or as of ``PsHandle.exchange``.
         """
-        (reply,) = self._handle.exchange((self._act(event),), expected_reply_bytes=expected_bytes)
-        return _answer(succeeded(reply))
+        return _answer(self._acted(event, expected_bytes))
+
+    def take(self, event: Json, *, expected_bytes: int) -> list[Array] | None:
+        """Has something happen to it that it answers with arrays, once; as ``act``.
+
+        Args:
+            event: What happens.
+            expected_bytes: Of the answer, about.
+        """
+        tensor = self._acted(event, expected_bytes).tensor
+        return None if tensor is None else unpacked(tensor, f"the answer of {self.name}")[1]
 
     def act_later(self, event: Json) -> None:
         """Has something happen to it soon, whatever comes of that."""
@@ -158,8 +152,64 @@ class SharedObject:
                 self._pause(min(self._random.uniform(pause_s / 2, pause_s), deadline.remaining_s()))
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
+    def _acted(self, event: Json, expected_bytes: int) -> Result:
+        (reply,) = self._handle.exchange((self._act(event),), expected_reply_bytes=expected_bytes)
+        return succeeded(reply)
+
     def _act(self, event: Json) -> Act:
         return Act(self.name, self._kind, encode_json(event))
+
+
+class SharedObject(ObjectConnection):
+    """One object of ps task 0, opened. Thread-safe.
+
+    Args:
+        fanout: The way to the ps tasks.
+        places: Of the client.
+        name: Full name of its variable.
+        kind: Which kind of object it is.
+        settings: What it is made with; those of all clients must be equal.
+        by: This client's task.
+        pause: Waits for so many seconds.
+
+    Raises:
+        InvalidArgumentError: There is something else of that name, or it was made with other settings.
+        ShardscopeError: It cannot be opened.
+    """
+
+    def __init__(
+        self,
+        fanout: Fanout,
+        places: WaitPlaces,
+        *,
+        name: str,
+        kind: str,
+        settings: Json,
+        by: str,
+        pause: Callable[[float], None] = time.sleep,
+    ):
+        spec = VariableSpec(name, OBJECT_DTYPE, (), object_kind=kind)
+        directory = fanout.handle(OBJECTS_PS_TASK)
+        (placement,) = directory.call(
+            lambda service, timeout_s: service.place(
+                [Proposal(spec, OBJECTS_PS_TASK)], store=directory.welcome.store, timeout_s=timeout_s
+            ),
+            what=f"to say where {name} is",
+        )
+        super().__init__(fanout.handle(succeeded(placement).ps_task), places, name=name, kind=kind, pause=pause)
+        for reply in self._handle.exchange((Declare(spec), opening(spec, settings, by))):
+            succeeded(reply)
+
+
+def opening(spec: VariableSpec, settings: Json, by: str) -> Act:
+    """Returns what opens an object.
+
+    Args:
+        spec: Of its variable.
+        settings: What it is made with.
+        by: The client's task.
+    """
+    return Act(spec.name, spec.object_kind, encode_json({OPEN: settings, "by": by}))
 
 
 def _answer(result: Result) -> Json | None:

@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Final, Literal, NamedTuple, Never, TypeAlias, cast, overload
+from typing import Any, Final, Literal, Never, TypeAlias, cast, overload
 
-import numpy as np
 import numpy.typing as npt
 
-from ps_protocol.dtype_traits import DTypeCategory, dtype_category
-from ps_protocol.errors import InvalidArgumentError, NotFoundError, ShardscopeError
+from ps_protocol.errors import InvalidArgumentError, NotFoundError
 from ps_protocol.forks import new_lock
-from ps_protocol.interrupts import raise_interrupt
-from ps_protocol.operations import Apply, Reply, Result, Update, UpdateRule, Verdict, WireDType
+from ps_protocol.operations import Apply, Reply, Update, UpdateRule, WireDType
 from ps_protocol.optimizer_rules import RULES, check_mode, check_settings
 from ps_protocol.optimizer_schedules import ScheduleSpec, check_schedule
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
+from ps_protocol.training.round_operations import COUNT_ROUNDS
+from ps_protocol.training.sync_policy import SyncKind, SyncPolicy
 from ps_protocol.weak_table import WeakTable
-from worker_client.connection.fanout import Fanout, Routed, succeeded
+from worker_client.connection.completes import Completes, exchange_of
+from worker_client.connection.fanout import Fanout, Routed
 from worker_client.connection.futures import mapped
+from worker_client.objects.training_group import RoutedStep, TrainingGroup
+from worker_client.optimizers.arguments import (
+    check_counter,
+    check_mirror,
+    checked_name,
+    counted,
+    dtype_of_slots,
+    in_short,
+    parts_of,
+    rate_of,
+    reads_of,
+)
 from worker_client.optimizers.constraints import Constraint, check_constraint_of, constraint_of
+from worker_client.optimizers.in_rounds import check_call, counting_step, digest_of, policy_of, steps_of
+from worker_client.optimizers.local_steps import LocalSteps
+from worker_client.optimizers.outcomes import Applied, in_round, is_applied, outcomes_of
 from worker_client.optimizers.slots import STEP, SlotVariables, slot_variables, whole_slot
 from worker_client.optimizers.steps import (
     Gradient,
     PartGradient,
+    check_finite,
     check_trainable,
     numbers_of,
     of_one_connection,
     part_gradients,
 )
 from worker_client.placement.beside import declare_beside
-from worker_client.values.dtypes import as_dtype
 from worker_client.values.wire_names import WireDTypeName, wire_of
 from worker_client.variables.error_feedback import ErrorFeedback, PreparedUpdate
 from worker_client.variables.found import FoundVariables
@@ -55,21 +70,7 @@ _OF_OTHERS: Final = {
 }
 """What optimizers of other libraries have, and what there is here instead."""
 # Looking a member up takes as long as a call.
-_APPLIED: Final = Verdict.APPLIED
 _EXACT: Final = WireDType.EXACT
-
-
-class Applied(NamedTuple):
-    """What became of the gradient of one variable.
-
-    Attributes:
-        verdict: "applied"; or "skipped", if it was not finite and the optimizer was made with ``on_nonfinite="skip"``.
-            Of a partitioned variable "skipped" if any of its parts was.
-        version: Of the variable after it; of a partitioned one those of its parts.
-    """
-
-    verdict: Literal["applied", "skipped"]
-    version: int | tuple[int, ...]
 
 
 class Optimizer:
@@ -92,6 +93,8 @@ class Optimizer:
             variable as it is, "apply" does not look.
         constraint: Name of what is done to the value after each step, and its numbers, as in Keras: "non_negative",
             ("unit_norm", axis), ("max_norm", 2.0, axis). Without it the axis is 0.
+        sync: How workers train together, as "bsp", "ssp(3)", "sync(3, total=4)" or "async(max_staleness=8)" (the
+            guide has a section on that). None: each gradient is applied at once, alone.
 
     Raises:
         InvalidArgumentError: A setting is unknown, missing, or not allowed.
@@ -108,6 +111,7 @@ class Optimizer:
         slot_dtype: npt.DTypeLike | None = None,
         on_nonfinite: Literal["refuse", "skip", "apply"] = "refuse",
         constraint: Constraint | None = None,
+        sync: str | SyncPolicy | None = None,
         **unknown: Never,
     ):
         if unknown:
@@ -115,7 +119,7 @@ class Optimizer:
         schedule = learning_rate if isinstance(learning_rate, ScheduleSpec) else None
         if schedule is not None:
             check_schedule(schedule)
-        number = 0.0 if isinstance(learning_rate, ScheduleSpec) else _rate(learning_rate)
+        number = 0.0 if isinstance(learning_rate, ScheduleSpec) else rate_of(learning_rate)
         mode = sparse or RULES[rule].default_mode
         check_mode(rule, mode)
         if on_nonfinite not in ("refuse", "skip", "apply"):
@@ -123,9 +127,11 @@ class Optimizer:
                 f'{name}: on_nonfinite is {on_nonfinite!r}; it should be "refuse", "skip" or "apply"'
             )
         self._learning_rate = learning_rate
-        self._slot_dtype = None if slot_dtype is None else _dtype_of_slots(name, slot_dtype)
+        self.sync: Final = None if sync is None else policy_of(name, sync)
+        self._slot_dtype = None if slot_dtype is None else dtype_of_slots(name, slot_dtype)
+        self._steps_alone = self.sync is not None and self.sync.kind is SyncKind.LOCAL
         self._forget()
-        self.name: Final = _checked_name(name)
+        self.name: Final = checked_name(name)
         self.spec: Final = OptimizerSpec(
             rule,
             check_settings(rule, {"learning_rate": number, **settings}),
@@ -137,13 +143,15 @@ class Optimizer:
 
     def _forget(self) -> None:
         """Makes all that it keeps of variables anew."""
-        self._lock = new_lock()  # guards: _slots, _found and _feedback
+        self._lock = new_lock()  # guards: _slots, _found, _feedback and _groups
         self._slots: WeakTable[Variable, SlotVariables] = WeakTable()
         self._found: WeakTable[Fanout, FoundVariables] = WeakTable()
         self._feedback: WeakTable[Variable, ErrorFeedback] = WeakTable()
+        self._groups: WeakTable[Fanout, TrainingGroup] = WeakTable()
+        self._alone: WeakTable[Fanout, LocalSteps] = WeakTable()
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("_lock", "_slots", "_found", "_feedback")
+        kept = ("_lock", "_slots", "_found", "_feedback", "_groups", "_alone")
         return {name: value for name, value in self.__dict__.items() if name not in kept}
 
     def __setstate__(self, settings: Mapping[str, Any]) -> None:
@@ -166,7 +174,7 @@ class Optimizer:
                 f"{self.name} cannot get the schedule {learning_rate.name} now: the ps evaluates the one that the "
                 f"optimizer was made with; make an optimizer of another name, or set a number"
             )
-        self._learning_rate = _rate(learning_rate)
+        self._learning_rate = rate_of(learning_rate)
 
     # -- steps --------------------------------------------------------------------------------
 
@@ -180,6 +188,7 @@ class Optimizer:
         pull: Mirror | None = None,
         wait: Literal[True] = True,
         wire_dtype: WireDTypeName | None = None,
+        completes: Completes | None = None,
     ) -> list[Applied]: ...
     @overload
     def apply_gradients(
@@ -200,6 +209,7 @@ class Optimizer:
         pull: Mirror | None = None,
         wait: bool = True,
         wire_dtype: WireDTypeName | None = None,
+        completes: Completes | None = None,
     ) -> list[Applied] | Future[list[Applied]]:
         """Changes variables by their gradients: one exchange for each ps task, all tasks at once.
 
@@ -210,12 +220,15 @@ class Optimizer:
             grads_and_vars: Pairs of a gradient and its variable, or a dictionary of gradients by variables. A gradient
                 is an array of the variable's shape, or ``IndexedSlices`` for some of its rows, which may repeat.
             learning_rate: For this call, instead of the optimizer's own.
-            global_step: A scalar variable of integers that goes up by one in the same exchange.
+            global_step: A scalar variable of integers that goes up by one in the same exchange; with ``sync`` once for
+                each round, with that.
             pull: A mirror whose values are read behind the steps: in the same exchange, if all of them have at most 256
                 KiB, else in another one. With ``wait``. After an error it may not be up to date.
             wait: Whether to wait until all are applied. If not, the gradients are copied and a future is returned.
             wire_dtype: The form in which gradients travel, as in ``Variable.assign_add``. What rounding takes from one
                 is added to the next.
+            completes: A shard of ``ss.data.Shards`` that is handed in with this step, or a piece of one, as in
+                ``Variable.assign_add``. Not with ``sync``.
 
         Returns:
             For each pair what became of it, in their order.
@@ -228,6 +241,13 @@ class Optimizer:
             FailedPreconditionError: A variable has no value yet.
         """
         asked = self._asked(grads_and_vars)
+        if self.sync is not None:
+            check_call(self.name, wait=wait, wire_dtype=wire_dtype, completes=completes)
+        if self.sync is not None and self._steps_alone:
+            fanout = cast(Fanout, of_one_connection([part for _, variable in asked for part in parts_of(variable)]))
+            alone = self._local_steps(fanout, self.sync, [variable for _, variable in asked])
+            of_round = alone.step(asked, self._rate_of_call(learning_rate), global_step, pull)
+            return of_round or [Applied("pending", alone.model, alone.model + 1)] * len(asked)
         checked = self.spec.on_nonfinite
         gradients = [
             part_gradients(variable, gradient, copy=not wait, on_nonfinite=checked) for gradient, variable in asked
@@ -236,30 +256,127 @@ class Optimizer:
         fanout = cast(Fanout, of_one_connection([each.part for each in parts]))
         kept = self._declared(fanout, [each.part for each in parts])
         rate = self._rate_of_call(learning_rate)
+        lengths = [len(each) for each in gradients]
+        if self.sync is not None:
+            if pull is not None:
+                check_mirror(pull)
+            steps = self._round_steps(fanout, parts, kept, rate, global_step)
+            return [in_round(self._group(fanout, parts, steps, self.sync).step(steps, pull))] * len(lengths)
+        exchange = exchange_of(fanout, completes, wait=wait)
+        if completes is not None and checked is OnNonfinite.REFUSE:
+            check_finite(parts)
         operations, pushes = self._operations(parts, kept, rate, wire_dtype)
         routed = [Routed(each.part.ps_task, operation) for each, operation in zip(parts, operations, strict=True)]
         if global_step is not None:
-            routed.append(_counted(global_step, fanout))
-        reads = () if pull is None else _reads_of(pull, fanout, wait=wait)
-        lengths = [len(each) for each in gradients]
+            routed.append(counted(global_step, fanout))
+        reads = () if pull is None else reads_of(pull, fanout, wait=wait)
         stand_ins = [number for number, each in enumerate(parts) if each.is_stand_in]
 
         def settle(positions: list[int], replies: Sequence[Reply] | None) -> None:
             for number, position in enumerate(positions):
                 push = pushes.get(position)
-                if push is not None and (replies is None or not _is_applied(replies[number])):
+                if push is not None and (replies is None or not is_applied(replies[number])):
                     push.roll_back()
 
         def outcome(replies: Sequence[Reply]) -> list[Applied]:
-            return _outcome(replies, lengths, stand_ins)
+            return outcomes_of(replies, lengths, stand_ins)
 
         if wait:
-            replies = fanout.exchange_all([*routed, *reads], settle)
+            replies = exchange([*routed, *reads], settle)
             outcomes = outcome(replies[: len(routed)])
             if pull is not None:
                 pull.end_behind(replies[len(routed) :])
             return outcomes
         return mapped(fanout.exchange_all_later(routed, settle), outcome)
+
+    def join(
+        self,
+        variables: Iterable[EagerVariable],
+        *,
+        global_step: Variable | None = None,
+        pull: Mirror | None = None,
+    ) -> int:
+        """With ``sync``, enters the rounds now, and reads the newest model, so that the first gradient is of that.
+
+        A worker that comes while others train computes its first gradient on what it has read before it had joined, of
+        which nobody knows what model that is: without this, that gradient is stale.
+
+        Args:
+            variables: Those that each step has gradients of.
+            global_step: As of each step.
+            pull: A mirror to read behind the newest round.
+
+        Returns:
+            The number of the model: how many rounds it has.
+
+        Raises:
+            InvalidArgumentError: The optimizer has no ``sync``, or ``pull`` is no mirror of the connection.
+            FailedPreconditionError: The other workers train otherwise.
+        """
+        if self.sync is None:
+            raise InvalidArgumentError(
+                f"{self.name} has no sync, so that there is nothing to join; give it, as sync='bsp'"
+            )
+        if pull is not None:
+            check_mirror(pull)
+        variables = list(variables)
+        parts = [PartGradient(part, ()) for each in variables for part in parts_of(each)]
+        fanout = cast(Fanout, of_one_connection([each.part for each in parts]))
+        if self._steps_alone:
+            return self._local_steps(fanout, self.sync, variables).join(global_step, pull)
+        kept = self._declared(fanout, [each.part for each in parts])
+        steps = self._round_steps(fanout, parts, kept, None, global_step)
+        return self._group(fanout, parts, steps, self.sync).join(pull)
+
+    def finish(self) -> None:
+        """With ``sync``, tells the other workers that this one hands in no more: they go on without it at once.
+
+        The end of the connection does that too, unless the program has failed. The next step joins again.
+        """
+        with self._lock:
+            groups, alone = self._groups.values(), self._alone.values()
+        for each in (*groups, *[of_connection.outer for of_connection in alone]):
+            each.finish()
+
+    def _local_steps(self, fanout: Fanout, policy: SyncPolicy, variables: Sequence[EagerVariable]) -> LocalSteps:
+        with self._lock:
+            found = self._alone.get(fanout)
+        if found is not None:
+            return found
+        inner, settings = copy.copy(self), {"momentum": policy.outer_momentum, "use_nesterov": 1.0}
+        inner.__dict__.update(sync=None, _steps_alone=False)
+        rate, name = policy.outer_learning_rate, f"{self.name}_outer"
+        outer = Optimizer("momentum", settings, learning_rate=rate, name=name, sync=policy)
+        outer._steps_alone = False
+        made = LocalSteps(fanout, num_steps=policy.local_steps, variables=variables, inner=inner, outer=outer)
+        with self._lock:
+            return self._alone.setdefault(fanout, made)
+
+    def _group(
+        self, fanout: Fanout, parts: Sequence[PartGradient], steps: Sequence[RoutedStep], policy: SyncPolicy
+    ) -> TrainingGroup:
+        with self._lock:
+            group = self._groups.get(fanout)
+            if group is None:
+                counters = [each.step.name for each in steps if each.step.function == COUNT_ROUNDS]
+                digest = digest_of(parts, self.spec, counters)
+                made = TrainingGroup(fanout, name=self.name, policy=policy, digest=digest, steps=steps)
+                group = self._groups.setdefault(fanout, made)
+        return group
+
+    def _round_steps(
+        self,
+        fanout: Fanout,
+        parts: Sequence[PartGradient],
+        kept: Sequence[SlotVariables],
+        rate: float | None,
+        global_step: Variable | None,
+    ) -> list[RoutedStep]:
+        steps = steps_of(parts, kept, self.spec.function, numbers_of(rate, self.spec))
+        if global_step is not None:
+            check_counter(global_step, fanout)
+            steps.append(counting_step(global_step))
+        return steps
 
     def _asked(self, given: GradientsAndVariables) -> list[tuple[Any, EagerVariable]]:
         if not isinstance(given, Iterable):
@@ -277,7 +394,7 @@ class Optimizer:
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise InvalidArgumentError(
                     f"{self.name}.apply_gradients takes a list of pairs, as [(gradient, variable)], but a pair is "
-                    f"{_in_short(pair)}"
+                    f"{in_short(pair)}"
                 )
             if not isinstance(pair[1], _VARIABLES):
                 raise self._no_variable(*pair)
@@ -304,8 +421,8 @@ class Optimizer:
 
     def _rate_of_call(self, learning_rate: float | None) -> float | None:
         if learning_rate is not None:
-            return _rate(learning_rate)
-        return None if isinstance(self.learning_rate, ScheduleSpec) else _rate(self.learning_rate)
+            return rate_of(learning_rate)
+        return None if isinstance(self.learning_rate, ScheduleSpec) else rate_of(self.learning_rate)
 
     def _operations(
         self,
@@ -368,7 +485,7 @@ class Optimizer:
 
     def slots(self, variable: EagerVariable) -> dict[str, Any]:
         """Returns all slots of a variable by their names, as ``get_slot`` does, and the count of steps as "step"."""
-        parts = list(variable) if isinstance(variable, PartitionedVariable) else [variable]
+        parts = parts_of(variable)
         fanout = cast(Fanout, of_one_connection(parts))
         kept = self._declared(fanout, parts)
         with self._lock:
@@ -418,52 +535,6 @@ Optimizer.__getattr__ = _missing  # type: ignore[attr-defined]
 Optimizer.__setattr__ = _set  # type: ignore[method-assign, assignment]
 
 
-def _is_applied(reply: Reply) -> bool:
-    return not isinstance(reply, ShardscopeError) and reply.verdict is _APPLIED
-
-
-def _outcome(replies: Sequence[Reply], lengths: Sequence[int], stand_ins: Sequence[int]) -> list[Applied]:
-    """Puts the replies of parts together; raises the first error when all have been looked at.
-
-    The errors of parts that got NaN in place of their gradients come last: another one says where that is not finite.
-    """
-    if stand_ins:
-        for number, reply in enumerate(replies):
-            if number not in stand_ins:
-                succeeded(reply)
-    results = [succeeded(each) for each in replies]
-    outcomes: list[Applied] = []
-    start = 0
-    for length in lengths:
-        first = results[start]
-        if length == 1:
-            outcomes.append(Applied(_verdict(first), first.version))
-        else:
-            of_variable = results[start : start + length]
-            skipped = [each for each in of_variable if each.verdict is not _APPLIED]
-            verdict = _verdict(skipped[0] if skipped else first)
-            outcomes.append(Applied(verdict, tuple([each.version for each in of_variable])))
-        start += length
-    return outcomes
-
-
-def _verdict(result: Result) -> Literal["applied", "skipped"]:
-    return "applied" if result.verdict is _APPLIED else "skipped"
-
-
-def _counted(global_step: Variable, fanout: Fanout) -> Routed:
-    if not isinstance(global_step, Variable) or global_step.runner is not fanout:
-        raise InvalidArgumentError(f"the global step should be a variable of the same connection, not {global_step!r}")
-    spec = global_step.whole_spec
-    if spec.shape or dtype_category(spec.dtype) is not DTypeCategory.INTEGER:
-        raise InvalidArgumentError(
-            f"the global step should be a scalar variable of integers, not variable {spec}", variable=spec.name
-        )
-    return Routed(
-        global_step.ps_task, global_step.update(UpdateRule.ASSIGN_ADD, np.array(1, global_step.dtype), copy=False)
-    )
-
-
 def _has_no_argument(optimizer: type[Optimizer], name: str) -> str:
     if name in _RATES:
         return f"{optimizer.__name__}() has no argument {name!r}; the learning rate is called learning_rate"
@@ -471,42 +542,3 @@ def _has_no_argument(optimizer: type[Optimizer], name: str) -> str:
     shared = [each for each in common if each not in ("rule", "settings", "unknown") and each not in own]
     known = [*[each for each in own if each not in ("common", "unknown")], *shared]
     return f"{optimizer.__name__}() has no argument {name!r}; it takes {', '.join(known)}"
-
-
-def _dtype_of_slots(name: str, given: npt.DTypeLike) -> np.dtype[Any]:
-    dtype = as_dtype(given)
-    if dtype_category(dtype) is not DTypeCategory.FLOAT:
-        raise InvalidArgumentError(
-            f'{name}: slot_dtype is {dtype.name}; slots are of floats, as "float32" or "bfloat16"'
-        )
-    return dtype
-
-
-def _in_short(given: object) -> str:
-    """Something for a message of one line: an array by its type and shape."""
-    return f"an array of the shape {list(given.shape)}" if isinstance(given, np.ndarray) else repr(given)
-
-
-def _reads_of(pull: Mirror, fanout: Fanout, *, wait: bool) -> Sequence[Routed]:
-    if not isinstance(pull, Mirror):
-        raise InvalidArgumentError(f"pull= takes a mirror, as client.mirror(variables) makes it, not {pull!r}")
-    if not wait:
-        raise InvalidArgumentError("a mirror is pulled by who waits: give pull= without wait=False, or call its pull()")
-    return pull.begin_behind(fanout)
-
-
-def _rate(number: object) -> float:
-    try:
-        rate = float(cast(Any, number))
-    except (TypeError, ValueError) as error:
-        raise_interrupt(error)
-        rate = math.nan
-    if not math.isfinite(rate):
-        raise InvalidArgumentError(f"the learning rate is {number!r}; give a finite number, or a schedule")
-    return rate
-
-
-def _checked_name(name: str) -> str:
-    if not isinstance(name, str) or not name or name.startswith("/") or name.endswith("/"):
-        raise InvalidArgumentError(f"the name of an optimizer is {name!r}; it should be some letters, as 'Adam'")
-    return name

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack
 import numpy.typing as npt
 
 from ps_protocol.optimizer_rules import RULES
+from ps_protocol.training.sync_policy import SyncPolicy
 from worker_client.optimizers.constraints import Constraint
 from worker_client.optimizers.optimizer import LearningRate, Optimizer
 from worker_client.values.made_functions import with_body
@@ -24,6 +25,7 @@ class Common(TypedDict, total=False):
     slot_dtype: npt.DTypeLike | None
     on_nonfinite: Literal["refuse", "skip", "apply"]
     constraint: Constraint | None
+    sync: str | SyncPolicy | None
 
 
 def _of_rule(rule: str) -> Callable[[_Constructor], _Constructor]:
@@ -44,7 +46,7 @@ class GradientDescent(Optimizer):
     Args:
         learning_rate: A number, or a schedule of ``ss.train``.
         name: Of the optimizer.
-        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite``, ``constraint`` and ``sync``; see ``Optimizer``.
     """
 
     @_of_rule("gradient_descent")
@@ -59,7 +61,7 @@ class Momentum(Optimizer):
         momentum: How much of the slot stays at each step.
         nesterov: Whether to look one step ahead: ``w -= learning_rate * (g + momentum * slot)`` (Sutskever 2013).
         name: Of the optimizer.
-        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite``, ``constraint`` and ``sync``; see ``Optimizer``.
     """
 
     @_of_rule("momentum")
@@ -81,7 +83,7 @@ class Adagrad(Optimizer):
         learning_rate: A number, or a schedule of ``ss.train``.
         initial_accumulator_value: Of the accumulator of each element; above 0.
         name: Of the optimizer.
-        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite``, ``constraint`` and ``sync``; see ``Optimizer``.
     """
 
     @_of_rule("adagrad")
@@ -105,7 +107,7 @@ class RowWiseAdagrad(Optimizer):
         initial_accumulator_value: Of the accumulator of each row; at least 0.
         epsilon: Added to the root.
         name: Of the optimizer.
-        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite``, ``constraint`` and ``sync``; see ``Optimizer``.
     """
 
     @_of_rule("row_wise_adagrad")
@@ -133,7 +135,7 @@ class AdagradDA(Optimizer):
         l1_regularization_strength: At least 0.
         l2_regularization_strength: At least 0.
         name: Of the optimizer.
-        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite``, ``constraint`` and ``sync``; see ``Optimizer``.
     """
 
     @_of_rule("adagrad_da")
@@ -160,7 +162,7 @@ class Adadelta(Optimizer):
         rho: How much of the means stays at each step.
         epsilon: Added to the means.
         name: Of the optimizer.
-        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite``, ``constraint`` and ``sync``; see ``Optimizer``.
     """
 
     @_of_rule("adadelta")
@@ -188,7 +190,7 @@ class Adam(Optimizer):
         epsilon: Added to the root.
         amsgrad: Whether to divide by the root of the largest ``v`` so far (Reddi et al. 2018).
         name: Of the optimizer.
-        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite``, ``constraint`` and ``sync``; see ``Optimizer``.
     """
 
     @_of_rule("adam")
@@ -219,7 +221,7 @@ class AdamW(Optimizer):
         weight_decay: At least 0.
         amsgrad: Whether to divide by the root of the largest ``v`` so far (Reddi et al. 2018).
         name: Of the optimizer.
-        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite``, ``constraint`` and ``sync``; see ``Optimizer``.
     """
 
     @_of_rule("adamw")
@@ -250,7 +252,7 @@ class RMSProp(Optimizer):
         epsilon: Added to the mean.
         centered: Whether to subtract the square of the mean gradient from ``rms`` (Graves 2013).
         name: Of the optimizer.
-        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite``, ``constraint`` and ``sync``; see ``Optimizer``.
     """
 
     @_of_rule("rmsprop")
@@ -283,7 +285,7 @@ class Ftrl(Optimizer):
         l2_shrinkage_regularization_strength: At least 0; a penalty on the size of weights that have gradients.
         beta: At least 0; ``beta / (2 * learning_rate)`` is added to the L2 strength.
         name: Of the optimizer.
-        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite``, ``constraint`` and ``sync``; see ``Optimizer``.
     """
 
     @_of_rule("ftrl")
@@ -315,7 +317,7 @@ class GroupFtrl(Optimizer):
         l2_regularization_strength: At least 0.
         l21_regularization_strength: Of whole rows; at least 0.
         name: Of the optimizer.
-        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite``, ``constraint`` and ``sync``; see ``Optimizer``.
     """
 
     @_of_rule("group_ftrl")
@@ -344,7 +346,7 @@ class ProximalGradientDescent(Optimizer):
         l1_regularization_strength: At least 0.
         l2_regularization_strength: At least 0.
         name: Of the optimizer.
-        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite``, ``constraint`` and ``sync``; see ``Optimizer``.
     """
 
     @_of_rule("proximal_gradient_descent")
@@ -368,7 +370,7 @@ class ProximalAdagrad(Optimizer):
         l1_regularization_strength: At least 0.
         l2_regularization_strength: At least 0.
         name: Of the optimizer.
-        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite``, ``constraint`` and ``sync``; see ``Optimizer``.
     """
 
     @_of_rule("proximal_adagrad")
@@ -397,7 +399,7 @@ class Lamb(Optimizer):
         epsilon: Added to the root.
         weight_decay: At least 0.
         name: Of the optimizer.
-        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite``, ``constraint`` and ``sync``; see ``Optimizer``.
     """
 
     @_of_rule("lamb")
@@ -428,7 +430,7 @@ class Lars(Optimizer):
         epsilon: Added to the norms.
         nesterov: Whether to look one step ahead, as ``Momentum``.
         name: Of the optimizer.
-        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite``, ``constraint`` and ``sync``; see ``Optimizer``.
     """
 
     @_of_rule("lars")
@@ -458,7 +460,7 @@ class Lion(Optimizer):
         beta2: How much of ``m`` stays at each step.
         weight_decay: At least 0.
         name: Of the optimizer.
-        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite`` and ``constraint``; see ``Optimizer``.
+        **common: ``sparse``, ``slot_dtype``, ``on_nonfinite``, ``constraint`` and ``sync``; see ``Optimizer``.
     """
 
     @_of_rule("lion")

@@ -101,6 +101,21 @@ def _stand_in(gradient: PartGradient) -> PartGradient:
     return PartGradient(part, (np.zeros(1, rows[0].dtype), values), is_stand_in=True)
 
 
+def check_finite(parts: Sequence[PartGradient]) -> None:
+    """Makes sure that gradients are finite before any is sent: those of several ps tasks count all or not at all.
+
+    Raises:
+        InvalidArgumentError: One is not.
+    """
+    for each in parts:
+        if not bool(np.isfinite(each.operands[-1]).all()):
+            raise InvalidArgumentError(
+                f"the gradient of variable {each.part.spec.name} is not finite; nothing was changed, and the shard is "
+                f"not handed in",
+                variable=each.part.spec.name,
+            )
+
+
 def check_trainable(spec: VariableSpec) -> None:
     """Makes sure that a variable can have gradients; DTypeMismatchError if it does not hold floats."""
     if dtype_category(spec.dtype) is not _FLOAT:

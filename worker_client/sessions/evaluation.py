@@ -9,18 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, ShardscopeError
 from ps_protocol.interrupts import raise_interrupt
-from ps_protocol.operations import READS, Array, PsOperation, Read, reply_bytes
+from ps_protocol.operation_kinds import reply_bytes
+from ps_protocol.operations import READS, Array, PsOperation, Read
 from worker_client.connection.fanout import Routed
-from worker_client.graph.computation import BulkTransfer, Constant, DrawingKernel, Kernel, SeededKernel
+from worker_client.connection.retry import Deadline
+from worker_client.graph.computation import BulkTransfer, Constant, DrawingKernel, Kernel, SeededKernel, SharedCall
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.sessions.fed_variables import answered_from, fed_variables
 from worker_client.sessions.plans import Plan, PlannedAccess, Plans, Step, planned
 from worker_client.sessions.runtime import VariableRuntime
+from worker_client.sessions.waits import WAIT_S, Wait, all_done
 from worker_client.values.text import graph_array
 from worker_client.values.versions import VersionedValue
 
@@ -39,10 +43,18 @@ class Evaluation:
         runtime: Where the variables live.
         feeds: Values that are given instead of computed.
         plans: Of earlier runs of the same session.
+        timeout_s: How long the run may wait for shared objects, in seconds.
     """
 
-    def __init__(self, runtime: VariableRuntime, feeds: Mapping[Tensor, Array], plans: Plans | None = None):
+    def __init__(
+        self,
+        runtime: VariableRuntime,
+        feeds: Mapping[Tensor, Array],
+        plans: Plans | None = None,
+        timeout_s: float = WAIT_S,
+    ):
         self._runtime = runtime
+        self._timeout_s = timeout_s
         self._plans = plans
         self._feeds = feeds
         self._values: dict[Tensor, Array] = {}
@@ -59,11 +71,29 @@ class Evaluation:
         plan = self._plan(tuple(operations), tuple(tensors))
         self._runtime.place(plan.variables)
         self._values = {**plan.constants, **self._feeds}
+        deadline = None
         for each in plan.rounds:
             self._compute(each.steps)
             if each.accesses:
                 self._make([_Access(access, self._inputs(access)) for access in each.accesses])
+            elif each.waits:
+                deadline = deadline or Deadline(self._timeout_s)
+                self._wait_for(each.waits, deadline)
         return [self._values[tensor] for tensor in tensors]
+
+    def _wait_for(self, operations: Sequence[Operation], deadline: Deadline) -> None:
+        """Does what may have to wait for other tasks."""
+        waits = []
+        for operation in operations:
+            call = operation.computation
+            assert isinstance(call, SharedCall)
+            inputs = [self._values[tensor] for tensor in operation.operands]
+            begin = partial(call.begin, self._runtime) if call.at_home else call.begin
+            waits.append(Wait(operation, begin, inputs, self._runtime.shared(call.shared)))
+        for operation, outputs in all_done(waits, deadline, lambda: self._runtime.is_closed):
+            for output, value in zip(operation.outputs, outputs, strict=True):
+                if output not in self._feeds:
+                    self._values[output] = value
 
     def _plan(self, operations: tuple[Operation, ...], tensors: tuple[Tensor, ...]) -> Plan:
         key = (operations, tensors, frozenset(self._feeds))
@@ -180,7 +210,8 @@ class Evaluation:
             if each.cached is not None:
                 return Read(access.variable.spec.name, unless_version=each.cached.version)
         try:
-            return access.request(self._runtime.job_seed, *each.inputs)
+            told = self._runtime.worker if access.names_worker else self._runtime.job_seed
+            return access.request(told, *each.inputs)
         except ShapeMismatchError as error:
             raise _found_in(operation, _of_the_run(operation, error)) from error
 

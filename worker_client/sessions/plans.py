@@ -1,7 +1,8 @@
 """What a run has to do, found out once for all runs that want the same and are fed the same tensors.
 
 A plan is a list of rounds. In each, what can be computed here is computed, and then accesses to variables are made
-together: all reads that are ready, or when there are none, all updates that are ready.
+together: all reads that are ready, or when there are none, all updates that are ready. What may have to wait for
+other tasks comes when nothing else is ready.
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from typing import Any
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
-from worker_client.graph.computation import AccessedVariable, BulkTransfer, Constant, Kernel, VariableAccess
+from worker_client.graph.computation import (
+    AccessedVariable,
+    BulkTransfer,
+    Constant,
+    Kernel,
+    SharedCall,
+    VariableAccess,
+)
 from worker_client.graph.operation import Operation, Tensor
 
 
@@ -60,10 +68,12 @@ class Round:
     Attributes:
         steps: What is computed here, and reads of variables that are fed; first, and in this order.
         accesses: What is made with one exchange for each ps task, then.
+        waits: What may have to wait for other tasks, or for each other; only if there are no accesses.
     """
 
     steps: tuple[Step | PlannedAccess, ...]
     accesses: tuple[PlannedAccess, ...]
+    waits: tuple[Operation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +141,7 @@ def planned(
                 if each.mutates or each.variable not in fed_variables
                 for variable in (each.variable, *each.beside)
             )
+            | dict.fromkeys(each.computation.shared for each in needed if isinstance(each.computation, SharedCall))
         ),
         rewirings,
     )
@@ -190,6 +201,7 @@ def _rounds(
     while remaining:
         steps: list[Step | PlannedAccess] = []
         ready: list[PlannedAccess] = []
+        waiting: list[Operation] = []
         made: set[Operation] = set()  # updates that are ready, and what has nothing to do but to wait for them
         for operation, needs in remaining.items():
             access = operation.computation if isinstance(operation.computation, VariableAccess) else None
@@ -199,7 +211,9 @@ def _rounds(
                 joins = is_idle if access is None else access.joins
                 if not joins or [each for each in needs if each not in done and each not in made]:
                     continue
-            if access is not None and (access.mutates or access.variable not in fed_variables):
+            if isinstance(operation.computation, SharedCall):
+                waiting.append(operation)
+            elif access is not None and (access.mutates or access.variable not in fed_variables):
                 ready.append(_access(operation, access, consumed))
                 made.update([operation] if access.mutates else [])
             elif waits:
@@ -211,9 +225,10 @@ def _rounds(
                     steps.append(_step(operation, fed))
                 done.add(operation)
         accesses = [each for each in ready if not each.access.mutates] or ready
-        done.update(each.operation for each in accesses)
-        if steps or accesses:
-            yield Round(tuple(steps), tuple(accesses))
+        last = () if accesses else tuple(waiting)
+        done.update([*[each.operation for each in accesses], *last])
+        if steps or accesses or last:
+            yield Round(tuple(steps), tuple(accesses), last)
         remaining = {operation: needs for operation, needs in remaining.items() if operation not in done}
 
 
@@ -221,7 +236,7 @@ def _is_idle(operation: Operation, fed: Collection[Tensor]) -> bool:
     """Whether there is nothing to do: it has no outputs, or the plan knows them."""
     kind = type(operation.computation)
     return kind is Constant or (
-        kind is not BulkTransfer and not [each for each in operation.outputs if each not in fed]
+        kind not in (BulkTransfer, SharedCall) and not [each for each in operation.outputs if each not in fed]
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
 from uuid import uuid4
 
 import numpy as np
 
+from ps_protocol.errors import ShardscopeError
 from ps_protocol.forks import new_lock
+from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array, Declare, Reply
 from ps_protocol.task_id import TaskId
 from worker_client.client import Client
@@ -15,11 +18,18 @@ from worker_client.connection.fanout import Fanout, Routed
 from worker_client.connection.handle import PsHandle
 from worker_client.connection.retry import Deadline
 from worker_client.connection.settings import Settings
-from worker_client.graph.computation import AccessedVariable, DrawingKernel
+from worker_client.graph.computation import AccessedVariable, DrawingKernel, GraphObject
+from worker_client.objects.shared_object import ObjectConnection, WaitPlaces, opening
 from worker_client.placement.declaration import Declaration
 from worker_client.sessions.initialization_wait import InitializationWait
 from worker_client.sessions.value_cache import ValueCache
 from worker_client.transport.selection import private_store
+
+_TASK: Final = "worker:0"
+"""What a session without a cluster is."""
+
+_MOST_WAITS: Final = 16
+"""How many threads may wait at a time in a session without a cluster; others look again and again."""
 
 
 class VariableRuntime:
@@ -29,19 +39,35 @@ class VariableRuntime:
         fanout: Carries out operations there.
         settings: Bounds on waiting.
         job_seed: Seed from which initial values follow.
+        task: This client's task.
 
     Attributes:
         job_seed: Seed from which initial values follow.
         value_cache: The session's copies of the variables that have a caching device.
+        is_closed: Whether the session has been closed.
+        worker: Name of this task; None without a cluster.
+        is_chief: Whether it is the one that initialises variables.
+        workers: All workers of the cluster, as far as its spec names them.
+        session: The session.
     """
 
-    def __init__(self, fanout: Fanout, settings: Settings, *, job_seed: int):
+    worker: str | None = None
+    is_chief = True
+    workers: Sequence[str] = ()
+    session: Any = None
+
+    def __init__(self, fanout: Fanout, settings: Settings, *, job_seed: int, task: str):
         self.job_seed = job_seed
+        self._task = task
         self.value_cache = ValueCache()
         self._fanout = fanout
         self._wait = InitializationWait(fanout, retry=settings.retry, timeout_s=settings.connect_timeout_s)
         self._lock = new_lock()  # guards: _tasks; held while variables are declared, so that each is only once
         self._tasks: dict[AccessedVariable, int | None] = {}
+        self._shared: dict[GraphObject, ObjectConnection] = {}
+        self.is_closed = False
+        self._at_close: list[Callable[[], None]] = []
+        self._kept: dict[object, Any] = {}
         self._generators: dict[int, tuple[DrawingKernel, np.random.Generator]] = {}
 
     def place(self, variables: Iterable[AccessedVariable]) -> None:
@@ -49,7 +75,24 @@ class VariableRuntime:
         with self._lock:
             new = [variable for variable in variables if variable not in self._tasks]
             if new:
-                self._tasks.update(zip(new, self._declare(new), strict=True))
+                tasks = dict(zip(new, self._declare(new), strict=True))
+                self._open([each for each in new if isinstance(each, GraphObject)], tasks)
+                self._tasks.update(tasks)
+
+    def _open(self, objects: Sequence[GraphObject], tasks: Mapping[AccessedVariable, int | None]) -> None:
+        opened = [Routed(tasks[each], opening(each.spec, each.settings, self._task)) for each in objects]
+        for each, reply in zip(objects, self._fanout.exchange_all(opened) if opened else (), strict=True):
+            if isinstance(reply, ShardscopeError):
+                reply.op = each.op
+                raise reply
+            self._shared[each] = self._object_on(tasks[each], each)
+
+    def shared(self, placed: GraphObject) -> ObjectConnection:
+        """Returns the way to a placed object."""
+        return self._shared[placed]
+
+    def _object_on(self, ps_task: int | None, placed: GraphObject) -> ObjectConnection:
+        raise NotImplementedError
 
     def _declare(self, variables: Sequence[AccessedVariable]) -> Sequence[int | None]:
         """Declares variables; returns the ps task of each."""
@@ -81,8 +124,29 @@ class VariableRuntime:
     def report_step(self, step: int) -> None:
         """Tells the cluster, if there is one, how many training steps this task has done."""
 
+    def gone_workers(self) -> dict[str, str]:
+        """Returns which workers have died or left since this one is there, and how."""
+        return {}
+
+    def kept(self, key: object, make: Callable[[], Any]) -> Any:
+        """Returns what is kept for the session under a key, made at the first call."""
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = make()
+            return self._kept[key]
+
+    def at_close(self, call: Callable[[], None]) -> None:
+        """Has something called when the session is closed."""
+        self._at_close.append(call)
+
     def close(self) -> None:
-        """Gives back what is the session's own."""
+        """Gives back what is the session's own; what waits in it ends soon."""
+        self.is_closed = True
+        for call in self._at_close:
+            try:
+                call()
+            except ShardscopeError as error:  # the connection may be closed
+                raise_interrupt(error)
         self.value_cache.clear()
 
 
@@ -97,8 +161,14 @@ class ClusterRuntime(VariableRuntime):
     """
 
     def __init__(self, client: Client):
-        super().__init__(client.fanout, client.settings, job_seed=client.job_seed)
+        super().__init__(client.fanout, client.settings, job_seed=client.job_seed, task=str(client.task))
         self._client = client
+        self.worker = str(client.task)
+        self.is_chief = client.is_chief
+        self.workers = client.workers_of_spec()
+
+    def gone_workers(self) -> dict[str, str]:
+        return self._client.gone_workers()
 
     def _declare(self, variables: Sequence[AccessedVariable]) -> Sequence[int | None]:
         """Declares first what others have to be beside, and those then where that is."""
@@ -113,6 +183,9 @@ class ClusterRuntime(VariableRuntime):
             if declarations:
                 found.update(zip(chosen, self._client.declarer.declare(declarations), strict=True))
         return [found[each] for each in variables]
+
+    def _object_on(self, ps_task: int | None, placed: GraphObject) -> ObjectConnection:
+        return self._client.object_on(ps_task, placed.spec.name, placed.spec.object_kind)
 
     def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
         return super().exchange(routed) if self._client.is_chief else self._wait.exchange(routed)
@@ -132,12 +205,15 @@ class PrivateRuntime(VariableRuntime):
 
     def __init__(self) -> None:
         settings = Settings()
-        handle = PsHandle(
-            private_store(), task=TaskId("ps", 0), client=uuid4(), client_task="worker:0", settings=settings
-        )
+        handle = PsHandle(private_store(), task=TaskId("ps", 0), client=uuid4(), client_task=_TASK, settings=settings)
         handle.connect(Deadline(settings.connect_timeout_s))
         self._handle = handle
-        super().__init__(Fanout([], lambda: handle), settings, job_seed=0)
+        self._places = WaitPlaces(_MOST_WAITS)
+        super().__init__(Fanout([], lambda: handle), settings, job_seed=0, task=_TASK)
+
+    def _object_on(self, ps_task: int | None, placed: GraphObject) -> ObjectConnection:
+        del ps_task
+        return ObjectConnection(self._handle, self._places, name=placed.spec.name, kind=placed.spec.object_kind)
 
     def _declare(self, variables: Sequence[AccessedVariable]) -> Sequence[None]:
         self._fanout.run_all([Routed(None, Declare(each.spec)) for each in variables])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
@@ -15,7 +16,7 @@ from worker_client.client import Client
 from worker_client.connection.fanout import Routed, succeeded
 from worker_client.default_client import find_default_client
 from worker_client.graph import runners as default_runner
-from worker_client.graph.computation import AccessedVariable
+from worker_client.graph.computation import AccessedVariable, TrainingHome
 from worker_client.graph.default_graph import graph_to_run
 from worker_client.graph.graph import Graph
 from worker_client.graph.keys import GraphKeys
@@ -25,6 +26,7 @@ from worker_client.sessions.fetches import Fetches, element_of_graph
 from worker_client.sessions.plans import Plans
 from worker_client.sessions.runtime import ClusterRuntime, PrivateRuntime, VariableRuntime
 from worker_client.sessions.targets import client_of
+from worker_client.sessions.waits import WAIT_S
 from worker_client.values.left_out import SaysWhatIsLeftOut
 from worker_client.variables.partitioned import PartitionedVariable
 
@@ -67,6 +69,7 @@ class Session(
                 "needed; build in `with Graph().as_default():` and make the session there, or give it graph=..."
             )
         self._runtime: VariableRuntime = PrivateRuntime() if client is None else ClusterRuntime(client)
+        self._runtime.session = weakref.proxy(self)
         self._plans = Plans()
         self._closed = False
         self._entered: list[ExitStack] = []
@@ -74,6 +77,11 @@ class Session(
     @property
     def graph(self) -> Graph:
         return self._graph
+
+    @property
+    def home(self) -> TrainingHome:
+        """Where its variables live, for workers that train together."""
+        return self._runtime
 
     def run(
         self,
@@ -91,7 +99,8 @@ class Session(
             fetches: A tensor, a variable, an operation, a name of one, or a nested list, tuple or dict of those.
             feed_dict: Values to use instead of computing those tensors. That of a variable stands for every read of
                 it; updates still change the variable itself. Values are converted as NumPy does.
-            options: Ignored.
+            options: ``RunOptions``, of which ``timeout_in_ms`` bounds waits for accumulators and queues; all else is
+                ignored.
             run_metadata: Ignored.
 
         Returns:
@@ -102,18 +111,22 @@ class Session(
             ValueError: A fetch is not of this graph, or a fed value does not have the tensor's shape.
             TypeError: A fetch or feed is nothing that can be run or fed here, or a fed value is of another kind, or
                 an integer that the tensor's dtype cannot hold.
-            CancelledError: The session was closed while it ran, and its variables with it.
+            CancelledError: The session was closed while it ran, and its variables with it; or a queue is closed.
+            DeadlineExceededError: An accumulator or a queue has been waited for too long.
+            OutOfRangeError: A queue is closed, and has not what was to be taken.
             FailedPreconditionError: A variable that is read has not been initialised.
             InvalidArgumentError: A placeholder is not fed, or a value does not fit.
         """
-        del options, run_metadata
+        del run_metadata
         self._check_open()
         if self._graph.is_empty:
             raise RuntimeError("the graph of the session is empty; build something in it before running it")
         wanted = Fetches(self._graph, fetches)
         feeds = fed_values(self._graph, feed_dict) if feed_dict else {}
+        timeout_s = getattr(options, "timeout_in_ms", 0) / 1000 or WAIT_S
         try:
-            values = Evaluation(self._runtime, feeds, self._plans).run(wanted.operations, wanted.tensors)
+            evaluation = Evaluation(self._runtime, feeds, self._plans, timeout_s)
+            values = evaluation.run(wanted.operations, wanted.tensors)
         except FailedPreconditionError as error:
             raise_interrupt(error)
             if not self._closed:

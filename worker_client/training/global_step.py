@@ -16,7 +16,7 @@ from worker_client.sessions.session import Session
 from worker_client.values.dtypes import DType, as_dtype, int64
 from worker_client.values.shapes import TensorShape
 
-_LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger("tensorflow")  # as TensorFlow does: `tf.logging` says what is shown
 
 
 def get_global_step(graph: Graph | None = None) -> Any:
@@ -99,6 +99,6 @@ def _checked(step: Any) -> Any:
     if not DType(as_dtype(step.dtype)).is_integer:
         raise TypeError(f"the global step {step.name} is {as_dtype(step.dtype).name}; it should be an integer")
     shape = TensorShape(step.shape)
-    if shape.ndims not in (None, 0):
+    if shape.ndims != 0 and shape.is_fully_defined():  # one that is not wholly known passes, as in TensorFlow
         raise TypeError(f"the global step {step.name} has the shape {shape}; it should be a scalar")
     return step

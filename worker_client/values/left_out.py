@@ -16,8 +16,8 @@ GRADIENTS: Final = (
     "fed, and applied with `assign_sub` or `scatter_sub`"
 )
 OPTIMIZERS: Final = (
-    "workers train asynchronously, with those optimizers of TensorFlow's that change a variable by a rule, as "
-    "`tf.train.AdamOptimizer`; anything else is computed in the graph and applied with `assign`"
+    "of TensorFlow's optimizers there are those that change a variable by a rule, as `tf.train.AdamOptimizer`, and "
+    "`tf.train.SyncReplicasOptimizer`; anything else is computed in the graph and applied with `assign`"
 )
 SAVED_GRAPHS: Final = (
     "no graphs are saved or loaded; run the code that builds it, and have `tf.train.Saver` restore the variables, also "
@@ -34,8 +34,7 @@ RESOLVER: Final = "`worker_client.connect()` reads `TF_CONFIG` itself; `worker_c
 CONTROL_FLOW: Final = (
     "no control flow in graphs; decide in Python, between two runs, or compute both and choose with `tf.where`"
 )
-INPUT: Final = "no input pipelines or queues; read and batch in Python, and feed placeholders"
-ACCUMULATORS: Final = "add to a variable with `assign_add` on each worker, which counts every update once"
+INPUT: Final = "no input pipelines, and no queues but `tf.FIFOQueue`; read and batch in Python, and feed placeholders"
 LAYERS: Final = (
     "not among the layers and operations here; make variables with `tf.get_variable`, and compute with `tf.layers`, "
     "`tf.matmul` and what is in `tf.nn`"
@@ -113,13 +112,12 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         INPUT,
-        "data queue FIFOQueue PaddingFIFOQueue PriorityQueue RandomShuffleQueue QueueBase train.QueueRunner "
-        "train.add_queue_runner train.queue_runner train.batch train.batch_join "
+        "data queue PaddingFIFOQueue PriorityQueue RandomShuffleQueue "
+        "train.queue_runner train.batch train.batch_join "
         "train.maybe_batch train.maybe_batch_join train.shuffle_batch train.shuffle_batch_join "
         "train.maybe_shuffle_batch train.maybe_shuffle_batch_join train.input_producer train.range_input_producer "
         "train.slice_input_producer train.string_input_producer train.limit_epochs train.match_filenames_once",
     ),
-    (ACCUMULATORS, "ConditionalAccumulator ConditionalAccumulatorBase SparseConditionalAccumulator"),
     (
         LAYERS,
         "layers.* keras Module conv conv2d_backprop_* depth_to_space space_to_depth nn.*conv* nn.*pool* nn.*rnn* "

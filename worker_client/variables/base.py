@@ -8,17 +8,8 @@ from typing import Protocol
 from uuid import UUID
 
 from ps_protocol.not_copied import NotCopied
-from ps_protocol.operations import (
-    Array,
-    PsOperation,
-    Reply,
-    Result,
-    Update,
-    UpdateRule,
-    VariableSpec,
-    WireDType,
-    reply_bytes,
-)
+from ps_protocol.operation_kinds import reply_bytes
+from ps_protocol.operations import Array, PsOperation, Reply, Result, Update, UpdateRule, VariableSpec, WireDType
 from worker_client.connection.fanout import Routed, Settle
 from worker_client.values.wire_names import WireDTypeName, name_of, wire_dtype_of
 from worker_client.variables.error_feedback import ErrorFeedback, PreparedUpdate

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array, UpdateRule
+from worker_client.connection.completes import Completes, exchange_of
 from worker_client.connection.fanout import Fanout
 from worker_client.values.out_arrays import check_disjoint, check_not_read
 from worker_client.values.wire_names import WireDTypeName
@@ -164,15 +165,20 @@ class ManyVariables:
         newer = part_reads.read_if_newer(self.fanout, reads, parts)
         return [None if each is None else variable.versioned(each) for variable, each in zip(whole, newer, strict=True)]
 
-    def mirror(self, variables: Iterable[NamedOrVariable] | Mapping[Any, NamedOrVariable]) -> Mirror:
+    def mirror(
+        self, variables: Iterable[NamedOrVariable] | Mapping[Any, NamedOrVariable], *, trained_by: Sequence[str] = ()
+    ) -> Mirror:
         """Returns copies of many variables, read now; ``pull`` reads what has changed in place.
 
-        Those of a dictionary come in its order.
+        Args:
+            variables: Which; those of a dictionary come in its order.
+            trained_by: Names of optimizers with ``sync`` by which others train them: then what is read is one round, on
+                all ps tasks. Those of this connection need not be named.
 
         Raises:
             FailedPreconditionError: One of them has not been initialised.
         """
-        mirror = Mirror(self.fanout, self._some("mirror", _in_a_row(variables)))
+        mirror = Mirror(self.fanout, self._some("mirror", _in_a_row(variables)), trained_by)
         mirror.pull()
         return mirror
 
@@ -228,14 +234,24 @@ class ManyVariables:
 
     @overload
     def assign_add_all(
-        self, pairs: Pairs, *, wait: Literal[True] = True, wire_dtype: WireDTypeName | None = None
+        self,
+        pairs: Pairs,
+        *,
+        wait: Literal[True] = True,
+        wire_dtype: WireDTypeName | None = None,
+        completes: Completes | None = None,
     ) -> None: ...
     @overload
     def assign_add_all(
         self, pairs: Pairs, *, wait: Literal[False], wire_dtype: WireDTypeName | None = None
     ) -> Future[None]: ...
     def assign_add_all(
-        self, pairs: Pairs, *, wait: bool = True, wire_dtype: WireDTypeName | None = None
+        self,
+        pairs: Pairs,
+        *,
+        wait: bool = True,
+        wire_dtype: WireDTypeName | None = None,
+        completes: Completes | None = None,
     ) -> Future[None] | None:
         """Adds to many variables: one exchange for each ps task, all tasks at once.
 
@@ -245,16 +261,23 @@ class ManyVariables:
             pairs: Variables, or their names, and their deltas, as for ``Variable.assign_add``: pairs, or a dictionary.
             wait: Whether to wait until all are applied. If not, the deltas are copied and a future is returned.
             wire_dtype: The form in which the deltas travel, as in ``Variable.assign_add``.
+            completes: As in ``Variable.assign_add``.
         """
-        return self._update_all(UpdateRule.ASSIGN_ADD, pairs, wait, wire_dtype)
+        return self._update_all(UpdateRule.ASSIGN_ADD, pairs, wait, wire_dtype, completes)
 
     def assign_all(self, pairs: Pairs, *, wire_dtype: WireDTypeName | None = None) -> None:
         """Replaces the values of many variables; otherwise as ``assign_add_all``."""
         self._update_all(UpdateRule.ASSIGN, pairs, True, wire_dtype)
 
     def _update_all(
-        self, rule: UpdateRule, pairs: Pairs, wait: bool, wire_dtype: WireDTypeName | None
+        self,
+        rule: UpdateRule,
+        pairs: Pairs,
+        wait: bool,
+        wire_dtype: WireDTypeName | None,
+        completes: Completes | None = None,
     ) -> Future[None] | None:
+        exchange = exchange_of(self.fanout, completes, wait=wait)
         updates = [
             update
             for variable, value in self._some_pairs(f"{rule.name.lower()}_all", pairs)
@@ -263,7 +286,7 @@ class ManyVariables:
         routed = pushes.prepared(updates)
         if not wait:
             return pushes.send_all_later(self.fanout, routed)
-        pushes.send_all(self.fanout, routed)
+        pushes.send_all(exchange, routed)
         return None
 
     @overload

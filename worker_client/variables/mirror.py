@@ -9,6 +9,7 @@ from ps_protocol.not_copied import NotCopied
 from ps_protocol.operations import Reply, Result
 from worker_client.connection.direct import MAX_DIRECT_BYTES
 from worker_client.connection.fanout import Fanout, Routed, succeeded
+from worker_client.connection.whole_reads import WHOLE_READS
 from worker_client.values.out_arrays import received
 from worker_client.values.versions import Version, unless_version
 from worker_client.variables.parts import EagerVariable, new_array
@@ -26,6 +27,7 @@ class Mirror(
     Args:
         fanout: The way to the ps tasks.
         variables: What to keep copies of.
+        trained_by: Names of optimizers whose rounds are to be seen whole, besides those of this connection.
 
     Attributes:
         variables: The variables, in the order given.
@@ -33,11 +35,12 @@ class Mirror(
             there stays until the variable changes.
     """
 
-    def __init__(self, fanout: Fanout, variables: Sequence[EagerVariable]):
+    def __init__(self, fanout: Fanout, variables: Sequence[EagerVariable], trained_by: Sequence[str] = ()):
         self.variables = tuple(variables)
         self.values = tuple([new_array(variable) for variable in self.variables])
         reads = [variable.whole_read(out) for variable, out in zip(self.variables, self.values, strict=True)]
         self._fanout = fanout
+        self._trained_by = (trained_by,) if isinstance(trained_by, str) else tuple(trained_by)
         self._parts = [part for each in reads for part in each.parts]
         self._reads = [each.routed() for each in self._parts]  # of all, whatever is known
         self._is_small = sum([each.expected_reply_bytes for each in self._reads]) <= MAX_DIRECT_BYTES
@@ -48,15 +51,27 @@ class Mirror(
     def pull(self) -> list[EagerVariable]:
         """Reads what has changed since the last pull, in place: one exchange for each ps task, all at once.
 
-        Of a partitioned variable only the parts that have changed travel.
+        Of a partitioned variable only the parts that have changed travel. If workers train some of the variables
+        together, with an optimizer of this connection or one that the mirror was made for, the values are those of one
+        round on all ps tasks.
 
         Returns:
             The variables that have changed, in their order; those read for the first time among them.
 
         Raises:
             FailedPreconditionError: One of them has not been initialised. The others are up to date.
+            DeadlineExceededError: Rounds came too fast to read one of them whole.
             ShardscopeError: A ps task has failed. The arrays may hold old and new values mixed until a pull succeeds.
         """
+        whole_reads = WHOLE_READS.get(self._fanout)
+        if whole_reads is None:
+            self._read(())
+        else:
+            whole_reads.read([each.part.spec.name for each in self._parts], self._trained_by, self._read)
+        changed, self._changed = sorted(self._changed), set()
+        return [self.variables[index] for index in changed]
+
+    def _read(self, looks: Sequence[Routed]) -> list[Reply]:
         known = [
             unless_version(version, self._fanout.store(each.part.ps_task), each.part.spec.name)
             for each, version in zip(self._parts, self._versions, strict=True)
@@ -64,9 +79,10 @@ class Mirror(
         routed = [each.routed(version) for each, version in zip(self._parts, known, strict=True)]
         # Until it is known what has arrived, any of the arrays may have been written in part.
         self._versions = [None] * len(self._parts)
-        self._take(self._fanout.exchange_all(routed), known)
-        changed, self._changed = sorted(self._changed), set()
-        return [self.variables[index] for index in changed]
+        replies = self._fanout.exchange_all([*looks, *routed, *looks])
+        end = len(looks) + len(routed)
+        self._take(replies[len(looks) : end], known)
+        return [*replies[: len(looks)], *replies[end:]]
 
     # -- behind updates -----------------------------------------------------------------------
 
@@ -95,7 +111,7 @@ class Mirror(
         if self._is_small:
             self._take(replies, [None] * len(replies))
         else:
-            self.pull()
+            self._read(())
 
     def _take(self, replies: Sequence[Reply], known: Sequence[int | None]) -> None:
         """Puts into their places what has come; raises the first error then."""

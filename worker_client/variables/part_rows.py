@@ -17,7 +17,8 @@ import numpy as np
 
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.operations import Array, Gather, Result, Scatter, ScatterRule, VariableSpec, reply_bytes
+from ps_protocol.operation_kinds import reply_bytes
+from ps_protocol.operations import Array, Gather, Result, Scatter, ScatterRule, VariableSpec
 from ps_protocol.out_arrays import check_out
 from worker_client.connection.fanout import Routed
 from worker_client.values.out_arrays import direct_target, overlaps_indices, received

@@ -16,7 +16,8 @@ from ps_protocol.html_tables import html_table
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.operations import Array, Describe, Result, ScatterRule, Update, UpdateRule, VariableSpec
-from worker_client.connection.fanout import Routed
+from worker_client.connection.completes import Completes, exchange_of
+from worker_client.connection.fanout import Routed, succeeded
 from worker_client.connection.futures import mapped
 from worker_client.graph.deferred_array import DeferredValue
 from worker_client.graph.graph import Graph
@@ -380,10 +381,11 @@ class PartitionedVariable(
         *,
         wait: bool = True,
         wire_dtype: Form = None,
+        completes: Completes | None = None,
     ) -> Any:
         """Adds to the whole, as ``Variable.assign_add`` also a scalar; otherwise as ``assign``."""
         del use_locking, name, read_value
-        return self._update(UpdateRule.ASSIGN_ADD, value, wait, wire_dtype)
+        return self._update(UpdateRule.ASSIGN_ADD, value, wait, wire_dtype, completes)
 
     def assign_sub(
         self,
@@ -409,10 +411,13 @@ class PartitionedVariable(
             for part, piece in zip(self._parts, pieces, strict=True)
         ]
 
-    def _update(self, rule: UpdateRule, value: Any, wait: bool, wire_dtype: Form) -> Self | Future[Self]:
+    def _update(
+        self, rule: UpdateRule, value: Any, wait: bool, wire_dtype: Form, completes: Completes | None = None
+    ) -> Self | Future[Self]:
+        exchange = exchange_of(self._runner, completes, wait=wait)
         updates = pushes.prepared(self.part_updates(rule, value, copy=not wait, wire_dtype=wire_dtype))
         if wait:
-            pushes.send_all(self._runner, updates)
+            pushes.send_all(exchange, updates)
             return self
         return mapped(pushes.send_all_later(self._runner, updates), lambda _: self)
 
@@ -453,10 +458,11 @@ class PartitionedVariable(
         *,
         wait: bool = True,
         wire_dtype: Form = None,
+        completes: Completes | None = None,
     ) -> Any:
         given = indices_and_updates(self.whole_spec, indices, updates)
         rows, values = row_operations.rows_and_values(self.whole_spec, *given, copy=False)
-        return self._scatter(rule, rows[..., np.newaxis], values, wait, wire_dtype)
+        return self._scatter(rule, rows[..., np.newaxis], values, wait, wire_dtype, completes)
 
     def scatter_nd(
         self,
@@ -466,10 +472,11 @@ class PartitionedVariable(
         *,
         wait: bool = True,
         wire_dtype: Form = None,
+        completes: Completes | None = None,
     ) -> Any:
         given = indices_and_updates(self.whole_spec, indices, updates)
         places, values = row_operations.places_and_values(self.whole_spec, *given, copy=False)
-        return self._scatter(rule, places, values, wait, wire_dtype)
+        return self._scatter(rule, places, values, wait, wire_dtype, completes)
 
     def batch_scatter_update(
         self, indices: RowsLike, updates: Updates = None, *, wait: bool = True, wire_dtype: Form = None
@@ -479,11 +486,19 @@ class PartitionedVariable(
         return self._scatter(ScatterRule.UPDATE, places, values, wait, wire_dtype)
 
     def _scatter(
-        self, rule: ScatterRule, places: Array, values: Array, wait: bool, wire_dtype: Form
+        self,
+        rule: ScatterRule,
+        places: Array,
+        values: Array,
+        wait: bool,
+        wire_dtype: Form,
+        completes: Completes | None = None,
     ) -> Self | Future[Self]:
+        exchange = exchange_of(self._runner, completes, wait=wait)
         routed = part_rows.scatters(self._cut, self._parts, rule, places, values, wire_dtype, copy=not wait)
         if wait:
-            self._runner.run_all(routed)
+            for reply in exchange(routed):
+                succeeded(reply)
             return self
         return mapped(self._runner.run_all_later(routed), lambda _: self)
 

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Reply, Update
+from worker_client.connection.completes import Exchange
 from worker_client.connection.fanout import Routed, Settle, succeeded
 from worker_client.connection.futures import mapped
 from worker_client.variables.base import OperationRunner, VariableBase
@@ -30,13 +31,17 @@ def prepared(updates: Iterable[tuple[VariableBase, Update]]) -> list[RoutedUpdat
     return made
 
 
-def send_all(fanout: OperationRunner, updates: Sequence[RoutedUpdate]) -> None:
-    """Sends updates: one exchange for each ps task, all tasks at once; waits for all of them.
+def send_all(exchange: Exchange, updates: Sequence[RoutedUpdate]) -> None:
+    """Sends updates, and waits for all of them.
+
+    Args:
+        exchange: As ``exchange_of`` returns it.
+        updates: What to send.
 
     Raises:
         ShardscopeError: The first error. The others have been carried out all the same.
     """
-    _raise_first(fanout.exchange_all(_routed(updates), _roll_back_what_failed(updates)))
+    _raise_first(exchange(_routed(updates), _roll_back_what_failed(updates)))
 
 
 def send_all_later(fanout: OperationRunner, updates: Sequence[RoutedUpdate]) -> Future[None]:

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError
 from ps_protocol.interrupts import raise_interrupt
-from ps_protocol.operations import Array, Reduce, Result, VariableSpec, reply_bytes
+from ps_protocol.operation_kinds import reply_bytes
+from ps_protocol.operations import Array, Reduce, Result, VariableSpec
 from worker_client.connection.fanout import Routed
 from worker_client.values.conversion import convert
 from worker_client.variables.base import OperationRunner, VariableBase

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import ScatterRule, VariableSpec
+from worker_client.connection.completes import Completes
 from worker_client.values.conversion import IndexedSlices
 from worker_client.values.made_functions import named
 from worker_client.values.wire_names import WireDTypeName
@@ -24,7 +25,13 @@ _V = TypeVar("_V", bound="ScatterMethods")
 class _Scatter(Protocol[_V]):
     @overload
     def __call__(
-        self, indices: RowsLike, updates: Updates = None, *, wait: Literal[True] = True, wire_dtype: Form = None
+        self,
+        indices: RowsLike,
+        updates: Updates = None,
+        *,
+        wait: Literal[True] = True,
+        wire_dtype: Form = None,
+        completes: Completes | None = None,
     ) -> _V: ...
     @overload
     def __call__(
@@ -40,9 +47,15 @@ def _scattering(method: str, public_name: str, rule: ScatterRule, doc: str) -> _
     """Returns a method that updates rows (``scatter``) or elements (``scatter_nd``) by a rule."""
 
     def scatter(
-        self: ScatterMethods, indices: RowsLike, updates: Updates = None, *, wait: bool = True, wire_dtype: Form = None
+        self: ScatterMethods,
+        indices: RowsLike,
+        updates: Updates = None,
+        *,
+        wait: bool = True,
+        wire_dtype: Form = None,
+        completes: Completes | None = None,
     ) -> Any:
-        return getattr(self, method)(rule, indices, updates, wait=wait, wire_dtype=wire_dtype)
+        return getattr(self, method)(rule, indices, updates, wait=wait, wire_dtype=wire_dtype, completes=completes)
 
     return cast("_ScatterMethod", named(scatter, public_name, doc))
 
@@ -69,6 +82,7 @@ class ScatterMethods:
             updates: Shape ``[*indices.shape, *shape[1:]]``, or a scalar.
             wait: As in ``assign``.
             wire_dtype: The form in which the updates travel, as in ``assign``; each is rounded on its own.
+            completes: As in ``assign_add``.
 
         Returns:
             The variable itself, or a future of it.
@@ -95,6 +109,7 @@ class ScatterMethods:
             updates: Shape ``[*indices.shape[:-1], *shape[depth:]]``, or a scalar.
             wait: As in ``assign``.
             wire_dtype: As in ``scatter_update``.
+            completes: As in ``assign_add``.
 
         Returns:
             The variable itself, or a future of it.
@@ -116,6 +131,7 @@ class ScatterMethods:
         *,
         wait: bool = True,
         wire_dtype: Form = None,
+        completes: Completes | None = None,
     ) -> Any:
         """Updates rows by any rule; otherwise as ``scatter_update``."""
         raise NotImplementedError
@@ -128,6 +144,7 @@ class ScatterMethods:
         *,
         wait: bool = True,
         wire_dtype: Form = None,
+        completes: Completes | None = None,
     ) -> Any:
         """Updates slices or elements by any rule; otherwise as ``scatter_nd_update``."""
         raise NotImplementedError

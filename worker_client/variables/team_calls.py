@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError
-from ps_protocol.operations import Apply, Array, Reduce, reply_bytes
+from ps_protocol.operation_kinds import reply_bytes
+from ps_protocol.operations import Apply, Array, Reduce
 from worker_client.connection.fanout import Routed
 from worker_client.connection.futures import mapped
 from worker_client.values.array_likes import array_of

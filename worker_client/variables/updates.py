@@ -11,6 +11,8 @@ import numpy.typing as npt
 from ps_protocol.errors import ShapeMismatchError
 from ps_protocol.memory.regions import INLINE_LIMIT_BYTES
 from ps_protocol.operations import Array, Scatter, ScatterRule, Update, UpdateRule, WireDType
+from worker_client.connection.completes import Completes, exchange_of
+from worker_client.connection.fanout import Routed, succeeded
 from worker_client.connection.futures import mapped
 from worker_client.values.conversion import convert
 from worker_client.values.wire_names import wire_of
@@ -63,16 +65,41 @@ class VariableUpdates(ScatterMethods, VariableBase):
         return self._update(UpdateRule.ASSIGN, value, wait, wire_dtype)
 
     @overload
-    def assign_add(self, delta: npt.ArrayLike, *, wait: Literal[True] = True, wire_dtype: Form = None) -> Self: ...
+    def assign_add(
+        self,
+        delta: npt.ArrayLike,
+        *,
+        wait: Literal[True] = True,
+        wire_dtype: Form = None,
+        completes: Completes | None = None,
+    ) -> Self: ...
     @overload
     def assign_add(self, delta: npt.ArrayLike, *, wait: Literal[False], wire_dtype: Form = None) -> Future[Self]: ...
-    def assign_add(self, delta: npt.ArrayLike, *, wait: bool = True, wire_dtype: Form = None) -> Self | Future[Self]:
+    def assign_add(
+        self,
+        delta: npt.ArrayLike,
+        *,
+        wait: bool = True,
+        wire_dtype: Form = None,
+        completes: Completes | None = None,
+    ) -> Self | Future[Self]:
         """Adds ``delta``, a scalar or of the variable's shape. Counts exactly once; otherwise as ``assign``.
 
         What a lossy ``wire_dtype`` takes from a delta is kept here, for one array of memory, and added to the next one
         that travels so: the sum of many differs from the exact one by one rounding. A scalar travels exactly.
+
+        Args:
+            delta: What to add.
+            wait: As in ``assign``.
+            wire_dtype: Likewise.
+            completes: A shard of ``ss.data.Shards`` that is handed in with this update, or a piece of one: both count,
+                or neither does. With ``wait``.
+
+        Raises:
+            AbortedError: This worker has lost the shard to another one; nothing was changed.
+            FailedPreconditionError: It has handed the shard in already; nothing was changed.
         """
-        return self._update(UpdateRule.ASSIGN_ADD, delta, wait, wire_dtype)
+        return self._update(UpdateRule.ASSIGN_ADD, delta, wait, wire_dtype, completes)
 
     @overload
     def assign_sub(self, delta: npt.ArrayLike, *, wait: Literal[True] = True, wire_dtype: Form = None) -> Self: ...
@@ -104,13 +131,20 @@ class VariableUpdates(ScatterMethods, VariableBase):
             )
         return Update(self.spec.name, rule, array, wire_of(array, wire))
 
-    def _update(self, rule: UpdateRule, value: npt.ArrayLike, wait: bool, wire_dtype: Form) -> Self | Future[Self]:
+    def _update(
+        self,
+        rule: UpdateRule,
+        value: npt.ArrayLike,
+        wait: bool,
+        wire_dtype: Form,
+        completes: Completes | None = None,
+    ) -> Self | Future[Self]:
         update = self.update(rule, value, copy=not wait, wire_dtype=wire_dtype)
         if update.wire is WireDType.EXACT and rule is not UpdateRule.ASSIGN:
-            return self._apply(update, wait)  # leaves nothing behind, so there is nothing to roll back
+            return self._apply(update, wait, completes)  # leaves nothing behind, so there is nothing to roll back
         push = self.push(update)
         try:
-            applied = self._apply(push.operation, wait)
+            applied = self._apply(push.operation, wait, completes)
         except BaseException:
             push.roll_back()
             raise
@@ -124,10 +158,12 @@ class VariableUpdates(ScatterMethods, VariableBase):
         *,
         wait: bool = True,
         wire_dtype: Form = None,
+        completes: Completes | None = None,
     ) -> Self | Future[Self]:
         wire = self.push_wire(wire_dtype)
         rows, values = indices_and_updates(self.spec, indices, updates)
-        return self._apply(row_operations.scatter(self.spec, rule, rows, values, wire=wire, copy=not wait), wait)
+        scatter = row_operations.scatter(self.spec, rule, rows, values, wire=wire, copy=not wait)
+        return self._apply(scatter, wait, completes)
 
     def scatter_nd(
         self,
@@ -137,10 +173,12 @@ class VariableUpdates(ScatterMethods, VariableBase):
         *,
         wait: bool = True,
         wire_dtype: Form = None,
+        completes: Completes | None = None,
     ) -> Self | Future[Self]:
         wire = self.push_wire(wire_dtype)
         places, values = indices_and_updates(self.spec, indices, updates)
-        return self._apply(row_operations.scatter_nd(self.spec, rule, places, values, wire=wire, copy=not wait), wait)
+        scatter = row_operations.scatter_nd(self.spec, rule, places, values, wire=wire, copy=not wait)
+        return self._apply(scatter, wait, completes)
 
     def batch_scatter_update(
         self, indices: RowsLike, updates: Updates = None, *, wait: bool = True, wire_dtype: Form = None
@@ -149,7 +187,13 @@ class VariableUpdates(ScatterMethods, VariableBase):
         rows, values = indices_and_updates(self.spec, indices, updates)
         return self._apply(row_operations.batch_scatter_update(self.spec, rows, values, wire=wire, copy=not wait), wait)
 
-    def _apply(self, operation: Update | Scatter, wait: bool) -> Self | Future[Self]:
+    def _apply(
+        self, operation: Update | Scatter, wait: bool, completes: Completes | None = None
+    ) -> Self | Future[Self]:
+        if completes is not None:
+            (reply,) = exchange_of(self.runner, completes, wait=wait)([Routed(self.ps_task, operation)])
+            succeeded(reply)
+            return self
         if wait:
             self.run(operation)
             return self

@@ -32,7 +32,8 @@ from ps_protocol.codec.message_codec import (
 from ps_protocol.codec.operation_codec import encode_operation_into
 from ps_protocol.codec.spec_codec import decode_uuid
 from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
-from ps_protocol.operations import KINDS, Apply, Batch, Describe, Gather, PsOperation, Read, Scatter, Update, WireDType
+from ps_protocol.operation_kinds import KINDS
+from ps_protocol.operations import Apply, Batch, Describe, Gather, PsOperation, Read, Scatter, Update, WireDType
 from ps_protocol.shared_objects import Act, Look
 from ps_protocol.v1.batch_pb2 import BatchRequest
 from ps_protocol.v1.batch_pb2 import Operation as OperationMessage
@@ -79,13 +80,18 @@ def _apply_key(apply: Apply) -> Hashable | None:
     return (apply.name, apply.function, apply.slots, apply.state, apply.numbers.shape, *layouts)
 
 
+def _act_key(act: Act) -> Hashable:
+    layouts = [(each.dtype, each.shape) for each in act.tensors]
+    return (Act, act.name, act.kind, act.event.dtype, act.event.shape, *layouts)
+
+
 KEYS: Final[dict[type[Any], Callable[[Any], Hashable | None]]] = {
     Update: _update_key,
     Read: _read_key,
     Gather: _gather_key,
     Scatter: _scatter_key,
     Apply: _apply_key,
-    Act: lambda act: (Act, act.name, act.kind, act.event.dtype, act.event.shape),
+    Act: _act_key,
     Look: lambda look: (Look, look.name, look.kind, look.question.dtype, look.question.shape, look.wait_s),
     Describe: lambda describe: (describe.name,),
 }

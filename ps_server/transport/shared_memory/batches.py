@@ -22,7 +22,8 @@ from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.memory.large_copies import copy_bytes
 from ps_protocol.memory.regions import INLINE_LIMIT_BYTES, Region, encode_regions, packed_offsets
-from ps_protocol.operations import KINDS, Array, Batch, PsOperation, map_tensors, tensors_of
+from ps_protocol.operation_kinds import KINDS, map_tensors, tensors_of
+from ps_protocol.operations import Array, Batch, PsOperation
 from ps_protocol.sockets.frames import FrameKind
 from ps_protocol.sockets.framing import Framing
 from ps_server.memory.staging import StagingRoom

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ps_protocol.initializer_spec import InitializerSpec, ValueKind
+from ps_protocol.operation_kinds import names_of
 from ps_protocol.operations import (
     Apply,
     BatchReply,
@@ -32,7 +33,6 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
     Verdict,
-    names_of,
 )
 
 REMEMBERED: Final = 4

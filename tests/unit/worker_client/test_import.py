@@ -16,6 +16,7 @@ LATER = (
         "worker_client.optimizers",
         "worker_client.train",
         "worker_client.checkpoint",
+        "worker_client.data",
     ),
 )
 

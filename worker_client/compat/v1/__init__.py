@@ -110,6 +110,12 @@ from worker_client.ops.selection_ops import *
 from worker_client.ops.state_ops import *
 from worker_client.ops.statistics_ops import *
 from worker_client.ops.tensordot import tensordot
+from worker_client.resources.accumulators import (
+    ConditionalAccumulator,
+    ConditionalAccumulatorBase,
+    SparseConditionalAccumulator,
+)
+from worker_client.resources.queues import FIFOQueue, QueueBase
 from worker_client.scopes import variable_scope as _variable_scope
 from worker_client.scopes.sliced_variables import create_partitioned_variables
 from worker_client.scopes.template import make_template
@@ -135,9 +141,12 @@ _MESSAGES = ("Event", "HistogramProto", "LogMessage", "SessionLog", "Summary", "
 
 __all__ = [
     "AggregationMethod",
+    "ConditionalAccumulator",
+    "ConditionalAccumulatorBase",
     "ConfigProto",
     "DeviceSpec",
     "Dimension",
+    "FIFOQueue",
     "GPUOptions",
     "Graph",
     "GraphKeys",
@@ -148,9 +157,11 @@ __all__ = [
     "Operation",
     "OptimizerOptions",
     "PartitionedVariable",
+    "QueueBase",
     "RunMetadata",
     "RunOptions",
     "Session",
+    "SparseConditionalAccumulator",
     "SparseTensor",
     "SparseTensorValue",
     "Tensor",

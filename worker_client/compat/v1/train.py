@@ -29,7 +29,7 @@ from worker_client.training.monitored.monitored_session import (
     MonitoredTrainingSession,
     SingularMonitoredSession,
 )
-from worker_client.training.monitored.queue_runners import start_queue_runners
+from worker_client.training.monitored.queue_runners import QueueRunner, add_queue_runner, start_queue_runners
 from worker_client.training.monitored.scaffold import Scaffold
 from worker_client.training.monitored.session_creators import (
     ChiefSessionCreator,
@@ -69,6 +69,7 @@ from worker_client.training.savers.saver import Saver
 from worker_client.training.savers.saver_graph import SaverDef
 from worker_client.training.savers.warm_start import init_from_checkpoint, warm_start
 from worker_client.training.server import Server, ServerDef
+from worker_client.training.synchronous.optimizer import SyncReplicasOptimizer
 from worker_client.values.left_out import getattr_of
 
 __all__ = [
@@ -98,6 +99,7 @@ __all__ = [
     "Optimizer",
     "ProximalAdagradOptimizer",
     "ProximalGradientDescentOptimizer",
+    "QueueRunner",
     "RMSPropOptimizer",
     "Saver",
     "SaverDef",
@@ -116,7 +118,9 @@ __all__ = [
     "StopAtStepHook",
     "SummarySaverHook",
     "Supervisor",
+    "SyncReplicasOptimizer",
     "WorkerSessionCreator",
+    "add_queue_runner",
     "assert_global_step",
     "basic_train_loop",
     "checkpoint_exists",

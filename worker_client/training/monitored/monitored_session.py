@@ -10,10 +10,12 @@ from typing import Any, Final, Self, TypeAlias
 
 from ps_protocol.errors import OutOfRangeError
 from worker_client.graph.default_graph import get_default_graph
+from worker_client.graph.keys import GraphKeys
 from worker_client.training.monitored import wrapped_sessions
 from worker_client.training.monitored.checkpoint_hook import CheckpointSaverHook
 from worker_client.training.monitored.coordinator import Coordinator
 from worker_client.training.monitored.hook import SessionRunHook
+from worker_client.training.monitored.queue_runners import started
 from worker_client.training.monitored.scaffold import Scaffold
 from worker_client.training.monitored.session_creators import (
     ChiefSessionCreator,
@@ -65,6 +67,7 @@ class _CoordinatedCreator:
     def create_session(self) -> WrappedSession:
         self.session = self._creator.create_session()
         self.coord = Coordinator(clean_stop_exception_types=[])
+        started(get_default_graph().get_collection(GraphKeys.QUEUE_RUNNERS), self.session, self.coord)
         for hook in self._hooks:
             hook.after_create_session(self.session, self.coord)
         hooked = HookedSession(self.session, self._hooks, self._numbers)
@@ -75,6 +78,8 @@ class _MonitoredSession:
     """What both kinds have in common. The hooks are begun, the graph is finished, and the session is ready."""
 
     StepContext = wrapped_sessions.StepContext
+    starts_queue_runners: Final = True
+    """``start_queue_runners`` has nothing to do with it."""
 
     def __init__(
         self,

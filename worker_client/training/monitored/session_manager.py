@@ -114,7 +114,7 @@ class SessionManager:
                 raise RuntimeError(
                     f"Init operations did not make model ready for local_init.  {made}, error: {lacking}"
                 )
-            lacking = _lacking(self._ready_op, session)
+            lacking = why_not_ready(self._ready_op, session)
             if lacking:
                 raise RuntimeError(
                     f"Init operations did not make model ready.  {made}, local_init_op: {self._local_init_op}, error: "
@@ -125,7 +125,7 @@ class SessionManager:
     def find_ready_session(self, master: Any, config: Any = None) -> Session | None:
         """Returns a session if the model is ready as it is, None if it must be initialised. Arguments as before."""
         with self._closed_on_error(master, config) as session:
-            if self._why_no_local_init(session) is None and _lacking(self._ready_op, session) is None:
+            if self._why_no_local_init(session) is None and why_not_ready(self._ready_op, session) is None:
                 return session
         session.close()
         return None
@@ -148,7 +148,7 @@ class SessionManager:
             if not is_restored:
                 return session, False
             source = checkpoint_dir or checkpoint_filename_with_path
-            lacking = lacking or _lacking(self._ready_op, session)
+            lacking = lacking or why_not_ready(self._ready_op, session)
             if lacking:
                 LOG.info("Restoring model from %s did not make model ready: %s", source, lacking)
             else:
@@ -173,7 +173,7 @@ class SessionManager:
         with self._closed_on_error(master, config) as session:
             while True:
                 before_local = self._why_no_local_init(session)
-                lacking = before_local or _lacking(self._ready_op, session)
+                lacking = before_local or why_not_ready(self._ready_op, session)
                 if not lacking:
                     return session
                 now_s = time.monotonic()
@@ -249,7 +249,7 @@ class SessionManager:
         """Runs ``local_init_op`` if it can be run; returns what is lacking, None if nothing is."""
         if self._local_init_op is None:
             return None
-        lacking = _lacking(self._ready_for_local_init_op, session)
+        lacking = why_not_ready(self._ready_for_local_init_op, session)
         if lacking is None:
             LOG.info("Running local_init_op.")
             session.run(self._local_init_op, feed_dict=self._local_init_feed_dict, options=self._local_init_run_options)
@@ -257,7 +257,7 @@ class SessionManager:
         return lacking
 
 
-def _lacking(ready_op: Any, session: Session) -> str | None:
+def why_not_ready(ready_op: Any, session: Session) -> str | None:
     """Returns why a model is not ready, None if it is."""
     if ready_op is None:
         return None

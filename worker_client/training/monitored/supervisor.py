@@ -21,7 +21,7 @@ from worker_client.summaries.protos import session_log
 from worker_client.training.global_step import get_global_step, global_step
 from worker_client.training.monitored.coordinator import Coordinator, ExceptionInfo, LooperThread
 from worker_client.training.monitored.log import LOG
-from worker_client.training.monitored.queue_runners import check_no_queue_runners
+from worker_client.training.monitored.queue_runners import started
 from worker_client.training.monitored.scaffold import Scaffold
 from worker_client.training.monitored.session_manager import MAX_WAIT_S, SessionManager
 from worker_client.training.monitored.supervisor_threads import CheckpointThread, StepCounterThread, SummaryThread
@@ -211,7 +211,9 @@ class Supervisor:
         if self._writer:
             self._writer.reopen()
         if not self._is_chief:
-            return self._manager.wait_for_session(master, config=config, max_wait_secs=max_wait_secs)
+            session = self._manager.wait_for_session(master, config=config, max_wait_secs=max_wait_secs)
+            self.start_queue_runners(session)
+            return session
         session = self._manager.prepare_session(
             master,
             self._init_op,
@@ -229,6 +231,7 @@ class Supervisor:
         if start_standard_services:
             LOG.info("Starting standard services.")
             self.start_standard_services(session)
+        self.start_queue_runners(session)
         return session
 
     @contextlib.contextmanager
@@ -289,11 +292,14 @@ class Supervisor:
         return threads
 
     def start_queue_runners(self, sess: Session, queue_runners: Iterable[Any] | None = None) -> list[threading.Thread]:
-        """Starts nothing, since nothing can be queued here; NotImplementedError if there is something to start."""
-        del sess
+        """Starts queue runners, by default all of the graph, and returns their threads; this has been done already.
+
+        Args:
+            sess: Runs them.
+            queue_runners: Which ones.
+        """
         runners = self._graph.get_collection(GraphKeys.QUEUE_RUNNERS) if queue_runners is None else queue_runners
-        check_no_queue_runners(list(runners))
-        return []
+        return started(runners, sess, self._coord)
 
     def loop(
         self,

@@ -74,7 +74,10 @@ class AdamOptimizer(RuleOptimizer):
         """Multiplies the powers in the exchange that makes the steps, which have been given their values before."""
         graph = self._tensors["learning_rate"].graph
         multiplied = []
-        with graph.colocate_with(self._get_non_slot_variable("beta1_power", graph).op):
+        with (
+            graph.control_dependencies(update_ops),  # which may wait for gradients of others
+            graph.colocate_with(self._get_non_slot_variable("beta1_power", graph).op),
+        ):
             for beta in ("beta1", "beta2"):
                 power = self._get_non_slot_variable(f"{beta}_power", graph)
                 multiplied.append(_multiplied(power, self._tensors[beta]))
@@ -97,6 +100,6 @@ def _multiplied(power: DeferredVariable, beta: Tensor) -> Operation:
         [beta],
         [OutputSpec(power.dtype.dtype, power.shape)],
         attributes={"T": power.dtype, **ASSIGN_ATTRIBUTES},
-        computation=VariableAccess(power, request, mutates=True),
+        computation=VariableAccess(power, request, mutates=True, joins=True),
         references=[power.op.outputs[0]],
     )

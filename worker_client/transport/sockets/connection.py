@@ -27,7 +27,8 @@ from ps_protocol.errors import (
 )
 from ps_protocol.interrupts import is_interrupt, raise_interrupt
 from ps_protocol.memory.regions import encode_regions
-from ps_protocol.operations import Batch, BatchReply, tensor_bytes
+from ps_protocol.operation_kinds import tensor_bytes
+from ps_protocol.operations import Batch, BatchReply
 from ps_protocol.shared_objects import Look
 from ps_protocol.sockets.faults import before_send
 from ps_protocol.sockets.frames import (

@@ -25,6 +25,7 @@ from tests.conformance.reference.sync_training import (  # noqa: F401 - which ad
     sync_calls,
     sync_graphs,
     sync_hooks,
+    sync_models,
     sync_rounds,
 )
 from tests.conformance.reference.sync_training.notes import PROGRAMS, Notes

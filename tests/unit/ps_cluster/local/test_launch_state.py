@@ -13,6 +13,7 @@ from ps_cluster.local.launch_state import (
     LaunchState,
     Report,
     RestartPs,
+    RestartWorker,
 )
 from ps_protocol.task_id import TaskId
 from ps_server.replication.decisions import EXIT_SUPERSEDED
@@ -440,3 +441,77 @@ def test_a_ps_that_is_back_while_the_last_checkpoint_is_saved_is_not_ended() -> 
     exited(state, WORKER_0)
     assert exited(state, WORKER_1) == [LaunchAction.SAVE]
     assert actions(state.ps_restarted(PS_0, NOW_S)) == []
+
+
+def elastic(*, least: int | None = 1, restarts: int = 0) -> LaunchState:
+    state = LaunchState(num_ps=1, num_workers=3, min_workers=least, worker_restarts=restarts)
+    assert state.ps_ready(NOW_S) == [LaunchAction.START_WORKERS]
+    return state
+
+
+WORKER_2 = TaskId("worker", 2)
+
+
+def test_workers_that_are_not_needed_are_let_go_and_are_no_failure() -> None:
+    state = elastic()
+    decisions = exited(state, WORKER_1, -signal.SIGKILL)
+    assert actions(decisions) == []
+    assert "worker:1 failed with signal SIGKILL; going on without it, with 2 of at least 1" in text(decisions)
+    assert exited(state, WORKER_0) == []
+    assert actions(exited(state, WORKER_2, 3)) == [LaunchAction.END_PS]  # one is done
+    exited(state, PS_0)
+    assert (state.is_over, state.exit_code) == (True, 0)
+
+
+def test_when_fewer_are_left_than_are_needed_all_are_ended() -> None:
+    state = elastic(least=2)
+    assert actions(exited(state, WORKER_1, 4)) == []
+    decisions = exited(state, WORKER_0, 5)
+    assert actions(decisions) == [LaunchAction.END_WORKERS]
+    assert "worker:0 failed with exit code 5; ending the others, only 1 of 2 are left" in text(decisions)
+    assert actions(exited(state, WORKER_2, -signal.SIGTERM)) == [LaunchAction.END_PS]
+    assert state.exit_code == 5
+
+
+@pytest.mark.parametrize("least", [None, 1])
+def test_a_worker_that_fails_is_started_again_as_often_as_asked(least: int | None) -> None:
+    state = elastic(least=least, restarts=2)
+    for number in (1, 2):
+        decisions = exited(state, WORKER_1, 3)
+        assert RestartWorker(WORKER_1) in decisions
+        assert f"worker:1 failed with exit code 3; starting it again ({number} of 2)" in text(decisions)
+    assert RestartWorker(WORKER_2) in exited(state, WORKER_2, 3)  # each is counted alone
+    for task in (WORKER_0, WORKER_2):
+        assert exited(state, task) == []
+    decisions = exited(state, WORKER_1, 3)
+    assert "starting it again" not in text(decisions)
+    assert actions(decisions) == [LaunchAction.END_PS]
+    assert state.exit_code == (3 if least is None else 0)
+
+
+def test_a_worker_is_not_started_again_when_all_are_ended() -> None:
+    state = elastic(restarts=2)
+    state.interrupted(signal.SIGINT, NOW_S)
+    assert not any(isinstance(each, RestartWorker) for each in exited(state, WORKER_1, -signal.SIGTERM))
+
+
+@pytest.mark.parametrize(("least", "exit_code"), [(None, 1), (3, 1), (2, 0)])
+def test_silent_workers_are_ended_when_the_others_are_done(least: int | None, exit_code: int) -> None:
+    state = elastic(least=least)
+    assert state.workers_silent([WORKER_2], NOW_S) == []
+    exited(state, WORKER_0)
+    assert state.workers_silent([WORKER_2], NOW_S) == []  # another one is at work
+    exited(state, WORKER_1)
+    assert state.workers_silent([], NOW_S) == []
+    decisions = state.workers_silent([WORKER_2, WORKER_0], NOW_S)
+    assert actions(decisions) == [LaunchAction.END_WORKERS]
+    assert "worker:2 is silent beyond the lease, stopped or hanging, and the others are done" in text(decisions)
+    assert state.workers_silent([WORKER_2], NOW_S) == []
+    assert actions(exited(state, WORKER_2, -signal.SIGTERM)) == [LaunchAction.END_PS]
+    assert state.exit_code == exit_code
+
+
+def test_silent_workers_are_not_ended_as_long_as_nobody_is_done() -> None:
+    state = elastic()
+    exited(state, WORKER_0, 3)
+    assert state.workers_silent([WORKER_1, WORKER_2], NOW_S) == []

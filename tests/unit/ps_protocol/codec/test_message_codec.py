@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -78,6 +79,8 @@ from ps_protocol.service_types import (
     Welcome,
 )
 from ps_protocol.shared_objects import OBJECT_DTYPE, Act, Look
+from ps_protocol.training.round_messages import Decision, Part
+from ps_protocol.training.round_operations import Commit, Stage, StagedStep
 from ps_protocol.v1 import batch_pb2, data_pb2, directory_pb2, errors_pb2, inspection_pb2, membership_pb2, variable_pb2
 
 CLIENT, STORE = UUID(int=1), UUID(int=2)
@@ -107,6 +110,17 @@ KINDS: list[InitializerKind] = [
     IdentityKind(3.0),
 ]
 EVENT = np.frombuffer(b"{}", np.uint8)
+STEPS = (
+    StagedStep("w", "momentum", ("w/m",), "w/step", (ROWS[:, 0], FLOATS), np.array([0.1, np.nan, 0])),
+    StagedStep("b", "sgd", (), "b/step", (FLOATS,), np.empty(0)),
+)
+STAGE = Stage("staged/1", "stamp", 1, 7, 5, 2, 3, STEPS)
+OF_ROUNDS = (
+    STAGE,
+    Stage("staged/1", "stamp", 0, 1, 1, 0, 1, ()),
+    Commit("stamp", Decision(5, (Part(0, 6, 5), Part(1, 7, 4))), ("staged/0", "staged/1"), ("w", "w/m", "w/step")),
+    Commit("stamp", Decision(5, (Part(0, 6, 5),)), ("staged/0",), ("w",), means_of_present_rows=True),
+)
 ON_OBJECTS = (Act("w", "barrier", EVENT), Look("w", "barrier", EVENT), Look("w", "barrier", EVENT, 2.5))
 OPERATIONS: list[PsOperation] = [
     Declare(SPEC),
@@ -143,6 +157,25 @@ def there_and_back(operation: PsOperation) -> Any:
 
 
 class TestOperations:
+    @pytest.mark.parametrize("operation", OF_ROUNDS, ids=lambda each: type(each).__name__)
+    def test_of_rounds(self, operation: PsOperation) -> None:
+        assert repr(there_and_back(operation)) == repr(operation)
+
+    @pytest.mark.parametrize(
+        ("operation", "message"),
+        [
+            (replace(STAGE, stamp=""), "in stage, the stamp, or the number of slots, is missing"),
+            (replace(STAGE, slots=0), "in stage, the stamp, or the number of slots, is missing"),
+            (replace(STAGE, steps=(replace(STEPS[0], operands=()),)), "a step lacks its variable, its count"),
+            (replace(STAGE, steps=(replace(STEPS[0], state=""),)), "a step lacks its variable, its count"),
+            (Commit("stamp", Decision(5, ()), (), ()), "in commit, it has no parts"),
+            (Commit("stamp", Decision(5, (Part(0, 6, 5),)), ("",), ()), "in commit, it has no parts, or a part lacks"),
+        ],
+    )
+    def test_malformed_ones_of_rounds_are_refused(self, operation: PsOperation, message: str) -> None:
+        with pytest.raises(InvalidArgumentError, match=message):
+            there_and_back(operation)
+
     @pytest.mark.parametrize("operation", ON_OBJECTS, ids=str)
     def test_on_shared_objects(self, operation: PsOperation) -> None:
         assert repr(there_and_back(operation)) == repr(operation)
@@ -236,6 +269,7 @@ class TestOperations:
             APPLY,
             Reduce("w", "dot", (FLOATS,), np.empty(0)),
             *ON_OBJECTS,
+            *OF_ROUNDS,
         )
         covered_operations = {
             message.WhichOneof("kind") for message in (*encoded(*OPERATIONS).operations, *tensors.operations)

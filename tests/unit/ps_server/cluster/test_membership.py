@@ -11,8 +11,8 @@ from ps_protocol.errors import (
     InvalidArgumentError,
     ResourceExhaustedError,
 )
-from ps_protocol.service_types import Member, MemberState
-from ps_server.cluster.membership import Membership, listed_incarnation
+from ps_protocol.service_types import Member, MemberState, listed_incarnation
+from ps_server.cluster.membership import Membership
 
 FIRST, SECOND = UUID(int=1), UUID(int=2)
 LISTED_FIRST, LISTED_SECOND = listed_incarnation(FIRST), listed_incarnation(SECOND)

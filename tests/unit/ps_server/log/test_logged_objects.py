@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.operations import Declare, Describe, Read, Result, VariableSpec, Verdict
-from ps_protocol.shared_objects import OBJECT_DTYPE, Act, Json, Look, decode_json, encode_json
+from ps_protocol.operations import Array, Declare, Describe, Read, Result, VariableSpec, Verdict
+from ps_protocol.shared_objects import OBJECT_DTYPE, Act, Json, Look, decode_json, encode_json, unpacked
 from ps_server.log import record_codec
 from ps_server.log.records import AppliedBatch
 from tests.unit.ps_server.log.logged_tasks import TIMEOUT_S, Journal, Task
@@ -107,3 +108,27 @@ def test_an_answer_waits_until_what_it_says_is_committed() -> None:
     assert isinstance(answer, Result)
     assert answer.tensor is not None
     task.log.close(TIMEOUT_S)
+
+
+def test_gradients_that_were_pushed_are_pending_again() -> None:
+    def on_sum(event: Json, *tensors: Array) -> Act:
+        return Act("sum", "accumulator", encode_json(event), tensors)
+
+    journal = Journal()
+    task = Task(journal)
+    task.hello()
+    task.run(Declare(VariableSpec("sum", OBJECT_DTYPE, (), object_kind="accumulator")))
+    task.run(on_sum({"open": {"dtype": "float32", "shape": None, "reduction": "MEAN"}, "by": "worker:0"}))
+    task.run(on_sum({"do": "push", "step": 0}, np.array([1.0, 2.0], np.float32)))
+    task.run(on_sum({"do": "take", "number": 1}))
+    task.run(on_sum({"do": "push", "step": 0}, np.array([9.0, 9.0], np.float32)))  # stale
+    for grad in ([1.0, 2.0], [5.0, 6.0]):
+        task.run(on_sum({"do": "push", "step": 1}, np.array(grad, np.float32)))
+    task.log.close(TIMEOUT_S)
+    after = Task(journal, client=task.client)
+    after.sequence = task.sequence
+    taken = after.result(on_sum({"do": "take", "number": 2}))
+    assert taken.tensor is not None
+    assert unpacked(taken.tensor, "it")[1][0].tolist() == [3.0, 4.0]
+    assert taken.version == 6
+    after.log.close(TIMEOUT_S)

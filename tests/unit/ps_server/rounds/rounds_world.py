@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from ps_protocol.errors import FailedPreconditionError, NotFoundError, ShardscopeError
-from ps_protocol.sync_policy import OnMissing, SyncPolicy
 from ps_protocol.training.json_records import to_json
 from ps_protocol.training.round_messages import (
     Answer,
@@ -33,6 +32,7 @@ from ps_protocol.training.round_messages import (
     Silent,
     Verdict,
 )
+from ps_protocol.training.sync_policy import OnMissing, SyncPolicy
 from ps_server.rounds import group, quorum, staging
 from ps_server.rounds.quorum import is_resting, next_parts
 from ps_server.rounds.staging import Slot, Staging

@@ -13,7 +13,6 @@ from ps_protocol.errors import (
     NotFoundError,
     ResourceExhaustedError,
 )
-from ps_protocol.sync_policy import MAX_WORKERS
 from ps_protocol.training.round_messages import (
     Answer,
     Back,
@@ -28,6 +27,7 @@ from ps_protocol.training.round_messages import (
     Verdict,
     encode_event,
 )
+from ps_protocol.training.sync_policy import MAX_WORKERS
 from ps_server.rounds.group import act, step
 from ps_server.rounds.report import rows, waiting_in_words
 from ps_server.rounds.state import VERSION, GroupState, Member, Status

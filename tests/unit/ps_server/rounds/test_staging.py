@@ -6,7 +6,8 @@ import pytest
 
 from ps_protocol.errors import AbortedError, DataLossError, FailedPreconditionError
 from ps_protocol.training.round_messages import Decision, Part
-from ps_server.rounds.staging import Slot, Staging, Stamp, begun, ended, is_whole, staged
+from ps_protocol.training.round_operations import is_whole
+from ps_server.rounds.staging import Slot, Staging, Stamp, begun, ended, staged
 
 
 def _stage(state: Staging, seat: int, number: int, *, ticket: int = 1, since: int = 0, slots: int = 1) -> Staging:

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from ps_protocol.operations import Read, Scatter, ScatterRule, Update, UpdateRule, tensor_bytes
+from ps_protocol.operation_kinds import tensor_bytes
+from ps_protocol.operations import Read, Scatter, ScatterRule, Update, UpdateRule
 from tests.conftest import Eventually
 from worker_client.connection.pending_queue import OutgoingBatch, PendingQueue, Submission
 

@@ -163,7 +163,7 @@ class TestWhatIsGivenWrongly:
             (
                 "beta_1",
                 "'beta_1'; it takes learning_rate, beta1, beta2, epsilon, amsgrad, name, sparse, slot_dtype, "
-                "on_nonfinite, constraint$",
+                "on_nonfinite, constraint, sync$",
             ),
         ],
     )

@@ -87,7 +87,7 @@ def test_a_slip_is_told_the_nearest_name_and_what_is_left_out_none(path: str, su
 @pytest.mark.parametrize(
     ("path", "remedy"),
     [
-        ("train.SyncReplicasOptimizer", "asynchronously"),
+        ("train.sdca_optimizer", "AdamOptimizer"),
         ("train.ProfilerHook", "cProfile"),
         ("train.CheckpointManager", "tf.train.Saver"),
         ("summary.audio", "add_summary"),

@@ -110,14 +110,14 @@ def test_what_was_refused_is_taken_back_and_the_first_error_is_raised(tasks: Fak
 
 def test_what_one_task_refuses_while_it_is_waited_for_is_taken_back(tasks: FakeTasks, trace: Trace) -> None:
     with pytest.raises(NotFoundError):
-        pushes.send_all(tasks.fanout, [trace.push(0, "a"), trace.push(0, "b")])
+        pushes.send_all(tasks.fanout.exchange_all, [trace.push(0, "a"), trace.push(0, "b")])
     assert trace.taken_back == ["b"]
 
 
 def test_if_the_one_task_takes_nothing_all_is_taken_back(tasks: FakeTasks, trace: Trace) -> None:
     tasks.full = {0}
     with pytest.raises(ResourceExhaustedError):
-        pushes.send_all(tasks.fanout, [trace.push(0, "a"), trace.push(0, "b")])
+        pushes.send_all(tasks.fanout.exchange_all, [trace.push(0, "a"), trace.push(0, "b")])
     assert trace.taken_back == ["a", "b"]
 
 

@@ -18,6 +18,7 @@ from ps_protocol.errors import InvalidArgumentError, ResourceExhaustedError, Sha
 from ps_protocol.initializer_spec import InitializerSpec, ValueKind
 from ps_protocol.memory.regions import ALIGNMENT, NOWHERE, Region, decode_regions, encode_regions
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED, MappedSegment
+from ps_protocol.operation_kinds import tensors_of
 from ps_protocol.operations import (
     Apply,
     Array,
@@ -36,7 +37,6 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
     WireDType,
-    tensors_of,
 )
 from ps_protocol.service_types import FastPathKind
 from ps_protocol.sockets.frames import (

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.sync_policy import OnMissing, SyncKind, SyncPolicy, contradiction
+from ps_protocol.training.sync_policy import OnMissing, SyncKind, SyncPolicy, contradiction
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,8 @@ from ps_protocol.sync_policy import OnMissing, SyncKind, SyncPolicy, contradicti
         ("local(16)", "local(16)"),
         ("bsp(on_missing='wait', missing_timeout_s=2.5)", "bsp(on_missing=wait, missing_timeout_s=2.5)"),
         ("bsp(on_missing=shrink, missing_timeout_s=60)", "bsp"),
+        ("sync(3, rows=present)", "sync(3, rows=present)"),
+        ("bsp(rows=all)", "bsp"),
     ],
 )
 def test_a_policy_has_one_text(text: str, canonical: str) -> None:
@@ -57,6 +59,7 @@ def test_a_policy_has_one_text(text: str, canonical: str) -> None:
         ("sync(4, total=3)", "above the 3 that there are, and none is a backup"),
         ("bsp(on_mising=wait)", "did you mean on_missing?"),
         ("bsp(on_missing=stop)", "on_missing of bsp is 'stop'; give shrink or wait or fail"),
+        ("bsp(rows=some)", "rows of bsp is 'some'; give all or present"),
         ("bsp(missing_timeout_s=nan)", "missing_timeout_s of bsp is 'nan'"),
         ("async(on_missing=wait)", "its workers wait for nobody"),
         ("ssp(3, max_staleness=4)", "the policy ssp has no setting 'max_staleness'"),

@@ -5,11 +5,14 @@
     bsp                      a round is one gradient of each worker, applied as their average
     ssp(3)                   likewise, but a worker may be 3 rounds ahead of the slowest one; ssp(0) is bsp
     sync(3, total=4)         a round is the first 3 gradients of different workers; with 4 workers, one is a backup
-    local(16)                workers make 16 steps alone; a round is the average of what these have changed
+    local(16)                workers make 16 steps alone; a round is the average of what these have changed, to which
+                             the ps tasks apply Nesterov's momentum (outer_learning_rate=0.7, outer_momentum=0.9)
 
 All but async may also have ``total=4`` (the first round waits until so many workers have joined; of sync, until there
 are enough for a round), ``on_missing=shrink|wait|fail`` (what becomes of rounds that lack a worker whose lease has run
-out) and ``missing_timeout_s=60`` (how long a round waits for a worker that is missing, or has not come yet).
+out), ``missing_timeout_s=60`` (how long a round waits for a worker that is missing, or has not come yet), and
+``rows=all|present`` (whether a row of a sparse gradient is divided by the number of all gradients of the round, so that
+it is the gradient of one worker with all the batches, or by that of those that have it, as TensorFlow does it).
 
 Synchronous rounds with backup workers are those of J. Chen et al., "Revisiting Distributed Synchronous SGD", 2016, and
 of TensorFlow 1's ``SyncReplicasOptimizer``, whose names are used here; bounded staleness is that of Q. Ho et al., "More
@@ -62,6 +65,13 @@ class OnMissing(enum.StrEnum):
     FAIL = "fail"
 
 
+class RowMean(enum.StrEnum):
+    """By what a row of sparse gradients is divided: by the number of all of the round, or of those that have it."""
+
+    ALL = "all"
+    PRESENT = "present"
+
+
 @dataclass(frozen=True, slots=True)
 class _Setting:
     """One setting of a policy.
@@ -74,21 +84,21 @@ class _Setting:
     """
 
     field: str
-    type: type[int] | type[float] | type[OnMissing]
+    type: type[int] | type[float] | type[OnMissing] | type[RowMean]
     least: float = 0
     most: float = 0
 
     def allows(self, value: object) -> bool:
-        if self.type is OnMissing:
-            return isinstance(value, OnMissing)
+        if issubclass(self.type, enum.StrEnum):
+            return isinstance(value, self.type)
         is_number = isinstance(value, int if self.type is int else (int, float)) and not isinstance(value, bool)
         return is_number and self.least <= cast(float, value) <= self.most
 
     @property
     def allowed(self) -> str:
-        if self.type is OnMissing:
-            return " or ".join([f"{each}" for each in OnMissing])
-        what = "a whole number" if self.type is int else "seconds"
+        if issubclass(self.type, enum.StrEnum):
+            return " or ".join([f"{each}" for each in self.type])
+        what = "a whole number" if self.type is int else "seconds" if self.field.endswith("_s") else "a number"
         return f"{what} from {self.least} to {self.most}"
 
 
@@ -105,6 +115,11 @@ class _Form:
 
 
 _TOTAL: Final = {"total": _Setting("total_num_replicas", int, 1, MAX_WORKERS)}
+_ROWS: Final = {"rows": _Setting("row_mean", RowMean)}
+_OUTER: Final = {
+    "outer_learning_rate": _Setting("outer_learning_rate", float, 0.0, 1000.0),
+    "outer_momentum": _Setting("outer_momentum", float, 0.0, 1.0),
+}
 _MISSING: Final = {
     "on_missing": _Setting("on_missing", OnMissing),
     "missing_timeout_s": _Setting("missing_timeout_s", float, 0.001, MAX_MISSING_TIMEOUT_S),
@@ -112,15 +127,15 @@ _MISSING: Final = {
 
 _FORMS: Final = {
     SyncKind.ASYNC: _Form(None, {"max_staleness": _Setting("max_staleness", int, 0, MAX_STALENESS)}, "async"),
-    SyncKind.BSP: _Form(None, {**_TOTAL, **_MISSING}, "bsp"),
-    SyncKind.SSP: _Form(("bound", _Setting("bound", int, 0, MAX_BOUND)), {**_TOTAL, **_MISSING}, "ssp(3)"),
+    SyncKind.BSP: _Form(None, {**_TOTAL, **_MISSING, **_ROWS}, "bsp"),
+    SyncKind.SSP: _Form(("bound", _Setting("bound", int, 0, MAX_BOUND)), {**_TOTAL, **_MISSING, **_ROWS}, "ssp(3)"),
     SyncKind.SYNC: _Form(
         ("replicas_to_aggregate", _Setting("replicas_to_aggregate", int, 1, MAX_WORKERS)),
-        {**_TOTAL, **_MISSING},
+        {**_TOTAL, **_MISSING, **_ROWS},
         "sync(3, total=4)",
     ),
     SyncKind.LOCAL: _Form(
-        ("steps", _Setting("local_steps", int, 1, MAX_LOCAL_STEPS)), {**_TOTAL, **_MISSING}, "local(16)"
+        ("steps", _Setting("local_steps", int, 1, MAX_LOCAL_STEPS)), {**_TOTAL, **_MISSING, **_OUTER}, "local(16)"
     ),
 }
 _OTHER_NAMES: Final = {
@@ -153,6 +168,9 @@ class SyncPolicy:
         local_steps: Of local: steps that a worker makes alone before each round.
         on_missing: What becomes of rounds that lack a worker whose lease has run out.
         missing_timeout_s: How long a round waits for a worker that is missing, or has not come yet.
+        row_mean: By what a row of sparse gradients is divided.
+        outer_learning_rate: Of local: by how much the average of what the workers have changed changes the model.
+        outer_momentum: Of local: Nesterov's, over the rounds.
 
     Raises:
         InvalidArgumentError: A setting is not allowed, or this kind does not have it.
@@ -166,6 +184,9 @@ class SyncPolicy:
     local_steps: int = 1
     on_missing: OnMissing = OnMissing.SHRINK
     missing_timeout_s: float = DEFAULT_MISSING_TIMEOUT_S
+    row_mean: RowMean = RowMean.ALL
+    outer_learning_rate: float = 0.7
+    outer_momentum: float = 0.9
 
     def __post_init__(self) -> None:
         form = _FORMS[self.kind]
@@ -295,10 +316,10 @@ def _parsed(text: object) -> SyncPolicy:
     return SyncPolicy(kind, **values)
 
 
-def _read(kind: SyncKind, name: str, setting: _Setting, text: str) -> int | float | OnMissing:
+def _read(kind: SyncKind, name: str, setting: _Setting, text: str) -> int | float | OnMissing | RowMean:
     text = text.strip("'\"")
     try:
-        value: int | float | OnMissing = setting.type(text)
+        value: int | float | OnMissing | RowMean = setting.type(text)
     except ValueError:
         raise InvalidArgumentError(_not_allowed(kind, name, setting, text)) from None
     if not setting.allows(value):

@@ -1,0 +1,116 @@
+"""Which groups of a cluster train together, and how they are: what ``shardscope workers`` shows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Final
+
+from rich.table import Table
+from rich.text import Text
+
+from ps_cluster.inspection.printable_text import printable
+from ps_cluster.inspection.views import duration, new_table
+from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.service_types import Member, VariableInfo
+from ps_protocol.training.round_messages import Awaited
+from ps_protocol.training.round_operations import GROUP_KIND, group_name
+from worker_client.client import connect
+from worker_client.objects.training_report import TrainingReport, WorkerTally
+
+WORKERS_DROPPABLE: Final = ("lag", "duplicate", "does", "last seen", "stale")
+_STATUS_STYLES: Final = {"live": "green", "silent": "bold red", "gone": "dim", "finished": "dim green"}
+_PREFIX: Final = group_name("")
+
+
+def group_names(variables: Sequence[VariableInfo]) -> list[str]:
+    """Names of the groups whose objects are among these variables of ps task 0, in order."""
+    names = [each.spec.name for each in variables if each.spec.object_kind == GROUP_KIND]
+    return sorted([name.removeprefix(_PREFIX) for name in names])
+
+
+def ask_groups(spec: ClusterSpec, names: Sequence[str], timeout_s: float) -> dict[str, TrainingReport]:
+    """Asks ps task 0 how each group is.
+
+    Raises:
+        ShardscopeError: It does not answer.
+    """
+    if not names:
+        return {}
+    with connect(
+        spec, observer=True, connect_timeout_s=timeout_s, operation_timeout_s=timeout_s, ps_grace_s=0
+    ) as client:
+        return {name: client.training_report(name) for name in names}
+
+
+def seen_by_heartbeats(report: TrainingReport, members: Mapping[str, Member]) -> TrainingReport:
+    """The same, where "last seen" counts the heartbeats of workers too, not only what they hand in."""
+
+    def seen(each: WorkerTally | Awaited) -> float:
+        member = members.get(each.worker)
+        return each.last_seen_s if member is None else max(each.last_seen_s, member.last_seen_s)
+
+    return replace(
+        report,
+        awaited=tuple([replace(each, last_seen_s=seen(each)) for each in report.awaited]),
+        workers=tuple([replace(each, last_seen_s=seen(each)) for each in report.workers]),
+    )
+
+
+def group_records(reports: Mapping[str, TrainingReport]) -> list[dict[str, Any]]:
+    """One JSON object for each group; times are seconds since the epoch."""
+    return [{"group": name, **_lists(asdict(report))} for name, report in reports.items()]
+
+
+def _lists(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in record.items()}
+
+
+def heading(name: str, report: TrainingReport, now_s: float) -> str:
+    """A group in a line: its policy, how far it is, and for whom it waits."""
+    facts = [report.policy or "nobody has joined", f"round {report.round:,}", f"{report.quorum} live"]
+    if report.ended:
+        facts.append(report.ended)
+    elif waits_for := report.waits_for(now_s):
+        facts.append(f"waits for {waits_for}")
+    return printable(f"{name}: {', '.join(facts)}")
+
+
+def missing(reports: Mapping[str, TrainingReport], now_s: float) -> list[str]:
+    """Of each group that lacks somebody, a line that says whom, and when it was last seen."""
+    lines = []
+    for name, report in reports.items():
+        if report.ended:
+            continue
+        silent = [each for each in report.workers if each.status == "silent"]
+        awaited = report.waits_for(now_s)
+        others = [each.worker for each in silent if each.worker not in {one.worker for one in report.awaited}]
+        facts = [f"waits for {awaited}"] if awaited else []
+        facts += [f"goes on without {', '.join(others)}"] if others else []
+        if facts:
+            lines.append(printable(f"{name}: round {report.round + 1:,} {', and '.join(facts)}"))
+    return lines
+
+
+def workers_table(report: TrainingReport, now_s: float | None = None) -> Table:
+    """A row for each worker of a group: what it is and does, what became of its gradients, how stale they were."""
+    now_s = time.time() if now_s is None else now_s
+    table = new_table(
+        *("worker", "status", ">applied", ">late", ">stale", ">duplicate", ">staleness", ">lag", ">last seen", "does")
+    )
+    for each in report.workers:
+        table.add_row(
+            Text(printable(each.worker)),
+            Text(each.status, style=_STATUS_STYLES.get(each.status, "")),
+            *[f"{number:,}" for number in (each.applied, each.late, each.stale, each.duplicate)],
+            _last_and_largest(each.last_staleness, each.largest_staleness),
+            _last_and_largest(each.last_lag, each.largest_lag),
+            f"{duration(now_s - each.last_seen_s)} ago",
+            Text(printable(each.does)),
+        )
+    return table
+
+
+def _last_and_largest(last: int, largest: int) -> str:
+    return f"{last} of {largest}"

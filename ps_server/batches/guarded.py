@@ -1,0 +1,71 @@
+"""Batches that begin with an event of a shared object which guards them: all of their updates count, or none does.
+
+The updates of a data shard come so. They are looked at first: one that would be refused has the whole batch refused.
+Then the event happens, and if the object lets them pass, they are carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from ps_protocol.errors import AbortedError, InvalidArgumentError, ShardscopeError
+from ps_protocol.operation_kinds import names_of
+from ps_protocol.operations import Apply, PsOperation, Reply, Scatter, Update, mutates
+from ps_protocol.shared_objects import Act
+from ps_server.batches.handlers import Resources
+
+_CHECKS: Final[dict[type[Any], Callable[[Resources, Any], None]]] = {
+    Apply: lambda ps, operation: ps.functions.check(operation),
+    Scatter: lambda ps, operation: ps.store.check(operation),
+    Update: lambda ps, operation: ps.store.check(operation),
+}
+
+
+def is_guarded(ps: Resources, operations: Sequence[PsOperation]) -> bool:
+    """Whether a batch begins with an event that guards the rest of it."""
+    first = operations[0] if len(operations) > 1 else None
+    return isinstance(first, Act) and ps.objects.guards(first)
+
+
+def guarded_replies(
+    ps: Resources, operations: Sequence[PsOperation], carry_out: Callable[[PsOperation], Reply]
+) -> list[Reply]:
+    """Carries out a guarded batch, which others see whole or not at all.
+
+    Args:
+        ps: The task.
+        operations: The first one is the guard.
+        carry_out: Carries out one of them.
+    """
+    guard, *rest = operations
+    assert isinstance(guard, Act)
+    with ps.store.variables.locked(names_of(operations)):
+        refusal: Reply | None = None
+        for each in rest:
+            if refusal is None and mutates((each,)):
+                refusal = _refusal(ps, each)
+        reply = refusal if refusal is not None else carry_out(guard)
+        if isinstance(reply, ShardscopeError):
+            refusal = reply
+        elif not ps.objects.passes(guard, reply):
+            refusal = AbortedError("it has been applied before; nothing was changed", retryable=False)
+        replies = [reply]
+        for each in rest:
+            is_refused = refusal is not None and mutates((each,))
+            replies.append(refusal if refusal is not None and is_refused else carry_out(each))
+    return replies
+
+
+def _refusal(ps: Resources, operation: PsOperation) -> ShardscopeError | None:
+    check = _CHECKS.get(type(operation))
+    if check is None:
+        return InvalidArgumentError(
+            f"{type(operation).__name__} of variable {operation.name} cannot complete a shard; nothing was changed",
+            variable=operation.name,
+        )
+    try:
+        check(ps, operation)
+    except ShardscopeError as error:
+        return error.with_traceback(None)
+    return None

@@ -1,0 +1,156 @@
+"""The tokens of synchronous training: who may begin its next step, who has left, and who makes the steps.
+
+    state   {"tokens": [[step, put], ...] that are there, the oldest first,
+             "puts": how often some were put in,
+             "closed": whether there will be no more,
+             "cancelled": whether it was closed with what waits,
+             "last": {worker: the put of which it has taken one last},
+             "left": [worker, ...] which take part no more,
+             "leader": the task that makes the steps; null if nobody does,
+             "ticket": how often that has changed}
+
+A worker takes one token of each put, and none of a put before that. Who gives no name takes any.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ps_protocol.errors import CancelledError, InvalidArgumentError, OutOfRangeError
+from ps_protocol.shared_objects import Json
+from ps_server.objects import fields
+from ps_server.objects.object_kind import ObjectKind, Step
+
+MAX_TOKENS: Final = 16 * 1024
+"""The most tokens that there may be: a part of what a state may have."""
+
+
+def _empty(settings: Json) -> Json:
+    del settings
+    return {
+        "tokens": [],
+        "puts": 0,
+        "closed": False,
+        "cancelled": False,
+        "last": {},
+        "left": [],
+        "leader": None,
+        "ticket": 0,
+    }
+
+
+def _step(state: Json, event: Json) -> Step:
+    match event.get("do"):
+        case "put":
+            return _put(state, event)
+        case "take":
+            return _take(state, event)
+        case "join":
+            return _without(state, fields.text(event, "by")), {}
+        case "leave":
+            return _leave(state, fields.text(event, "by")), {}
+        case "lead":
+            return _lead(state, event)
+        case "close":
+            return _close(state, event)
+    raise fields.unknown("do", event.get("do"))
+
+
+def _put(state: Json, event: Json) -> Step:
+    """Adds tokens; of those that nobody took, the newest stay, ``keep`` of them if that is given."""
+    steps, keep, number = event.get("steps"), event.get("keep"), state["puts"] + 1
+    if not isinstance(steps, list):
+        raise InvalidArgumentError(f"steps is {steps!r}; it should be a list of numbers")
+    added = [[fields.step({"step": each}, "step"), number] for each in steps]
+    if state["closed"]:
+        raise CancelledError("it is closed")
+    there = state["tokens"]
+    if keep is not None:
+        most = fields.whole(event, "keep")
+        there = there[-most:] if most else []
+    if len(there) + len(added) > MAX_TOKENS:
+        raise InvalidArgumentError(
+            f"there would be {len(there) + len(added):,} tokens, and there may be {MAX_TOKENS:,}; put in less, or have "
+            f"workers take them"
+        )
+    return ({**state, "tokens": [*there, *added], "puts": number} if added else state), {}
+
+
+def _take(state: Json, event: Json) -> Step:
+    worker = _worker(event)
+    place = _place(state, worker)
+    if place is None:
+        if state["closed"]:
+            raise OutOfRangeError("it is closed and has insufficient elements (requested 1, current size 0)")
+        return None
+    tokens = state["tokens"]
+    after = {**state, "tokens": [*tokens[:place], *tokens[place + 1 :]]}
+    if worker is not None:
+        after["last"] = {**state["last"], worker: tokens[place][1]}
+    return after, {"step": tokens[place][0]}
+
+
+def _place(state: Json, worker: str | None) -> int | None:
+    """Which token a worker may take; None if there is none for it."""
+    last = 0 if worker is None else state["last"].get(worker, 0)
+    return next((place for place, (_, put) in enumerate(state["tokens"]) if put > last), None)
+
+
+def _leave(state: Json, worker: str) -> Json:
+    leader = None if state["leader"] == worker else state["leader"]
+    if worker in state["left"] and leader == state["leader"]:
+        return state
+    return {**state, "left": sorted({*state["left"], worker}), "leader": leader}
+
+
+def _without(state: Json, worker: str) -> Json:
+    if worker not in state["left"]:
+        return state
+    return {**state, "left": [each for each in state["left"] if each != worker]}
+
+
+def _lead(state: Json, event: Json) -> Step:
+    """Makes a task the leader, if nobody else became so since it has looked; the answer says whether.
+
+    If all are gone, or it was closed, that begins another run, for which nobody has left.
+    """
+    worker = fields.text(event, "by")
+    if fields.whole(event, "instead_of") != state["ticket"]:
+        return state, {"leads": False, "ticket": state["ticket"]}
+    ticket = state["ticket"] + 1
+    is_over = state["closed"] or (state["leader"] is None and set(state["last"]) <= set(state["left"]))
+    before = _empty({}) if is_over else _without(state, worker)
+    before["puts"] = state["puts"]
+    if not state["closed"]:
+        before["tokens"] = state["tokens"]
+    return {**before, "leader": worker, "ticket": ticket}, {"leads": True, "ticket": ticket, "begins": is_over}
+
+
+def _close(state: Json, event: Json) -> Step:
+    cancel = fields.flag(event, "cancel")
+    if state["closed"] and not cancel:
+        raise CancelledError("it is already closed")
+    if state["cancelled"]:
+        return state, {}
+    return {**state, "closed": True, "cancelled": cancel}, {}
+
+
+def _worker(content: Json) -> str | None:
+    return None if content.get("by") is None else fields.text(content, "by")
+
+
+def _look(state: Json, question: Json) -> Json | None:
+    asked: Any = question.get("ask")
+    match asked:
+        case "size":
+            return {"size": len(state["tokens"]), "closed": state["closed"]}
+        case "token":
+            is_decided = state["closed"] or _place(state, _worker(question)) is not None
+            return {} if is_decided else None
+        case "crew":
+            crew = {key: state[key] for key in ("leader", "ticket", "left", "closed")}
+            return {**crew, "workers": sorted(state["last"])}
+    raise fields.unknown("ask", asked)
+
+
+STEP_TOKENS: Final = ObjectKind(empty=_empty, step=_step, look=_look)

@@ -1,0 +1,258 @@
+"""What one ps does for rounds of training together: it keeps gradients, and carries decisions out.
+
+A round changes all variables of a ps under all their locks, in one operation: others see it whole or not at all, a log
+has it whole or not at all, and it is refused before anything has changed. That it needs memory for is done before that,
+but for the blocks in which steps are computed; for these some is set aside. Its stamp says which round it has; readers
+of several ps tasks compare these.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from ps_protocol.errors import DataLossError, FailedPreconditionError, InvalidArgumentError, ShardscopeError
+from ps_protocol.operations import Apply, Array, Result, VariableSpec
+from ps_protocol.training.round_messages import Part
+from ps_protocol.training.round_operations import COUNT_ROUNDS, STAGED_KIND, STAMP_KIND, Commit, Stage, StagedStep
+from ps_server.memory.lent_arrays import LendableArray
+from ps_server.memory.spare_arrays import SpareArrays, prepared_array
+from ps_server.rounds import staging
+from ps_server.rounds.staging import Staging
+from ps_server.rules.round_means import mean
+from ps_server.store.function_calls import FunctionCalls, PlannedCall
+from ps_server.store.spec_checks import describe_spec
+from ps_server.store.staged_bytes import StagedBytes, slot_of, steps_of
+from ps_server.store.stored_variable import HeldLocks, StoredVariable, uninitialized
+from ps_server.store.stored_variables import StoredVariables
+
+_SET_ASIDE_BYTES: Final = 8 * 1024 * 1024
+_ATTEMPTS: Final = 1000
+_PAUSE_S: Final = 0.0001
+"""Once a round has begun to change variables it is finished: a minute is tried for."""
+
+
+class RoundCalls:
+    """Carries out ``Stage`` and ``Commit``. Thread-safe.
+
+    Args:
+        variables: Those of the store.
+        functions: Makes the steps.
+        spares: Where averages go.
+        pause: Waits for so many seconds.
+    """
+
+    def __init__(
+        self,
+        variables: StoredVariables,
+        functions: FunctionCalls,
+        spares: SpareArrays,
+        pause: Callable[[float], None] = time.sleep,
+    ):
+        self._variables: Final = variables
+        self._functions: Final = functions
+        self._spares: Final = spares
+        self._pause: Final = pause
+
+    def stage(self, operation: Stage) -> Result:
+        """Keeps the gradients of a worker until their round commits.
+
+        Raises:
+            NotFoundError: A variable does not exist here.
+            AbortedError: This ps has to be brought earlier decisions first.
+            FailedPreconditionError: Another process has the seat, or a variable has no value.
+            ShapeMismatchError, DTypeMismatchError, InvalidArgumentError: A gradient does not fit, or is not finite.
+            ResourceExhaustedError: The memory limit would be exceeded. After any error nothing has changed.
+        """
+        slot, stamp = self._found(operation.name, STAGED_KIND), self._found(operation.stamp, STAMP_KIND)
+        _check_distinct(operation)
+        for step in operation.steps:
+            self._check_step(step)
+        content = StagedBytes.of(operation)
+        replaced = None  # freed after the locks are released: to give memory back to the system takes time
+        with HeldLocks(_in_order([slot, stamp])):
+            try:
+                staging.staged(
+                    _staging(stamp, [slot]),
+                    Part(operation.seat, operation.ticket, operation.round),
+                    since=operation.since,
+                    slots=operation.slots,
+                )
+            except ShardscopeError as error:
+                raise _naming(operation.stamp, error) from error
+            if content.size_bytes == slot.size_bytes and not slot.is_lent:
+                content.write(slot.initialized_value())
+            else:
+                value = np.zeros(content.size_bytes, np.uint8)
+                content.write(value)
+                replaced = self._variables.relayout(slot, replace(slot.spec, shape=value.shape), value)
+            slot.version += 1
+            result = Result(slot.version, True)
+        del replaced
+        return result
+
+    def commit(self, operation: Commit) -> Result:
+        """Carries a round out, unless that has been done: makes the steps with the average of what is staged.
+
+        A variable whose average is not finite is skipped, if its optimizer does not want such a step.
+
+        Raises:
+            NotFoundError: A variable does not exist here.
+            AbortedError: This ps has to be brought earlier decisions first.
+            DataLossError: A gradient of the round is not here.
+            FailedPreconditionError, ShapeMismatchError, DTypeMismatchError, InvalidArgumentError: A variable is not as
+                it was when the gradients were staged.
+            MemoryError: There is none. After any error nothing has changed, and who asks again has it carried out.
+        """
+        stamp = self._found(operation.name, STAMP_KIND)
+        slots = [self._found(name, STAGED_KIND) for name in operation.staged]
+        others = [self._variables.find(name) for name in operation.variables]
+        with HeldLocks(_in_order([stamp, *slots, *others])):
+            try:
+                begun = staging.begun(_staging(stamp, slots), operation.decision)
+            except ShardscopeError as error:
+                raise _naming(operation.name, error) from error
+            if begun is None:
+                return Result(stamp.version, True)
+            steps = _by_variable(slots)
+            self._check(operation, steps)
+            averages: list[Array] = []
+
+            def room(like: Array) -> Array:
+                averages.append(self._spares.take(VariableSpec("", like.dtype, like.shape)))
+                return averages[-1]
+
+            planned, counters = [], []
+            for of_variable in steps:
+                if of_variable[0].function == COUNT_ROUNDS:
+                    counters.append(_taken_back(self._variables.find(of_variable[0].name)))
+                    continue
+                gradients = [step.operands for step in of_variable]
+                average = mean(gradients, len(slots), of_present=operation.means_of_present_rows, room=room)
+                planned.append(self._functions.planned(_apply(of_variable[0], average)))
+            after = np.array(staging.ended(begun).stamp, stamp.spec.dtype)
+            _taken_back(stamp)
+            if not self._make(planned):
+                stamp.initialized_value()[...] = begun.stamp
+                raise DataLossError(
+                    f"{operation.name}: there was no memory to finish round {begun.begun}, of which a part was made; "
+                    f"restore a checkpoint",
+                    variable=operation.name,
+                )
+            for counter in counters:
+                counter.initialized_value()[...] += 1
+                counter.version += 1
+            stamp.initialized_value()[...] = after
+            stamp.version += 1
+            result = Result(stamp.version, True)
+        for each in averages:
+            self._spares.keep(LendableArray(each))
+        return result
+
+    def _make(self, planned: Sequence[PlannedCall]) -> bool:
+        """Makes all steps, or none; False if it had to give up between two of them.
+
+        What is set aside for the first step that lacks memory is more than one takes.
+        """
+        set_aside = [prepared_array((_SET_ASIDE_BYTES,), np.dtype(np.uint8))]
+        for number, each in enumerate(planned):
+            for attempt in range(_ATTEMPTS):
+                try:
+                    self._functions.carry_out(each)
+                    break
+                except MemoryError:  # nothing of this step has been done
+                    if number == 0 and not set_aside:
+                        raise
+                    set_aside.clear()
+                    self._pause(_PAUSE_S * attempt)
+            else:
+                return False
+        return True
+
+    def _check(self, operation: Commit, steps: Sequence[Sequence[StagedStep]]) -> None:
+        locked = set(operation.variables)
+        for of_variable in steps:
+            for step in of_variable:
+                if not locked.issuperset(step.names):
+                    raise InvalidArgumentError(
+                        f"round {operation.decision.round} has a gradient of {step.name}, which is not among the "
+                        f"{len(locked)} variables that this worker trains; train the same ones everywhere",
+                        variable=step.name,
+                    )
+                self._check_step(step)
+
+    def _check_step(self, step: StagedStep) -> None:
+        if step.function != COUNT_ROUNDS:
+            self._functions.check(_apply(step, step.operands))
+            return
+        counter = self._variables.find(step.name)
+        if counter.spec.shape or counter.spec.dtype.kind not in "iu":
+            raise InvalidArgumentError(
+                f"variable {counter.spec} cannot count rounds: that takes a scalar of integers", variable=step.name
+            )
+        if counter.value is None:
+            raise uninitialized(counter.spec)
+        if int(counter.initialized_value()) == np.iinfo(counter.spec.dtype).max:
+            raise FailedPreconditionError(f"variable {counter.spec} cannot count any further", variable=step.name)
+
+    def _found(self, name: str, kind: str) -> StoredVariable:
+        variable = self._variables.find(name)
+        if variable.declared.object_kind != kind:
+            raise InvalidArgumentError(
+                f"variable {name} is no {kind}, but {describe_spec(variable.spec)}", variable=name
+            )
+        if variable.value is None:
+            raise uninitialized(variable.spec)
+        return variable
+
+
+def _staging(stamp: StoredVariable, slots: Sequence[StoredVariable]) -> Staging:
+    begun, ended = stamp.initialized_value().tolist()
+    found = [slot_of(each.initialized_value()) for each in slots]
+    return Staging(begun, ended, tuple([each for each in found if each is not None]))
+
+
+def _taken_back(variable: StoredVariable) -> StoredVariable:
+    """Returns a variable, with its value copied if it is lent, so that it can be changed in its place."""
+    if variable.is_lent:
+        variable.replace(variable.initialized_value().copy())
+    return variable
+
+
+def _by_variable(slots: Sequence[StoredVariable]) -> list[list[StagedStep]]:
+    """The steps for each variable, in the order of the slots."""
+    found: dict[str, list[StagedStep]] = {}
+    for slot in slots:
+        for step in steps_of(slot.initialized_value()):
+            found.setdefault(step.name, []).append(step)
+    return list(found.values())
+
+
+def _apply(step: StagedStep, operands: tuple[Array, ...]) -> Apply:
+    return Apply(step.name, step.function, step.slots, step.state, operands, step.numbers)
+
+
+def _in_order(variables: Sequence[StoredVariable]) -> list[StoredVariable]:
+    """Each once, in the order in which locks are taken."""
+    by_name = {each.declared.name: each for each in variables}
+    return [by_name[name] for name in sorted(by_name)]
+
+
+def _check_distinct(operation: Stage) -> None:
+    names = [step.name for step in operation.steps]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidArgumentError(
+            f"two gradients of variable {twice} were given for round {operation.round}; add them up", variable=twice
+        )
+
+
+def _naming(stamp: str, error: ShardscopeError) -> ShardscopeError:
+    """Returns an error of the rules for staging with the name of the stamp, which has that of the group."""
+    error.variable = stamp
+    error.message = f"{stamp}: {error.message}"
+    return error

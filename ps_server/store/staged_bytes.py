@@ -1,0 +1,99 @@
+"""What is staged in a slot, as the bytes of its variable: a header of JSON, then the operands one after the other.
+
+The first eight bytes are the header's length. A slot as it is declared, in which nothing is, has fewer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from ps_protocol.codec.tensor_codec import parse_layout
+from ps_protocol.dtype_traits import dtype_name
+from ps_protocol.operations import Array
+from ps_protocol.training.round_operations import Stage, StagedStep
+from ps_server.rounds.staging import Slot
+
+_ALIGNMENT: Final = 64
+_LENGTH: Final = np.dtype("<u8")
+
+
+class StagedBytes(NamedTuple):
+    """What is to be staged.
+
+    Attributes:
+        header: The bytes before the operands.
+        size_bytes: Of all.
+        operands: In their order.
+    """
+
+    header: bytes
+    size_bytes: int
+    operands: Sequence[Array]
+
+    @classmethod
+    def of(cls, stage: Stage) -> StagedBytes:
+        """Returns what an operation stages."""
+        end, steps = 0, []
+        operands = [each for step in stage.steps for each in step.operands]
+        for step in stage.steps:
+            places = []
+            for each in step.operands:
+                places.append([end, dtype_name(each.dtype), each.shape])
+                end += _aligned(each.nbytes)
+            steps.append([step.name, step.function, step.slots, step.state, step.numbers.tolist(), places])
+        slot = [stage.seat, stage.round % stage.slots, stage.ticket, stage.round]
+        said = json.dumps({"slot": slot, "steps": steps}, separators=(",", ":")).encode()
+        header = np.array(len(said), _LENGTH).tobytes() + said
+        return cls(header, _aligned(len(header)) + end, operands)
+
+    def write(self, into: Array) -> None:
+        """Writes it into bytes, of which there are ``size_bytes``."""
+        into[: len(self.header)] = np.frombuffer(self.header, np.uint8)
+        begin = _aligned(len(self.header))
+        for each in self.operands:
+            _view(into, begin, each.dtype, each.shape)[...] = each
+            begin += _aligned(each.nbytes)
+
+
+def slot_of(staged: Array) -> Slot | None:
+    """Says what is in a slot; None if nothing is."""
+    said = _header(staged)
+    return None if said is None else Slot(*said[1]["slot"])
+
+
+def steps_of(staged: Array) -> list[StagedStep]:
+    """Returns the steps in a slot; their operands are views of it."""
+    said = _header(staged)
+    if said is None:
+        return []
+    begin, header = said
+    steps = []
+    for name, function, slots, state, numbers, places in header["steps"]:
+        operands = []
+        for offset, dtype, shape in places:
+            layout = parse_layout(dtype, shape)
+            operands.append(_view(staged, begin + offset, layout.dtype, layout.shape))
+        steps.append(StagedStep(name, function, tuple(slots), state, tuple(operands), np.array(numbers, np.float64)))
+    return steps
+
+
+def _header(staged: Array) -> tuple[int, dict[str, Any]] | None:
+    """Where the operands begin, and what is said about them."""
+    if staged.size < _LENGTH.itemsize:
+        return None
+    end = _LENGTH.itemsize + int(staged[: _LENGTH.itemsize].view(_LENGTH)[0])
+    return _aligned(end), json.loads(staged[_LENGTH.itemsize : end].tobytes())
+
+
+def _view(staged: Array, begin: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    size_bytes = math.prod(shape) * dtype.itemsize
+    return staged[begin : begin + size_bytes].view(dtype).reshape(shape)
+
+
+def _aligned(size_bytes: int) -> int:
+    return -(-size_bytes // _ALIGNMENT) * _ALIGNMENT

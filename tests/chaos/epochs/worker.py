@@ -1,0 +1,64 @@
+"""A worker of the epochs: adds each sample of its shards to a histogram, in pieces, and hands the shards in."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any, Final
+
+import numpy as np
+
+import worker_client as ss
+from ps_protocol import fault_points
+from tests.chaos.patience import connect_impatiently
+
+LEASE_S: Final = 1.0
+OPERATION_TIMEOUT_S: Final = 120.0
+NAME: Final = "epochs"
+
+
+def histogram(samples: int) -> Any:
+    """How often each sample was counted; its parts are on all ps tasks, which have some of each shard."""
+    return ss.get_variable(
+        "samples", [samples], "int64", initializer=ss.zeros_initializer(), partitioner=ss.fixed_size_partitioner(2)
+    )
+
+
+def shards_of(count: int, epochs: int, seed: int) -> ss.data.Shards:
+    """What all workers take."""
+    return ss.data.Shards(NAME, count, epochs, shuffle_seed=seed, timeout_s=OPERATION_TIMEOUT_S)
+
+
+def count_samples(counted: Any, shards: ss.data.Shards, batch: int) -> int:
+    """Counts until all epochs are over; returns how many shards were lost meanwhile, as this one was silent."""
+    lost = 0
+    for shard in shards:
+        own = np.arange(shard.index, counted.shape[0], shards.count)
+        try:
+            for begin in range(shard.resume_at, len(own), batch):
+                end = begin + batch
+                piece = shard if end >= len(own) else shard.up_to(end)
+                counted.scatter_add(own[begin:end], 1, completes=piece)
+        except ss.errors.AbortedError:
+            lost += 1
+    return lost
+
+
+def main() -> None:
+    """Runs as the task that TF_CONFIG names, and dies where the faults of its environment say."""
+    parser = argparse.ArgumentParser()
+    for name in ("--samples", "--shards", "--epochs", "--batch", "--seed"):
+        parser.add_argument(name, type=int, required=True)
+    options = parser.parse_args()
+    with connect_impatiently(
+        connect_timeout_s=OPERATION_TIMEOUT_S, operation_timeout_s=OPERATION_TIMEOUT_S, lease_s=LEASE_S
+    ):
+        counted = histogram(options.samples)
+        shards = shards_of(options.shards, options.epochs, options.seed)
+        fault_points.install_from_environment(is_allowed=True)
+        lost = count_samples(counted, shards, options.batch)
+    sys.stdout.write(f"{lost} shards lost\n")
+
+
+if __name__ == "__main__":
+    main()

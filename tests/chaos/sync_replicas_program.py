@@ -1,0 +1,60 @@
+"""One task of a program of TensorFlow 1's that trains synchronously: a regression, each worker with a batch of its own.
+
+    python -m tests.chaos.sync_replicas_program HOW PS_ADDRESSES WORKER_ADDRESSES TASK AGGREGATE STEPS
+
+HOW is "hook", as tutorials have it; "early", with the hook, but a worker that is not the chief ends after three steps;
+or "bare": without hook, and without any queue runner. It says when it is ready, waits for a line, and says each step.
+"""
+
+import sys
+from typing import Any
+
+import numpy as np
+
+import worker_client.compat.v1 as tf
+
+RATE = 0.1
+EARLY = 3
+
+
+def batch(task: int) -> tuple[Any, Any]:
+    """The features and labels of a worker."""
+    features = np.sin(np.arange(8.0) + 3 * task).reshape(4, 2).astype(np.float32)
+    return features, features @ np.array([2.0, -1.0], np.float32) + np.float32(task)
+
+
+def say(word: object) -> None:
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+
+
+def main(how: str, ps: str, workers: str, task: int, aggregate: int, steps: int) -> None:
+    cluster = tf.train.ClusterSpec({"ps": ps.split(","), "worker": workers.split(",")})
+    server = tf.train.Server(cluster, job_name="worker", task_index=task)
+    features, labels = batch(task)
+    with tf.device(tf.train.replica_device_setter(cluster=cluster, worker_device=f"/job:worker/task:{task}")):
+        step = tf.train.get_or_create_global_step()
+        w = tf.get_variable("w", [2], initializer=tf.zeros_initializer())
+        bias = tf.get_variable("bias", [1], initializer=tf.zeros_initializer())
+        loss = tf.reduce_mean(tf.square(tf.reduce_sum(features * w, 1) + bias - labels))
+        optimizer = tf.train.SyncReplicasOptimizer(
+            tf.train.MomentumOptimizer(RATE, 0.5), aggregate, total_num_replicas=len(workers.split(","))
+        )
+        train = optimizer.minimize(loss, global_step=step)
+    hooks: list[tf.train.SessionRunHook] = [tf.train.StopAtStepHook(last_step=steps)]
+    if how != "bare":
+        hooks.append(optimizer.make_session_run_hook(task == 0, num_tokens=0))
+    with tf.train.MonitoredTrainingSession(
+        server.target, is_chief=task == 0, hooks=hooks, stop_grace_period_secs=20
+    ) as session:
+        say("ready")
+        sys.stdin.readline()
+        done = 0
+        while not session.should_stop() and not (how == "early" and task and done == EARLY):
+            say(int(session.run(train)))
+            done += 1
+    say("end")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4], *map(int, sys.argv[4:]))  # type: ignore[arg-type]

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from ps_cluster.inspection.training import (
+    WORKERS_DROPPABLE,
+    group_names,
+    group_records,
+    heading,
+    missing,
+    seen_by_heartbeats,
+    workers_table,
+)
+from ps_cluster.inspection.views import print_table
+from ps_protocol.training.round_messages import Awaited
+from tests.unit.ps_cluster.fakes import member, variable
+from worker_client.objects.training_report import TrainingReport, WorkerTally
+
+NOW_S = 1000.0
+TALLY = WorkerTally("worker:0", 0, "live", "waits for worker:1", 8, 990.0, 7, 1, 2, 0, 1, 3, 0, 2)
+SILENT = replace(TALLY, worker="worker:1", seat=1, status="silent", does="is waited for", last_seen_s=940.0)
+REPORT = TrainingReport("ssp(3)", 7, 1, 0, (Awaited("worker:1", True, 940.0),), (TALLY, SILENT))
+
+
+def test_groups_are_the_objects_of_their_kind() -> None:
+    rounds = [variable(name, ()) for name in ("rounds/b", "rounds/a")]
+    infos = [replace(each, spec=replace(each.spec, object_kind="rounds")) for each in rounds]
+    stamp = variable("rounds/a/stamp/0", (2,))
+    assert group_names([*infos, variable("w", ()), stamp]) == ["a", "b"]
+
+
+def test_a_group_is_a_line_and_a_row_for_each_worker(capsys: pytest.CaptureFixture[str]) -> None:
+    assert heading("adam", REPORT, NOW_S) == (
+        "adam: ssp(3), round 7, 1 live, waits for worker:1 (silent, last seen 60.0 s ago)"
+    )
+    print_table(workers_table(REPORT, NOW_S), WORKERS_DROPPABLE)
+    table = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    cells = [[cell.strip() for cell in row if cell.strip()] for row in table]
+    assert cells[1] == ["worker:0", "live", "7", "2", "1", "0", "1 of 3", "0 of 2", "10 s ago", "waits for worker:1"]
+    assert cells[2][:2] == ["worker:1", "silent"]
+
+
+def test_a_run_that_is_over_says_why_and_waits_for_nobody() -> None:
+    over = replace(REPORT, ended="training stopped after round 7")
+    assert heading("adam", over, NOW_S).endswith(", training stopped after round 7")
+    assert missing({"adam": over}, NOW_S) == []
+
+
+def test_who_is_missing_is_said_in_a_line() -> None:
+    assert missing({"adam": REPORT}, NOW_S) == ["adam: round 8 waits for worker:1 (silent, last seen 60.0 s ago)"]
+    shrunk = replace(REPORT, awaited=(Awaited("worker:0", False, 999.0),))
+    assert missing({"adam": shrunk}, NOW_S) == [
+        "adam: round 8 waits for worker:0 (last seen 1.0 s ago), and goes on without worker:1"
+    ]
+    assert missing({"adam": replace(REPORT, awaited=(), workers=(TALLY,))}, NOW_S) == []
+
+
+def test_heartbeats_count_as_signs_of_life() -> None:
+    beating = seen_by_heartbeats(REPORT, {"worker:1": replace(member("worker:1"), last_seen_s=999.0)})
+    assert [each.last_seen_s for each in beating.workers] == [990.0, 999.0]
+    assert beating.awaited[0].last_seen_s == 999.0
+
+
+def test_programs_are_given_json() -> None:
+    (record,) = json.loads(json.dumps(group_records({"adam": REPORT})))
+    assert (record["group"], record["policy"], record["round"]) == ("adam", "ssp(3)", 7)
+    assert record["awaited"][0]["worker"] == "worker:1"
+    assert record["workers"][1]["late"] == 2

@@ -1,0 +1,65 @@
+"""How a group is, as it is told to people: rounds, quorum, who is missing, and what became of all gradients."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import worker_client as ss
+from ps_protocol.errors import NotFoundError
+from ps_protocol.training.round_messages import Awaited
+from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
+from tests.unit.worker_client.optimizers.together import Worker, gradients
+from worker_client.objects.training_report import TrainingReport
+
+TIMEOUT_S = 60.0
+
+
+def test_a_report_counts_the_verdicts_of_each_worker_and_says_who_is_awaited() -> None:
+    with SmallCluster(2) as cluster, ThreadPoolExecutor(2) as pool:
+        sync = "sync(2, total=3)"
+        workers = [
+            Worker(cluster.client(index), ss.train.GradientDescent(0.25, name="sgd", sync=sync)) for index in range(3)
+        ]
+        looker = cluster.client(0, observer=True)
+        begun = [pool.submit(workers[index].step, gradients(index, 0)) for index in range(2)]
+        first = workers[2].step(gradients(2, 0)).verdict  # whatever the order was
+        for each in begun:
+            each.result(TIMEOUT_S)
+        for each in [pool.submit(workers[index].step, gradients(index, 1)) for index in range(2)]:
+            each.result(TIMEOUT_S)
+        assert workers[2].step(gradients(2, 1)).verdict == "late"
+        report = looker.training_report("sgd")
+        assert (report.policy, report.quorum, report.to_join, report.ended) == (sync, 3, 0, "")
+        assert report.round == 2
+        assert {each.worker for each in report.awaited} == {"worker:0", "worker:1", "worker:2"}
+        tallies = {each.worker: each for each in report.workers}
+        last = tallies["worker:2"]
+        verdicts = ["late"] if first == "stale" else [first, "late"]  # as it came late, and handed nothing in
+        assert (last.status, last.applied, last.late, last.stale) == (
+            *("live", verdicts.count("applied"), verdicts.count("late"), verdicts.count("stale")),
+        )
+        assert sum(each.applied for each in report.workers) == 4
+        assert str(report).splitlines()[0].split() == [
+            *("worker", "status", "applied", "late", "stale", "duplicate", "staleness", "lag")
+        ]
+        row = [line.split() for line in str(report).splitlines() if line.startswith("worker:2")]
+        assert row == [["worker:2", "live", f"{last.applied}", f"{last.late}", f"{last.stale}", "0", "0", "0"]]
+        workers[0].optimizer.finish()
+        after = looker.training_report("sgd")
+        assert after.quorum == 2
+        assert next(each for each in after.workers if each.worker == "worker:0").status == "finished"
+
+
+def test_nobody_has_trained_under_another_name() -> None:
+    with SmallCluster(1) as cluster, pytest.raises(NotFoundError):
+        cluster.client().training_report("sgd")
+
+
+def test_whom_a_round_waits_for_is_said_with_when_they_were_last_seen() -> None:
+    awaited = (Awaited("worker:1", True, 95.5), Awaited("worker:2", False, 99.0))
+    report = TrainingReport("bsp", 7, 1, 0, awaited, ())
+    assert report.waits_for(100.0) == "worker:1 (silent, last seen 4.5 s ago), worker:2 (last seen 1.0 s ago)"
+    assert TrainingReport("bsp(total=4)", 0, 2, 2, (), ()).waits_for(0.0) == "2 more workers to join"
+    assert TrainingReport("bsp", 0, 2, 0, (), ()).waits_for(0.0) == ""

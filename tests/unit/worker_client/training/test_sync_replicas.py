@@ -1,0 +1,222 @@
+"""``SyncReplicasOptimizer`` on a cluster: programs of TensorFlow 1, who counts, who makes the steps, run after run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import numpy as np
+import pytest
+
+import worker_client.compat.v1 as tf
+from ps_protocol.errors import AbortedError, InvalidArgumentError
+from tests.conftest import Eventually
+from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
+
+TIMEOUT_S: Final = 60.0
+STEPS: Final = 5
+
+
+@pytest.fixture
+def cluster() -> Iterator[SmallCluster]:
+    with SmallCluster(2) as cluster:
+        yield cluster
+
+
+class Worker:
+    """A worker with a graph and a session of its own, whose gradient is fed.
+
+    Attributes:
+        round: Makes a step.
+        push: Hands a gradient in.
+        train: Pushes, and waits for a token.
+    """
+
+    def __init__(self, cluster: SmallCluster, task: int, aggregate: int = 2, total: int | None = None):
+        with tf.Graph().as_default() as graph:
+            self.step = tf.train.get_or_create_global_step()
+            self.w = tf.get_variable("w", [2], initializer=tf.ones_initializer())
+            self.v = tf.get_variable("v", [1], initializer=tf.ones_initializer())
+            self.given = tf.placeholder(tf.float32, [2])
+            self.optimizer = tf.train.SyncReplicasOptimizer(tf.train.GradientDescentOptimizer(0.5), aggregate, total)
+            self.train = self.optimizer.apply_gradients([(self.given, self.w), (self.given[:1], self.v)], self.step)
+            runner = self.optimizer.get_chief_queue_runner()
+            self.round = runner.enqueue_ops[0]
+            self.push = list(self.train.op.inputs[1].op.control_inputs)
+            self.token = tf.assign(tf.local_variables()[0], runner.queue.dequeue())
+            with tf.device(self.w.device):
+                accumulator = tf.ConditionalAccumulator(tf.float32, [2], shared_name="w:0/grad_accum")
+                self.pending = accumulator.num_accumulated()
+            self.init = tf.global_variables_initializer()
+            self.session = tf.Session(cluster.client(task), graph=graph)
+
+    def begin(self, is_chief: bool) -> None:
+        """Runs what the hook runs."""
+        if is_chief:
+            self.session.run(self.init)
+            self.session.run(self.optimizer.chief_init_op)
+        else:
+            self.session.run(self.optimizer.local_step_init_op)
+
+    def pushes(self, gradient: Any) -> None:
+        self.session.run(self.push, {self.given: gradient})
+
+    def values(self) -> list[Any]:
+        return [each.tolist() for each in self.session.run([self.w, self.v, self.step])]
+
+
+def two_workers(cluster: SmallCluster, **options: Any) -> tuple[Worker, Worker]:
+    chief, other = Worker(cluster, 0, **options), Worker(cluster, 1, **options)
+    chief.begin(True)
+    other.begin(False)
+    return chief, other
+
+
+def test_a_worker_counts_once_in_a_step(cluster: SmallCluster) -> None:
+    chief, other = two_workers(cluster)
+    other.pushes([1.0, 1.0])
+    other.pushes([100.0, 100.0])
+    assert chief.session.run(chief.pending) == 1
+    chief.pushes([3.0, 3.0])
+    chief.session.run(chief.round)
+    assert chief.values() == [[0.0, 0.0], [0.0], 1]
+
+
+def test_with_fewer_replicas_than_gradients_a_worker_hands_in_several(cluster: SmallCluster) -> None:
+    chief, other = two_workers(cluster, aggregate=3, total=2)
+    other.pushes([1.0, 1.0])
+    other.pushes([2.0, 2.0])
+    chief.pushes([3.0, 3.0])
+    chief.session.run(chief.round)
+    assert chief.values() == [[0.0, 0.0], [0.0], 1]
+    assert [int(other.session.run(other.token)) for _ in range(2)] == [1, 1]
+
+
+def test_a_step_takes_the_gradients_of_all_variables_or_of_none(cluster: SmallCluster) -> None:
+    chief, other = two_workers(cluster)
+    for each in (chief, other):
+        each.session.run(each.push[0], {each.given: [1.0, 1.0]})
+    with pytest.raises(tf.errors.DeadlineExceededError):
+        chief.session.run(chief.round, options=tf.RunOptions(timeout_in_ms=200))
+    assert chief.session.run(chief.pending) == 2
+    assert chief.values() == [[1.0, 1.0], [1.0], 0]
+    for each in (chief, other):
+        each.session.run(each.push[1], {each.given: [1.0, 1.0]})
+    chief.session.run(chief.round)
+    assert chief.values() == [[0.5, 0.5], [0.5], 1]
+
+
+def test_who_was_replaced_makes_no_more_steps(cluster: SmallCluster, eventually: Eventually) -> None:
+    chief, other = two_workers(cluster)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(chief.session.run, chief.round)
+        eventually(lambda: sum([task.num_waiting for task in cluster.tasks]) > 0)
+        second = pool.submit(other.session.run, other.round)
+        with pytest.raises(AbortedError, match="worker:1 makes the steps now, in the place of worker:0"):
+            first.result(TIMEOUT_S)
+        chief.pushes([1.0, 1.0])
+        other.pushes([3.0, 3.0])
+        second.result(TIMEOUT_S)
+    assert chief.values() == [[0.0, 0.0], [0.0], 1]
+    assert [int(each.session.run(each.token)) for each in (chief, other)] == [0, 0]  # all hand in once more
+    assert [int(each.session.run(each.token)) for each in (chief, other)] == [1, 1]
+
+
+def test_who_takes_over_in_the_middle_of_a_step_has_it_made_again(cluster: SmallCluster) -> None:
+    chief, other = two_workers(cluster)
+    with pytest.raises(tf.errors.DeadlineExceededError):  # it leads now
+        chief.session.run(chief.round, options=tf.RunOptions(timeout_in_ms=50))
+    for each in (chief, other):
+        each.pushes([1.0, 1.0])
+    with chief.session.graph.as_default():
+        lost = tf.ConditionalAccumulator(tf.float32, [2], shared_name="w:0/grad_accum").take_grad(2)
+    chief.session.run(lost)  # as if the chief had died between two takes
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(other.session.run, other.round)
+        for each in (chief, other):
+            assert int(each.session.run(each.token)) == 0
+            each.pushes([3.0, 3.0])
+        making.result(TIMEOUT_S)
+    assert chief.values() == [[-0.5, -0.5], [0.5], 1]  # of v the gradients from before were pending
+
+
+def test_whoever_closes_its_session_is_waited_for_no_more(cluster: SmallCluster) -> None:
+    chief, other = two_workers(cluster)
+    for each, gradient in ((chief, 1.0), (other, 3.0)):
+        each.pushes([gradient, gradient])
+    chief.session.run(chief.round)
+    for each in (chief, other):
+        each.session.run(each.token)
+    other.session.close()
+    chief.pushes([2.0, 2.0])
+    chief.session.run(chief.round)
+    assert chief.values() == [[-1.0, -1.0], [-1.0], 2]
+
+
+def test_more_gradients_than_workers_are_refused_naming_both(cluster: SmallCluster) -> None:
+    worker = Worker(cluster, 0, aggregate=5)
+    worker.begin(True)
+    for fetches in (worker.round, worker.train):
+        with pytest.raises(InvalidArgumentError, match=r"aggregate 5 gradients of 5 replicas.* 4 workers \(worker:0, "):
+            worker.session.run(fetches, {worker.given: [1.0, 1.0]})
+
+
+def supervised(cluster: SmallCluster, task: int) -> list[int]:
+    """What the replicas of TensorFlow's ``mnist_replica.py`` do."""
+    with tf.Graph().as_default():
+        step = tf.Variable(0, name="global_step", trainable=False)
+        w = tf.Variable([1.0, 1.0], name="w")
+        optimizer = tf.train.SyncReplicasOptimizer(
+            tf.train.GradientDescentOptimizer(0.5), replicas_to_aggregate=2, total_num_replicas=2
+        )
+        train = optimizer.minimize(tf.reduce_sum(w * [1.0, task]), global_step=step)
+        runner, tokens = optimizer.get_chief_queue_runner(), optimizer.get_init_tokens_op(0)
+        supervisor = tf.train.Supervisor(
+            is_chief=task == 0,
+            init_op=tf.global_variables_initializer(),
+            local_init_op=optimizer.chief_init_op if task == 0 else optimizer.local_step_init_op,
+            ready_for_local_init_op=optimizer.ready_for_local_init_op,
+            recovery_wait_secs=1,
+            global_step=step,
+        )
+        session = supervisor.prepare_or_wait_for_session(cluster.client(task))
+        if task == 0:
+            session.run(tokens)
+            supervisor.start_queue_runners(session, [runner])
+        found = [int(session.run(train)) for _ in range(STEPS)]
+        supervisor.stop()
+        return found
+
+
+def test_a_program_with_supervisors(cluster: SmallCluster) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        workers = [pool.submit(supervised, cluster, task) for task in range(2)]
+        assert [each.result(TIMEOUT_S) for each in workers] == [list(range(1, STEPS + 1))] * 2
+
+
+def monitored(cluster: SmallCluster, task: int, last_step: int) -> list[int]:
+    with tf.Graph().as_default():
+        step = tf.train.get_or_create_global_step()
+        w = tf.get_variable("w", [2], initializer=tf.ones_initializer())
+        optimizer = tf.train.SyncReplicasOptimizer(tf.train.AdamOptimizer(0.5), 2)
+        train = optimizer.minimize(tf.reduce_sum(w * [1.0, task]), global_step=step)
+        hooks = [optimizer.make_session_run_hook(task == 0), tf.train.StopAtStepHook(last_step=last_step)]
+        found = []
+        with tf.train.MonitoredTrainingSession(cluster.client(task), is_chief=task == 0, hooks=hooks) as session:
+            while not session.should_stop():
+                found.append(int(session.run(train)))
+        return found
+
+
+def test_run_after_run_on_the_same_ps_tasks(cluster: SmallCluster) -> None:
+    for last_step in (3, 6):
+        with ThreadPoolExecutor(2) as pool:
+            workers = [pool.submit(monitored, cluster, task, last_step) for task in range(2)]
+            for each in workers:
+                steps = each.result(TIMEOUT_S)
+                assert steps == sorted(steps), [each.result() for each in workers]
+    with tf.Graph().as_default():
+        step = tf.train.get_or_create_global_step()
+        with tf.Session(cluster.client(2)) as session:
+            assert np.array_equal(session.run(step), 6)

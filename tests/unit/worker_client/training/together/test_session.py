@@ -1,0 +1,170 @@
+"""The training loop of workers together: who initialises, who waits, what hooks see, how it ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import worker_client as ss
+from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError, InvalidArgumentError
+from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
+from worker_client.client import Client
+from worker_client.optimizers.optimizer import Optimizer
+from worker_client.optimizers.outcomes import Applied
+from worker_client.training.monitored.hook import SessionRunArgs, SessionRunContext, SessionRunHook, SessionRunValues
+from worker_client.training.together.session import TrainingSession
+
+TIMEOUT_S = 60.0
+ONES = [np.ones([4, 2], np.float32), np.ones([2], np.float32)]
+
+
+@pytest.fixture
+def cluster() -> Iterator[SmallCluster]:
+    with SmallCluster(2) as cluster:
+        yield cluster
+
+
+def builder(sync: str | None = None, initial: float = 0.0) -> Callable[[Client], tuple[Sequence[Any], Optimizer]]:
+    def build(client: Client) -> tuple[Sequence[Any], Optimizer]:
+        del client
+        initializer = ss.constant_initializer(initial)
+        weights = ss.get_variable("weights", [4, 2], initializer=initializer)
+        bias = ss.get_variable("bias", [2], initializer=initializer)
+        return [weights, bias], ss.train.GradientDescent(1.0, name="sgd", sync=sync)
+
+    return build
+
+
+def session(cluster: SmallCluster, index: int = 0, sync: str | None = None, **more: Any) -> TrainingSession:
+    return ss.train.TrainingSession(
+        builder(sync, more.pop("initial", 0.0)),
+        connect=lambda: cluster.client(index),
+        show_progress=False,
+        **{"steps": 3, **more},
+    )
+
+
+def train(made: TrainingSession) -> tuple[list[Applied], float]:
+    with made as running:
+        applied = []
+        while not running.should_stop():
+            applied.append(running.apply_gradients(ONES))
+        return applied, float(running.parameters[1][0])
+
+
+def test_it_makes_its_steps(cluster: SmallCluster) -> None:
+    applied, bias = train(session(cluster))
+    assert [each.verdict for each in applied] == ["applied"] * 3
+    assert bias == -3.0
+    assert train(session(cluster, steps=3)) == ([], -3.0)  # they have been made
+    assert len(train(session(cluster, steps=5))[0]) == 2
+
+
+def test_workers_train_in_rounds_and_end_together(cluster: SmallCluster) -> None:
+    made = [session(cluster, index, "bsp(total=2)", steps=4) for index in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        results = [each.result(TIMEOUT_S) for each in [pool.submit(train, one) for one in made]]
+    for applied, bias in results:
+        assert [each.verdict for each in applied] == ["applied"] * 4
+        assert bias == -4.0
+    for each in made:
+        assert each.report is not None
+        assert [one.status for one in each.report.workers] == ["finished", "finished"]
+        assert each.report.first_finished == "worker:0"
+
+
+def test_the_others_wait_for_the_chief_and_say_so(cluster: SmallCluster, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    with pytest.raises(
+        DeadlineExceededError, match=r"worker:1 has waited 0\.1 s for the chief, worker:0, which has not"
+    ):
+        train(session(cluster, 1, wait_timeout_s=0.1))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(train, session(cluster, 1, initial=7.0))
+        with session(cluster, 0, initial=5.0) as chief:
+            assert waiting.result(TIMEOUT_S)[1] == 2.0
+            assert chief.client.is_chief
+
+
+def test_the_chief_restores_the_newest_checkpoint_and_saves_at_the_end(tmp_path: Path) -> None:
+    folder = f"{tmp_path}/run"
+    with SmallCluster(2) as cluster:
+        assert train(session(cluster, checkpoint=folder))[1] == -3.0
+    with SmallCluster(3) as cluster:
+        made = session(cluster, checkpoint=folder, steps=5, initial=9.0)
+        with made as running:
+            assert running.step == 3
+            assert float(running.parameters[1][0]) == -3.0
+            waiting = session(cluster, 1, steps=3, initial=9.0)
+            assert train(waiting) == ([], -3.0)  # the steps are in the checkpoint
+            while not running.should_stop():
+                running.apply_gradients(ONES)
+    with SmallCluster(1) as cluster, cluster.client() as client:
+        assert client.restore(folder).step == 5
+
+
+class Recorder(SessionRunHook):
+    """Notes what it is called for; asks for the end after some steps."""
+
+    def __init__(self, last: int):
+        self.calls: list[str] = []
+        self._last = last
+
+    def begin(self) -> None:
+        self.calls.append("begin")
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        assert coord is None
+        self.calls.append(f"created at {session.step}")
+
+    def before_run(self, run_context: SessionRunContext) -> None:
+        self.calls.append(f"before {run_context.session.step}")
+
+    def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
+        self.calls.append(f"after {run_context.session.step} {run_values.results.verdict}")
+        if run_context.session.step == self._last:
+            run_context.request_stop()
+
+    def end(self, session: Any) -> None:
+        self.calls.append(f"end at {session.step}")
+
+
+def test_hooks_are_called_around_steps_and_may_end_it(cluster: SmallCluster) -> None:
+    hook = Recorder(2)
+    train(session(cluster, steps=None, hooks=[hook]))
+    steps = ["before 0", "after 1 applied", "before 1", "after 2 applied"]
+    assert hook.calls == ["begin", "created at 0", *steps, "end at 2"]
+
+
+def test_an_error_ends_it_without_the_end_of_hooks_and_without_a_wait(cluster: SmallCluster) -> None:
+    hook = Recorder(2)
+    made = session(cluster, hooks=[hook], sync="bsp")
+    with pytest.raises(ZeroDivisionError), made as running:
+        _ = running.step // 0
+    assert not [each for each in hook.calls if each.startswith("end")]
+    assert made.report is None
+    with pytest.raises(FailedPreconditionError, match="use it in a with statement"):
+        _ = made.client
+
+
+class Fetches(SessionRunHook):
+    def before_run(self, run_context: SessionRunContext) -> SessionRunArgs:
+        return SessionRunArgs("loss")
+
+
+def test_what_it_cannot_do_is_refused(cluster: SmallCluster) -> None:
+    with pytest.raises(InvalidArgumentError, match="steps is -1"):
+        session(cluster, steps=-1)
+    with pytest.raises(InvalidArgumentError, match="Fetches asks for fetches, which there are only in graphs"):
+        train(session(cluster, hooks=[Fetches()]))
+    nothing = ss.train.TrainingSession(
+        lambda _client: ([], ss.train.Adam(0.1)), connect=cluster.client, show_progress=False
+    )
+    with pytest.raises(InvalidArgumentError, match="has returned no variables"), nothing:
+        pass

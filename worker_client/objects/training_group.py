@@ -1,0 +1,564 @@
+"""The steps of one worker in a group that trains together: three round trips each.
+
+A worker stages its gradient at every ps, hands in at ps task 0, which decides, and when it may go on brings the
+decisions to every ps and reads behind them (``docs/decisions/rounds.md``). Whatever ends in between, the next step
+begins with what ps task 0 knows, and counts nothing twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+from ps_protocol.errors import (
+    AbortedError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InternalError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    StateLostError,
+)
+from ps_protocol.forks import new_lock
+from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
+from ps_protocol.interrupts import Turn
+from ps_protocol.operations import Read, Reply, VariableSpec
+from ps_protocol.service_types import Member, MemberState
+from ps_protocol.training.round_messages import (
+    Answer,
+    Awaited,
+    Back,
+    Decision,
+    Event,
+    Finish,
+    GivenUp,
+    HandIn,
+    Join,
+    Look,
+    Outcome,
+    Silent,
+    Verdict,
+    event_record,
+)
+from ps_protocol.training.round_operations import (
+    GROUP_KIND,
+    ROUND_LAYOUTS,
+    STAGED_KIND,
+    STAMP_KIND,
+    Commit,
+    Stage,
+    StagedStep,
+    commit_of,
+    group_name,
+    staged_name,
+    stamp_name,
+)
+from ps_protocol.training.sync_policy import OnMissing, SyncPolicy
+from ps_protocol.weak_table import WeakTable
+from worker_client.connection.fanout import Fanout, Routed, succeeded
+from worker_client.connection.retry import Deadline, Reports
+from worker_client.connection.whole_reads import WHOLE_READS
+from worker_client.objects.shared_object import FIRST_WAIT_S, SharedObject, WaitPlaces
+from worker_client.placement.beside import Beside, declare_beside
+
+_LOG = logging.getLogger(__name__)
+
+WAIT_TIMEOUT_S: Final = 600.0
+"""Bound on the wait for workers that are there, and are busy with a step."""
+
+_FIRST_REPORT_S: Final = 10.0
+_MOST_NEWS: Final = 8
+"""How often a ps may know of no decision that others have brought it, in one step, before something must be wrong."""
+
+_ZEROS: Final = InitializerSpec(ConstantKind(0.0))
+_GONE: Final = (MemberState.DEAD, MemberState.LEFT)
+
+
+@dataclass(frozen=True, slots=True)
+class TakingPart:
+    """What a connection is in the cluster.
+
+    Attributes:
+        task: Which, as "worker:1".
+        incarnation: Of its process, as the list of members has it.
+        is_observer: Whether it is none.
+        num_ps: Number of ps tasks.
+        num_workers: How many the cluster spec has; 0 if it does not say.
+        lease_s: How long a worker may be silent, in seconds.
+        places: For waits at the ps tasks.
+        list_members: Lists the members of the cluster.
+        groups: Those that it has joined.
+    """
+
+    task: str
+    incarnation: str
+    is_observer: bool
+    num_ps: int
+    num_workers: int
+    lease_s: float
+    places: WaitPlaces
+    list_members: Callable[[], Sequence[Member]]
+    groups: list[TrainingGroup]
+
+    def finish(self) -> None:
+        """Tells its groups, soon, that it hands in no more."""
+        for group in self.groups:
+            group.finish_later()
+
+
+TAKING_PART: Final[WeakTable[Fanout, TakingPart]] = WeakTable()
+"""What each connection of this process is, by its way to the ps tasks."""
+
+
+class Pull(Protocol):
+    """Values that are read behind something else: a mirror."""
+
+    def begin_behind(self, fanout: Fanout) -> Sequence[Routed]:
+        """Returns the reads that go with it."""
+        ...
+
+    def end_behind(self, replies: Sequence[Reply]) -> None:
+        """Takes the replies to them."""
+        ...
+
+
+class RoutedStep(NamedTuple):
+    """A gradient, and the ps task that has its variable."""
+
+    ps_task: int
+    step: StagedStep
+
+
+class StepResult(NamedTuple):
+    """What has become of a step.
+
+    Attributes:
+        outcome: Of its gradient; None while its round has not committed.
+        round: That it was handed in for.
+        model: The number of the newest model that the worker may have read since.
+    """
+
+    outcome: Outcome | None
+    round: int
+    model: int
+
+
+class TrainingGroup:
+    """A group as one of its workers sees it. Thread-safe; one thread at a time makes a step.
+
+    Args:
+        fanout: The way to the ps tasks.
+        name: Of the group.
+        policy: How it trains.
+        digest: Of what it trains.
+        steps: Some steps: names of all its variables, and where they are.
+        wall_clock: Seconds since the epoch.
+
+    Raises:
+        PermissionDeniedError: The connection is an observer.
+        InvalidArgumentError: There is something else of that name.
+    """
+
+    def __init__(
+        self,
+        fanout: Fanout,
+        *,
+        name: str,
+        policy: SyncPolicy,
+        digest: str,
+        steps: Sequence[RoutedStep],
+        wall_clock: Callable[[], float] = time.time,
+    ):
+        part = TAKING_PART.get(fanout)
+        if part is None or part.is_observer:
+            raise PermissionDeniedError(f"this connection is no worker, and cannot train together with others ({name})")
+        self._fanout = fanout
+        self._part = part
+        self._name = name
+        self._policy = policy
+        self._digest = digest
+        self._wall_clock = wall_clock
+        self._variables = [_variables_on(steps, ps_task) for ps_task in range(part.num_ps)]
+        self._trained = {each.step.name for each in steps}
+        self._turn = Turn()
+        self._lock = new_lock()  # guards: _is_joined, which another thread looks at when the connection ends
+        self._is_joined = False
+        # All below is of whose turn it is.
+        self._object: SharedObject | None = None
+        self._incarnation = ""
+        self._store = ""
+        self._answer = Answer("", 0)
+        self._is_sure = False  # whether the newest answer is that to the newest event
+        self._ended = [0] * part.num_ps  # the newest round that each ps is known to have carried out
+        self._computes_on: int | None = None  # the oldest model that it may have read; None if it is not known
+        part.groups.append(self)
+        whole_reads = WHOLE_READS.get(fanout)
+        if whole_reads is not None:
+            whole_reads.follow(name, self._trained)
+
+    @property
+    def name(self) -> str:
+        """That of its optimizer."""
+        return self._name
+
+    # -- a step -------------------------------------------------------------------------------
+
+    def step(self, steps: Sequence[RoutedStep], pull: Pull | None) -> StepResult:
+        """Hands in gradients for the next round, and waits until this worker may go on.
+
+        Args:
+            steps: One for each variable of the group.
+            pull: What to read behind the newest model.
+
+        Raises:
+            InvalidArgumentError: They are not of the variables of the group, or one is not finite.
+            DeadlineExceededError: Others did not come in time; it says who.
+            FailedPreconditionError: The run of the group is over, or another process has the place of this worker.
+            ShardscopeError: A ps has failed.
+        """
+        mine = threading.Lock()
+        with mine:
+            self._take_turn(mine)
+            self._check_same(steps)
+            is_sure, self._is_sure = self._is_sure, False
+            try:
+                result = self._step(steps, pull, is_sure=is_sure)
+            except (FailedPreconditionError, NotFoundError, StateLostError):
+                self._set_joined(False)  # whoever calls again means to join again
+                raise
+            self._is_sure = True
+            return result
+
+    def join(self, pull: Pull | None) -> int:
+        """Joins, unless it has, and reads the newest model, so that the next gradient is of that.
+
+        Args:
+            pull: What to read.
+
+        Returns:
+            The number of the model.
+
+        Raises:
+            ShardscopeError: As of ``step``.
+        """
+        mine = threading.Lock()
+        with mine:
+            self._take_turn(mine)
+            is_sure, self._is_sure = self._is_sure, False
+            try:
+                self._go_on(is_sure=is_sure)
+                self._bring(pull)
+            except (FailedPreconditionError, NotFoundError, StateLostError):
+                self._set_joined(False)
+                raise
+            self._is_sure = True
+            return min(self._ended)
+
+    def finish(self) -> None:
+        """Tells the group that this worker hands in no more: nobody waits for it. Its next step joins again."""
+        mine = threading.Lock()
+        with mine:
+            self._take_turn(mine)
+            if self._is_joined:
+                self._set_joined(False)
+                self._act(Finish(self._part.task, self._incarnation, self._wall_clock()))
+
+    def finish_later(self) -> None:
+        """Does what ``finish`` does soon, whatever comes of that."""
+        with self._lock:
+            is_joined, self._is_joined = self._is_joined, False
+        if is_joined and self._object is not None:
+            self._object.act_later(event_record(Finish(self._part.task, self._incarnation, self._wall_clock())))
+
+    def _take_turn(self, mine: threading.Lock) -> None:
+        if not self._turn.take(mine):
+            raise FailedPreconditionError(
+                f"{self._name}: another thread of {self._part.task} makes a step; a worker hands in one gradient "
+                f"for a round, so let one thread do that"
+            )
+
+    def _go_on(self, *, is_sure: bool) -> None:
+        """Joins if it has not, and waits until it may begin the next step."""
+        if not self._is_joined or self._opened().store != self._store:  # that of a restore has other rounds
+            self._join()
+        elif not is_sure:
+            self._answer = self._act(Look(self._part.task, self._incarnation))
+        self._wait_to_go_on()
+
+    def _step(self, steps: Sequence[RoutedStep], pull: Pull | None, *, is_sure: bool) -> StepResult:
+        self._go_on(is_sure=is_sure)
+        number, task = self._answer.next_round, self._part.task
+        if self._computes_on is None:  # read before it joined: nobody knows of which model
+            outcome: Outcome | None = Outcome(number, Verdict.STALE)
+        else:
+            self._stage(number, steps)
+            event = HandIn(task, self._incarnation, number, self._computes_on, self._wall_clock())
+            self._answer = self._act(event)
+            self._wait_to_go_on()
+            outcome = next((each for each in self._answer.outcomes if each.round == number), None)
+        self._bring(pull)
+        return StepResult(outcome, number, min(self._ended))
+
+    def _check_same(self, steps: Sequence[RoutedStep]) -> None:
+        names = {each.step.name for each in steps}
+        if names != self._trained:
+            only = sorted(names.symmetric_difference(self._trained))
+            raise InvalidArgumentError(
+                f"{self._name} trains {len(self._trained)} variables together with other workers, and each step has a "
+                f"gradient of all of them; {', '.join(only[:5])} {'is' if len(only) == 1 else 'are'} only in this one "
+                f"or only in the first one. Train others with an optimizer of another name",
+                variable=only[0],
+            )
+
+    # -- the three trips ----------------------------------------------------------------------
+
+    def _stage(self, number: int, steps: Sequence[RoutedStep]) -> None:
+        """Stages the gradients everywhere; whoever lacks a decision is brought it first."""
+        slots = self._policy.staging_slots
+        for _ in range(_MOST_NEWS):
+            routed = self._news()
+            first = len(routed)
+            for ps_task in range(self._part.num_ps):
+                staged = Stage(
+                    staged_name(self._name, ps_task, self._answer.seat, number % slots),
+                    stamp_name(self._name, ps_task),
+                    self._answer.seat,
+                    self._answer.ticket,
+                    number,
+                    self._answer.since,
+                    slots,
+                    tuple([each.step for each in steps if each.ps_task == ps_task]),
+                )
+                routed.append(Routed(ps_task, staged))
+            replies = self._fanout.exchange_all(routed)
+            if not self._lacks_news(replies):
+                for reply in replies:
+                    succeeded(reply)
+                if first:
+                    self._ended = [self._answer.committed] * self._part.num_ps
+                return
+        raise self._behind()
+
+    def _bring(self, pull: Pull | None) -> None:
+        """Brings the decisions to every ps, and reads behind them."""
+        for _ in range(_MOST_NEWS):
+            news = self._news()
+            looks = [Routed(ps, Read(stamp_name(self._name, ps))) for ps in range(self._part.num_ps)]
+            reads = () if pull is None else pull.begin_behind(self._fanout)
+            replies = self._fanout.exchange_all([*news, *looks, *reads])
+            if self._lacks_news(replies[: len(news)]):
+                continue
+            for reply in replies[: len(news)]:
+                succeeded(reply)
+            self._ended = [_ended(reply) for reply in replies[len(news) : len(news) + len(looks)]]
+            if pull is not None:
+                pull.end_behind(replies[len(news) + len(looks) :])
+            self._computes_on = min(self._ended)
+            return
+        raise self._behind()
+
+    def _news(self) -> list[Routed]:
+        """What brings each ps the decisions that it may not have carried out."""
+        return [
+            Routed(ps_task, self._commit(decision, ps_task))
+            for ps_task in range(self._part.num_ps)
+            for decision in self._answer.decisions
+            if decision.round > self._ended[ps_task]
+        ]
+
+    def _commit(self, decision: Decision, ps_task: int) -> Commit:
+        return commit_of(self._name, self._policy, decision, ps_task, self._variables[ps_task])
+
+    def _lacks_news(self, replies: Sequence[Reply]) -> bool:
+        """Whether a ps has to be brought decisions that this worker has not heard of; it has then."""
+        if not [each for each in replies if isinstance(each, AbortedError)]:
+            return False
+        self._answer = self._act(Look(self._part.task, self._incarnation))
+        self._ended = [0] * self._part.num_ps
+        return True
+
+    def _behind(self) -> InternalError:
+        return InternalError(
+            f"{self._name}: a ps task lacks decisions that ps task 0 does not know any more; restore a checkpoint"
+        )
+
+    # -- coming and waiting -------------------------------------------------------------------
+
+    def _join(self) -> None:
+        part = self._part
+        group = self._object = SharedObject(
+            self._fanout, part.places, name=group_name(self._name), kind=GROUP_KIND, settings={}, by=part.task
+        )
+        self._store = group.store
+        self._incarnation = part.incarnation
+        event = Join(
+            part.task,
+            self._incarnation,
+            f"{self._policy}",
+            variables=len(self._trained),
+            digest=self._digest,
+            tasks=part.num_ps,
+            workers=part.num_workers,
+            now_s=self._wall_clock(),
+        )
+        try:
+            self._answer = self._act(event)
+        except FailedPreconditionError:  # others train otherwise; but maybe all of them are dead
+            if not _Watch(self).tell_of_dead():
+                raise
+            self._answer = self._act(event)
+        self._set_joined(True)
+        self._ended = [0] * part.num_ps
+        seat, made = self._answer.seat, []
+        for ps_task in range(part.num_ps):
+            made.append(_declaration(stamp_name(self._name, ps_task), STAMP_KIND, ps_task))
+            slots = [staged_name(self._name, ps_task, seat, slot) for slot in range(self._policy.staging_slots)]
+            made.extend([_declaration(each, STAGED_KIND, ps_task) for each in slots])
+        declare_beside(self._fanout, made)
+        self._bring(None)
+        is_first = self._answer.committed == self._answer.since
+        self._computes_on = self._answer.committed if is_first else None
+
+    def _wait_to_go_on(self) -> None:
+        """Waits until the worker may go on."""
+        watch: _Watch | None = None
+        while self._answer.base is None:
+            if self._answer.is_silent:
+                self._answer = self._act(Back(self._part.task, self._incarnation, self._wall_clock()))
+                continue
+            watch = watch or _Watch(self)
+            question = {"worker": self._part.task, "incarnation": self._incarnation}
+            said = self._opened().wait(question, watch.deadline, watch.look, first_s=FIRST_WAIT_S)
+            if said is None:
+                raise watch.late()
+            self._answer = Answer.of_record(said)
+
+    def _look(self) -> Answer:
+        """How things are, for nobody in particular."""
+        said = self._opened().wait({}, Deadline(0.0))
+        if said is None:
+            raise InternalError(f"{self._name}: ps task 0 did not say how its group is")
+        return Answer.of_record(said)
+
+    def _act(self, event: Event) -> Answer:
+        said = self._opened().act(event_record(event))
+        if said is None:
+            raise InternalError(f"{self._name}: ps task 0 has neither taken nor refused what {self._part.task} said")
+        return Answer.of_record(said)
+
+    def _opened(self) -> SharedObject:
+        if self._object is None:
+            raise InternalError(f"{self._name} was not joined")
+        return self._object
+
+    def _set_joined(self, is_joined: bool) -> None:
+        with self._lock:
+            self._is_joined = is_joined
+
+
+class _Watch:
+    """Looks now and then who is missing, on behalf of a worker that waits.
+
+    Attributes:
+        deadline: When its time is over.
+    """
+
+    def __init__(self, group: TrainingGroup):
+        self._group = group
+        self._policy = group._policy
+        self._reports = Reports(_FIRST_REPORT_S)
+        self.deadline: Final = Deadline(WAIT_TIMEOUT_S)
+        self._unknown_since_s: dict[str, float] = {}
+
+    def look(self) -> None:
+        """Tells the group whose lease has run out, or who was waited for long enough, and the log who is missing."""
+        group, waited_s = self._group, self.deadline.elapsed_s()
+        now = group._look()
+        members = {each.task: each for each in group._part.list_members()}
+        for each in now.awaited:
+            if not each.is_silent and self._is_gone(each, members.get(each.worker), waited_s):
+                group._act(Silent(each.worker, each.incarnation, group._wall_clock()))
+        if waited_s >= self._policy.missing_timeout_s:
+            if now.to_join:
+                group._act(GivenUp("", group._wall_clock()))
+            elif self._policy.on_missing is OnMissing.WAIT:
+                for each in now.awaited:
+                    if each.is_silent:
+                        group._act(GivenUp(each.worker, group._wall_clock()))
+        if self._reports.is_due(waited_s):
+            _LOG.warning(
+                "%s waits in %s, %.0f s of up to %.0f s, for %s",
+                group._part.task,
+                group._name,
+                waited_s,
+                self.deadline.timeout_s,
+                self._missing(now),
+            )
+
+    def tell_of_dead(self) -> bool:
+        """Tells the group of workers that are dead though nobody waits for them; returns whether of any."""
+        group, members = self._group, {each.task: each for each in self._group._part.list_members()}
+        told: set[tuple[str, bool]] = set()
+        while True:  # once it is known of one, the round may commit, and the next one lacks others
+            now, before = group._look(), len(told)
+            for each in now.awaited:
+                key = (each.worker, each.is_silent)
+                if key in told:
+                    continue
+                waited_s = group._wall_clock() - each.last_seen_s
+                if each.is_silent and waited_s >= SyncPolicy.parse(now.policy).missing_timeout_s:
+                    told.add(key)
+                    group._act(GivenUp(each.worker, group._wall_clock()))
+                elif not each.is_silent and self._is_gone(each, members.get(each.worker), waited_s):
+                    told.add(key)
+                    group._act(Silent(each.worker, each.incarnation, group._wall_clock()))
+            if len(told) == before:
+                return bool(told)
+
+    def _is_gone(self, awaited: Awaited, member: Member | None, waited_s: float) -> bool:
+        """Whether a worker is dead, has left, or is another process by now; one that a ps has forgotten may report."""
+        if member is None:
+            lease_s = self._group._part.lease_s
+            unknown_s = waited_s - self._unknown_since_s.setdefault(awaited.worker, waited_s)
+            return 0 < lease_s < unknown_s
+        self._unknown_since_s.pop(awaited.worker, None)
+        return member.state in _GONE or f"{member.incarnation}" != awaited.incarnation
+
+    def late(self) -> DeadlineExceededError:
+        """The error for one who has waited long enough."""
+        return DeadlineExceededError(
+            f"{self._group._name}: {self._group._part.task} has waited {self.deadline.timeout_s:.0f} s for "
+            f"{self._missing(self._group._look())}. What it has handed in counts; its next step waits again",
+            retryable=False,
+        )
+
+    def _missing(self, answer: Answer) -> str:
+        if answer.to_join:
+            return f"{answer.to_join} more worker{'s' if answer.to_join > 1 else ''} to join before the first round"
+        now_s = self._group._wall_clock()
+        words = []
+        for each in answer.awaited:
+            seen = f"last seen {max(0.0, now_s - each.last_seen_s):.1f} s ago"
+            words.append(f"{each.worker} ({'silent, ' if each.is_silent else ''}{seen})")
+        return ", ".join(words) or "a decision"
+
+
+def _declaration(name: str, kind: str, ps_task: int) -> Beside:
+    dtype, shape = ROUND_LAYOUTS[kind]
+    return Beside(VariableSpec(name, dtype, shape, object_kind=kind), _ZEROS, ps_task)
+
+
+def _variables_on(steps: Sequence[RoutedStep], ps_task: int) -> tuple[str, ...]:
+    return tuple(sorted([name for each in steps if each.ps_task == ps_task for name in each.step.names]))
+
+
+def _ended(reply: Reply) -> int:
+    stamp = succeeded(reply).tensor
+    if stamp is None:
+        raise InternalError("a ps has answered without its stamp")
+    return int(stamp[1])

@@ -1,0 +1,176 @@
+"""What ps task 0 knows of a group that trains together, for people: rounds, quorum, verdicts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ps_protocol.errors import InternalError
+from ps_protocol.service_types import Member, MemberState
+from ps_protocol.shared_objects import Json
+from ps_protocol.task_id import TaskId
+from ps_protocol.training.json_records import from_record
+from ps_protocol.training.round_messages import Awaited
+from worker_client.connection.retry import Deadline, Reports
+from worker_client.objects.shared_object import ObjectConnection
+
+REPORT: Final[Json] = {"report": True}
+"""The question that is answered with a report."""
+
+_LOG: Final = logging.getLogger(__name__)
+_LIVE: Final = "live"
+_FINISHED: Final = "finished"
+_GONE: Final = (MemberState.DEAD, MemberState.LEFT)
+_FIRST_REPORT_S: Final = 10.0
+_FIRST_PAUSE_S: Final = 0.01
+_LONGEST_PAUSE_S: Final = 0.5
+_HEADINGS: Final = ("worker", "status", "applied", "late", "stale", "duplicate", "staleness", "lag")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTally:
+    """A worker of a group, and what became of its gradients in all runs.
+
+    Attributes:
+        worker: Which, as "worker:1".
+        seat: Its number in the group.
+        status: "live"; "silent", when its lease has run out; "gone"; or "finished".
+        does: In words, as "computes for round 5 on the model 4".
+        handed: The newest round that it has handed in for.
+        last_seen_s: When the group last heard of it, in seconds since the epoch.
+        applied: How many gradients were applied.
+        stale: How many were computed on an older model than the policy allows.
+        late: How many came when their round had committed without them.
+        duplicate: How many were handed in again.
+        last_staleness: Data staleness of the newest one that was applied.
+        largest_staleness: The largest of all.
+        last_lag: Publish lag of the newest one that was applied.
+        largest_lag: The largest of all.
+    """
+
+    worker: str
+    seat: int
+    status: str
+    does: str
+    handed: int
+    last_seen_s: float
+    applied: int
+    stale: int
+    late: int
+    duplicate: int
+    last_staleness: int
+    largest_staleness: int
+    last_lag: int
+    largest_lag: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """How a group is. As text, a table of the verdicts.
+
+    Attributes:
+        policy: How it trains; empty before the first worker has joined.
+        round: The newest that has committed.
+        quorum: How many workers are live.
+        to_join: How many have to join before the first round.
+        awaited: Without whom the next round cannot commit.
+        workers: By seat.
+        ended: Why its run is over; empty if it is not.
+    """
+
+    policy: str
+    round: int
+    quorum: int
+    to_join: int
+    awaited: tuple[Awaited, ...]
+    workers: tuple[WorkerTally, ...]
+    ended: str = ""
+
+    def __str__(self) -> str:
+        rows = [
+            (
+                each.worker,
+                each.status,
+                *map(str, (each.applied, each.late, each.stale, each.duplicate)),
+                *map(str, (each.largest_staleness, each.largest_lag)),
+            )
+            for each in self.workers
+        ]
+        return _table([_HEADINGS, *rows])
+
+    @property
+    def first_finished(self) -> str:
+        """The first of the workers that have finished, by the number of its task; empty if none has."""
+        finished = [TaskId.parse(each.worker) for each in self.workers if each.status == _FINISHED]
+        return str(min(finished)) if finished else ""
+
+    def waits_for(self, now_s: float) -> str:
+        """Says for whom the next round waits, and when each was last seen; empty if for nobody.
+
+        Args:
+            now_s: The time, in seconds since the epoch.
+        """
+        if self.to_join:
+            return f"{self.to_join} more worker{'s' if self.to_join > 1 else ''} to join"
+        words = []
+        for each in self.awaited:
+            seen = f"last seen {max(0.0, now_s - each.last_seen_s):.1f} s ago"
+            words.append(f"{each.worker} ({'silent, ' if each.is_silent else ''}{seen})")
+        return ", ".join(words)
+
+
+def training_report(group: ObjectConnection) -> TrainingReport:
+    """Asks for it; NotFoundError if nobody has trained in such a group."""
+    said = group.wait(REPORT, Deadline(0.0))
+    if said is None:
+        raise InternalError(f"ps task 0 did not say how {group.name} is")
+    return from_record(TrainingReport, said, "report of a group")
+
+
+def wait_for_end(
+    group: ObjectConnection,
+    list_members: Callable[[], Sequence[Member]],
+    timeout_s: float,
+    pause: Callable[[float], None] = time.sleep,
+) -> TrainingReport:
+    """Waits until each worker of a group has finished, has left or is silent; the report of then, or when time is over.
+
+    Args:
+        group: The object that decides for it.
+        list_members: Lists the members of the cluster.
+        timeout_s: How long to wait, in seconds.
+        pause: Waits for so many seconds.
+    """
+    deadline, reports, pause_s = Deadline(timeout_s), Reports(_FIRST_REPORT_S), _FIRST_PAUSE_S
+    while True:
+        report = training_report(group)
+        gone = {each.task for each in list_members() if each.state in _GONE}
+        missing = [each.worker for each in report.workers if each.status == _LIVE and each.worker not in gone]
+        if not missing or not deadline.remaining_s():
+            return report
+        elapsed_s = deadline.elapsed_s()
+        if reports.is_due(elapsed_s):
+            _LOG.warning(
+                "waiting at the end of %s, %.0f s of up to %.0f s, for %s",
+                group.name,
+                elapsed_s,
+                timeout_s,
+                ", ".join(missing),
+            )
+        pause(min(pause_s, deadline.remaining_s()))
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max([len(row[column]) for row in rows]) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            text.ljust(width) if number < 2 else text.rjust(width)  # words, then numbers
+            for number, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

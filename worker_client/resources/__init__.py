@@ -1,0 +1,1 @@
+"""TensorFlow 1's accumulators and queues in graphs: operations on objects that workers share. Imports no sessions."""

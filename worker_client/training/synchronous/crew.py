@@ -1,0 +1,292 @@
+"""Who trains together: how many gradients a step takes when workers are gone, and who makes the steps."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from ps_protocol.errors import (
+    AbortedError,
+    CancelledError,
+    InvalidArgumentError,
+    OutOfRangeError,
+    ShardscopeError,
+)
+from ps_protocol.forks import new_lock
+from ps_protocol.interrupts import raise_interrupt
+from ps_protocol.operations import Array
+from ps_protocol.shared_objects import Json
+from worker_client.connection.retry import Deadline
+from worker_client.graph.computation import GraphObject, TrainingHome
+from worker_client.objects.shared_object import ObjectConnection
+from worker_client.resources.accumulators import Taking
+from worker_client.training.monitored.log import LOG
+
+LOOK_S: Final = 0.5
+"""So often a session that waits looks who is gone."""
+
+PATIENCE_S: Final = 2.0
+"""So long a worker waits for its token before it makes the steps that nobody makes."""
+
+
+class Crew:
+    """The workers of one ``SyncReplicasOptimizer``, as one session sees them. Thread-safe.
+
+    Args:
+        home: Of the session.
+        tokens: The queue of tokens.
+        accumulators: Those that the steps take from.
+        aggregate: How many gradients a step takes at least.
+        total: How many workers there are to be.
+        steps: Makes a step; what the chief's queue runner runs.
+        global_step: Counts them.
+
+    Attributes:
+        name: Of this worker.
+        is_shared: Whether there is a cluster.
+        ticket: That with which this session makes the steps; None if it does not.
+    """
+
+    def __init__(
+        self,
+        home: TrainingHome,
+        *,
+        tokens: GraphObject,
+        accumulators: Sequence[GraphObject],
+        aggregate: int,
+        total: int,
+        steps: Any,
+        global_step: Any,
+    ):
+        self._home = home
+        self._tokens = tokens
+        self._accumulators = accumulators
+        self._aggregate = aggregate
+        self._total = total
+        self._steps = steps
+        self._global_step = global_step
+        self.is_shared: Final = home.worker is not None
+        self.name: Final = home.worker or "the session"
+        self.ticket: int | None = None
+        self._lock = new_lock()  # guards: ticket, and all below
+        self._has_joined = False
+        self._looked_s = -math.inf
+        self._gone: dict[str, str] = {}
+        self._told: set[str] = set()
+        self._crew: Json = {"leader": None, "ticket": 0, "left": [], "closed": False, "workers": []}
+        self._nobody_since_s: float | None = None
+        self._thread: threading.Thread | None = None
+        self._failure: ShardscopeError | None = None
+
+    # -- who is there -------------------------------------------------------------------------
+
+    def join(self) -> None:
+        """Says that this worker takes part; it leaves when its session is closed."""
+        if not self._has_joined:
+            self._check_numbers()
+            self._has_joined = True
+            tokens = self._connection()
+            tokens.act({"do": "join", "by": self.name})
+            self._home.at_close(lambda: tokens.act_later({"do": "leave", "by": self.name}))
+
+    def required(self) -> int:
+        """How many gradients a step takes now: no more than there are workers left to hand some in."""
+        self._look()
+        number = max(self._total, len(self._crew["workers"]))
+        if not self._gone or self._aggregate < 1:
+            return self._aggregate
+        live = number - len(self._gone)
+        if self._total >= self._aggregate:
+            return min(self._aggregate, max(1, live))
+        return max(1, math.ceil(self._aggregate * live / number))
+
+    def _check_numbers(self) -> None:
+        workers = self._home.workers
+        if workers and len(workers) < self._aggregate <= self._total:
+            raise InvalidArgumentError(
+                f"SyncReplicasOptimizer is to aggregate {self._aggregate} gradients of {self._total} replicas, and the "
+                f"cluster spec names {len(workers)} workers ({', '.join(workers)}): no step would have them all. Give "
+                f"replicas_to_aggregate={len(workers)}, or total_num_replicas={len(workers)} so that each worker hands "
+                f"in several"
+            )
+
+    def who_leads(self) -> str:
+        """Says who makes the steps, for the log and for errors."""
+        leader = self._crew["leader"]
+        if leader is None:
+            return "nobody makes: start the chief, or its queue runner"
+        missing = ", ".join(self._gone.values())
+        return f"{leader} makes when it has {self._aggregate} gradients" + (f"; {missing}" if missing else "")
+
+    def _look(self) -> None:
+        """Looks who is gone, now and then."""
+        with self._lock:
+            now_s = time.monotonic()
+            if now_s - self._looked_s < LOOK_S:
+                return
+            self._looked_s = now_s
+        crew = self._connection().wait({"ask": "crew"}, Deadline(0.0)) or self._crew
+        gone = self._home.gone_workers() if self.is_shared else {}
+        gone |= {worker: f"{worker} has ended its session" for worker in crew["left"] if worker not in gone}
+        gone.pop(self.name, None)
+        if self._home.workers:
+            gone = {worker: gone[worker] for worker in gone if worker in self._home.workers}
+        with self._lock:
+            self._crew, self._gone = crew, gone
+            news = [gone[worker] for worker in sorted(gone) if worker not in self._told]
+            self._told = set(gone)
+        if news and self.ticket is not None:
+            LOG.warning("%s: steps go on without", ", ".join(news))
+
+    def _connection(self) -> ObjectConnection:
+        self._home.place([self._tokens])
+        connection: ObjectConnection = self._home.shared(self._tokens)
+        return connection
+
+    # -- who makes the steps ------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Makes sure that this session still is to make steps.
+
+        Raises:
+            CancelledError: The tokens are closed: training has come to its end.
+            AbortedError: Another task makes them.
+        """
+        self._look()
+        if self._crew["closed"]:
+            raise CancelledError("training has come to its end: the tokens of its workers are closed")
+        if self.ticket is not None and self._crew["ticket"] > self.ticket:
+            with self._lock:
+                self.ticket = None
+            raise AbortedError(f"{self._crew['leader']} makes the steps now, in the place of {self.name}")
+
+    def lead(self, *, after_another: bool = False) -> None:
+        """Makes this session the one that makes the steps.
+
+        Args:
+            after_another: Whether to give it up if another one has become so since this one has looked.
+        """
+        with self._lock:
+            if self.ticket is not None:
+                return
+        self._check_numbers()
+        tokens = self._connection()
+        crew = tokens.wait({"ask": "crew"}, Deadline(0.0)) or self._crew
+        if after_another and crew["ticket"] != self._crew["ticket"]:
+            return
+        ticket = crew["ticket"]
+        while True:
+            answer = tokens.act({"do": "lead", "by": self.name, "instead_of": ticket})
+            assert answer is not None
+            if answer["leads"]:
+                break
+            if after_another:
+                return
+            ticket = answer["ticket"]
+        with self._lock:
+            self.ticket, self._looked_s = answer["ticket"], -math.inf
+        if not answer["begins"]:
+            self._repair(tokens)
+
+    def _repair(self, tokens: ObjectConnection) -> None:
+        """Has the step made again in the midst of which the one before may have died: all hand in once more."""
+        step = int(self._home.session.run(self._global_step))
+        self._home.place(self._accumulators)
+        for each in self._accumulators:
+            self._home.shared(each).act({"do": "set_step", "step": step, "ticket": self.ticket})
+        number = max(self._total, self._aggregate)
+        tokens.act({"do": "put", "steps": [step] * number, "keep": 0})
+        LOG.warning("%s makes the steps now, from step %d on", self.name, step)
+
+    def see_to_steps(self) -> None:
+        """On behalf of a worker that waits: makes the steps if nobody does, and raises what they have failed of."""
+        if self._failure is not None:
+            raise self._failure
+        self._look()
+        crew = self._crew
+        if crew["closed"] or self.ticket is not None:
+            return
+        is_free = crew["leader"] is None or crew["leader"] in self._gone
+        now_s = time.monotonic()
+        with self._lock:
+            if not is_free:
+                self._nobody_since_s = None
+                return
+            if self._nobody_since_s is None:
+                self._nobody_since_s = now_s
+            if now_s - self._nobody_since_s < PATIENCE_S or not self._comes_first():
+                return
+        self.lead(after_another=True)
+        if self.ticket is not None:
+            self._thread = threading.Thread(target=self._make_steps, name="steps of all workers", daemon=True)
+            self._thread.start()
+
+    def _comes_first(self) -> bool:
+        """Whether nobody else is there who should make the steps: the chief does, or else the first worker."""
+        if self._home.is_chief or not self._home.workers:
+            return True
+        live = [each for each in self._home.workers if each not in self._gone]
+        return not live or live[0] == self.name
+
+    def _make_steps(self) -> None:
+        session = self._home.session
+        try:
+            while True:
+                session.run(self._steps)
+        except (CancelledError, OutOfRangeError, AbortedError, ReferenceError) as error:
+            raise_interrupt(error)
+            LOG.debug("the steps have come to their end: %s", error)
+        except ShardscopeError as error:
+            raise_interrupt(error)
+            self._failure = error
+            LOG.error("no more steps are made: %s", error)
+        except RuntimeError as error:  # the session is closed
+            LOG.debug("the steps have come to their end: %s", error)
+        finally:
+            with self._lock:
+                self.ticket = None
+
+
+class StepTaking:
+    """Takes the gradients of one variable for a step, as soon as all variables have enough.
+
+    Args:
+        crew: Who trains together.
+        taking: Takes them.
+    """
+
+    def __init__(self, crew: Crew, taking: Taking):
+        self._crew = crew
+        self._taking = taking
+
+    @property
+    def waits_for(self) -> str:
+        """What is waited for, for the log and for errors."""
+        return self._taking.waits_for
+
+    def begin(self, shared: ObjectConnection) -> None:
+        """Makes this session the one that makes steps."""
+        del shared
+        self._crew.lead()
+        self._update()
+
+    def attempt(self, shared: ObjectConnection) -> tuple[Array, ...] | None:
+        """Takes the gradient; None if there are not enough."""
+        return self._taking.attempt(shared)
+
+    def question(self) -> Json:
+        """What the accumulator answers when there are enough."""
+        return self._taking.question()
+
+    def meanwhile(self, shared: ObjectConnection) -> None:
+        """Looks who is gone."""
+        del shared
+        self._update()
+
+    def _update(self) -> None:
+        self._crew.check()
+        self._taking.ticket = self._crew.ticket
+        self._taking.number = self._crew.required()
