@@ -46,7 +46,7 @@ def _step(state: Json, event: Json) -> Step:
         case "take":
             return _take(state, event)
         case "join":
-            return _without(state, fields.text(event, "by")), {}
+            return _join(state, fields.text(event, "by")), {}
         case "leave":
             return _leave(state, fields.text(event, "by")), {}
         case "lead":
@@ -96,6 +96,16 @@ def _place(state: Json, worker: str | None) -> int | None:
     return next((place for place, (_, put) in enumerate(state["tokens"]) if put > last), None)
 
 
+def _join(state: Json, worker: str) -> Json:
+    """A worker takes part. If training has come to its end, that is for another run, whose chief may come later."""
+    return _another_run(state) if state["closed"] else _without(state, worker)
+
+
+def _another_run(state: Json) -> Json:
+    """Nobody has left it, or has had a token; those that are put in count on, and so do leaders."""
+    return {**_empty({}), "puts": state["puts"], "ticket": state["ticket"]}
+
+
 def _leave(state: Json, worker: str) -> Json:
     leader = None if state["leader"] == worker else state["leader"]
     if worker in state["left"] and leader == state["leader"]:
@@ -119,10 +129,9 @@ def _lead(state: Json, event: Json) -> Step:
         return state, {"leads": False, "ticket": state["ticket"]}
     ticket = state["ticket"] + 1
     is_over = state["closed"] or (state["leader"] is None and set(state["last"]) <= set(state["left"]))
-    before = _empty({}) if is_over else _without(state, worker)
-    before["puts"] = state["puts"]
+    before = _another_run(state) if is_over else _without(state, worker)
     if not state["closed"]:
-        before["tokens"] = state["tokens"]
+        before = {**before, "tokens": state["tokens"]}
     return {**before, "leader": worker, "ticket": ticket}, {"leads": True, "ticket": ticket, "begins": is_over}
 
 

@@ -133,6 +133,21 @@ def test_who_comes_again_has_not_left(tokens: Tokens) -> None:
     assert tokens.state["left"] == []
 
 
+def test_who_comes_after_the_end_waits_for_another_run(tokens: Tokens) -> None:
+    tokens.lead("worker:0")
+    tokens.put(5, 5)
+    tokens.take("worker:1")
+    tokens.do("close", cancel=True)
+    for worker in ("worker:0", "worker:1"):
+        tokens.do("leave", by=worker)
+    tokens.do("join", by="worker:1")
+    assert tokens.take("worker:1") is None
+    assert tokens.lead("worker:0") == 2
+    assert tokens.ask("crew") == {"leader": "worker:0", "ticket": 2, "left": [], "closed": False, "workers": []}
+    tokens.put(6, 6)
+    assert tokens.take("worker:1") == 6
+
+
 @pytest.mark.parametrize("closes", [False, True])
 def test_who_leads_after_all_others_begins_another_run(tokens: Tokens, closes: bool) -> None:
     tokens.lead("worker:0")

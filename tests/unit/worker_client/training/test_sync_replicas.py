@@ -11,6 +11,7 @@ import pytest
 
 import worker_client.compat.v1 as tf
 from ps_protocol.errors import AbortedError, InvalidArgumentError
+from ps_protocol.shared_objects import decode_json
 from tests.conftest import Eventually
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 
@@ -220,3 +221,22 @@ def test_run_after_run_on_the_same_ps_tasks(cluster: SmallCluster) -> None:
         step = tf.train.get_or_create_global_step()
         with tf.Session(cluster.client(2)) as session:
             assert np.array_equal(session.run(step), 6)
+
+
+def test_a_worker_that_comes_before_the_chief_of_another_run_waits_for_it(
+    cluster: SmallCluster, eventually: Eventually
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        for each in [pool.submit(monitored, cluster, task, 3) for task in range(2)]:
+            each.result(TIMEOUT_S)
+        looker = cluster.client(2, observer=True)
+
+        def tokens() -> Any:
+            return decode_json(looker.variable("tokens/sync_token_q").read_value().item(), "it")["state"]
+
+        assert tokens()["closed"]
+        other = pool.submit(monitored, cluster, 1, 6)
+        eventually(lambda: other.done() or not tokens()["closed"])
+        chief = pool.submit(monitored, cluster, 0, 6)
+        assert chief.result(TIMEOUT_S)[-1] == 6
+        assert other.result(TIMEOUT_S)[-1] >= 6
