@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -47,25 +48,7 @@ time.sleep(600)
 """
 
 
-FAILS_ONCE = """
-import json, os, pathlib, signal, sys
-index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
-print(f"this is worker {index}", flush=True)
-mark = pathlib.Path(sys.argv[1])
-if index == 1 and not mark.exists():
-    mark.touch()
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
 # The lease is short, so that the test is.
-STOPPED = """
-import os, signal
-import worker_client as ss
-with ss.connect(lease_s=2.0) as client:
-    client.barrier("all are there", timeout_s=100.0)
-    if client.task.index == 1:
-        os.kill(os.getpid(), signal.SIGSTOP)
-"""
 
 
 class Launch:
@@ -117,18 +100,26 @@ def command_line(process: psutil.Process) -> list[str]:
 Up = Callable[..., Launch]
 
 
-@pytest.fixture
-def up(tmp_path: Path) -> Iterator[Up]:
+@contextlib.contextmanager
+def launching(directory: Path) -> Iterator[Up]:
     """Starts ``shardscope up OPTIONS -- python worker.py ACTIONS``."""
-    script = tmp_path / "worker.py"
+    script = directory / "worker.py"
     script.write_text(WORKER)
     supervisor = ProcessSupervisor()
 
     def launch(*actions: str, options: str = "--ps 1 --workers 2", env: dict[str, str] | None = None) -> Launch:
         return Launch(supervisor, [*options.split(), "--", "python", str(script), *actions], env or {})
 
-    yield launch
-    supervisor.close()
+    try:
+        yield launch
+    finally:
+        supervisor.close()
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    with launching(tmp_path) as launch:
+        yield launch
 
 
 def is_gone(process: psutil.Process) -> bool:
@@ -241,30 +232,6 @@ def test_the_others_go_on_when_a_worker_fails_and_its_exit_code_is_returned(up: 
     [other] = [each for each in launch.descendants() if any("worker.py" in part for part in command_line(each))]
     other.kill()
     assert launch.wait() == 3
-
-
-def test_workers_that_are_not_needed_are_let_go(up: Up) -> None:
-    launch = up("0:die", "1:exit3", "all:exit0", options="--ps 1 --workers 3 --min-workers 1")
-    assert launch.wait() == 0
-    errors = "\n".join(launch.errors)
-    assert "worker:0 failed with signal SIGKILL; going on without it" in errors
-    assert "worker:1 failed with exit code 3; going on without it" in errors
-
-
-def test_a_worker_that_fails_is_started_again(up: Up, tmp_path: Path) -> None:
-    (tmp_path / "worker.py").write_text(FAILS_ONCE)
-    launch = up(str(tmp_path / "was here"), options="--ps 1 --workers 2 --worker-restarts 1")
-    assert launch.wait() == 0, launch.errors
-    assert launch.errors == ["shardscope | worker:1 failed with signal SIGKILL; starting it again (1 of 1)"]
-    assert launch.output.count("worker:1   | this is worker 1") == 2
-
-
-def test_a_stopped_worker_is_ended_when_the_others_are_done(up: Up, tmp_path: Path) -> None:
-    (tmp_path / "worker.py").write_text(STOPPED)
-    launch = up(options="--ps 1 --workers 2 --min-workers 1")
-    assert launch.wait() == 0, launch.errors
-    assert any("worker:1 is silent beyond the lease" in line for line in launch.errors), launch.errors
-    assert "worker:1 ended" in launch.output[-1]
 
 
 def test_a_worker_killed_by_a_signal_counts_as_128_and_its_number(up: Up) -> None:
