@@ -26,7 +26,7 @@ import worker_client as ss
 from ps_cluster import LocalCluster
 from ps_cluster.local.processes import ChildProcess
 from ps_protocol.errors import ShardscopeError
-from tests.chaos.epochs.worker import LEASE_S, OPERATION_TIMEOUT_S, histogram, shards_of
+from tests.chaos.epochs.worker import LEASE_S, OPERATION_TIMEOUT_S, count_shard, histogram, shards_of
 from tests.chaos.patience import connect_impatiently
 from tests.chaos.soak.pairs import LEASE_S as PAIR_LEASE_S
 from tests.chaos.soak.pairs import NotHealedError, Pairs
@@ -100,7 +100,7 @@ class Epochs:
                     self._start_worker(cluster, index)
             while moments and moments[0] < held.epoch + 1:
                 self._trouble(cluster, shards, moments.pop(0) * options.shards, victims.pop(0), pairs)
-            counted.scatter_add(np.arange(held.index, self._samples, shards.count), 1, completes=held)
+            count_shard(counted, held, shards.count, _BATCH)  # of which a worker that was killed may have begun some
             if held.epoch == options.epochs - 1:
                 return
 

@@ -29,16 +29,21 @@ def shards_of(count: int, epochs: int, seed: int) -> ss.data.Shards:
     return ss.data.Shards(NAME, count, epochs, shuffle_seed=seed, timeout_s=OPERATION_TIMEOUT_S)
 
 
+def count_shard(counted: Any, shard: ss.data.Shard, count: int, batch: int) -> None:
+    """Counts what is left of a shard of so many, in pieces that end at the same positions for all who may have it."""
+    own = np.arange(shard.index, counted.shape[0], count)
+    for begin in range(shard.resume_at, len(own), batch):
+        end = begin + batch
+        piece = shard if end >= len(own) else shard.up_to(end)
+        counted.scatter_add(own[begin:end], 1, completes=piece)
+
+
 def count_samples(counted: Any, shards: ss.data.Shards, batch: int) -> int:
     """Counts until all epochs are over; returns how many shards were lost meanwhile, as this one was silent."""
     lost = 0
     for shard in shards:
-        own = np.arange(shard.index, counted.shape[0], shards.count)
         try:
-            for begin in range(shard.resume_at, len(own), batch):
-                end = begin + batch
-                piece = shard if end >= len(own) else shard.up_to(end)
-                counted.scatter_add(own[begin:end], 1, completes=piece)
+            count_shard(counted, shard, shards.count, batch)
         except ss.errors.AbortedError:
             lost += 1
     return lost
