@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -13,13 +11,12 @@ import pytest
 import worker_client as ss
 import worker_client.compat.v1 as tf
 from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
-from tests.chaos.patience import ask_impatiently
 from tests.chaos.ps_processes import PsTask
 from tests.chaos.testbed import connected
 from tests.conftest import Eventually
 from tests.integration.test_failover import started
 
-pytestmark = [pytest.mark.chaos, pytest.mark.integration]
+pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.usefixtures("impatient")]
 
 TIMEOUT_S: Final = 60.0
 ROUNDS: Final = 5
@@ -32,17 +29,6 @@ CRASHES: Final = (
     ("batch.before_reply", 7, "grpc"),
     ("reply.send", 9, "tcp"),
 )
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    ask_impatiently(monkeypatch)
-
-
-@pytest.fixture
-def ps(tmp_path: Path) -> Iterator[PsTask]:
-    with PsTask(tmp_path, "journal") as task:
-        yield task
 
 
 class Worker:

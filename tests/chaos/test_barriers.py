@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -18,14 +17,13 @@ import worker_client as ss
 from ps_cluster.local.local_cluster import LocalCluster
 from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
 from ps_protocol.shared_objects import Json, decode_json
-from tests.chaos.patience import ask_impatiently
 from tests.chaos.ps_processes import PsTask
 from tests.chaos.testbed import connected
 from tests.conftest import Eventually
 from tests.integration.test_failover import started
 from tests.interrupted_places import CLIENT, Interrupt, Place
 
-pytestmark = [pytest.mark.chaos, pytest.mark.integration]
+pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.usefixtures("impatient")]
 
 TIMEOUT_S: Final = 60.0
 MEETINGS: Final = 6
@@ -40,17 +38,6 @@ CRASHES: Final = (
     ("batch.before_reply", 5, "tcp"),
     ("reply.send", 6, "unix"),
 )
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    ask_impatiently(monkeypatch)
-
-
-@pytest.fixture
-def ps(tmp_path: Path) -> Iterator[PsTask]:
-    with PsTask(tmp_path, "journal") as task:
-        yield task
 
 
 def state_of(client: ss.Client, name: str = "barrier/x") -> Json:

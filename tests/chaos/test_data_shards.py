@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -19,13 +18,12 @@ from ps_protocol.cluster_spec import ClusterSpec, TfConfig
 from ps_protocol.task_id import TaskId
 from tests.chaos.epochs.worker import count_samples, histogram, shards_of
 from tests.chaos.fault_log import fault_environment, fired
-from tests.chaos.patience import ask_impatiently
 from tests.chaos.ps_processes import PsTask
 from tests.chaos.testbed import connected
 from tests.conftest import Eventually
 from tests.integration.test_failover import started
 
-pytestmark = [pytest.mark.chaos, pytest.mark.integration]
+pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.usefixtures("impatient")]
 
 TIMEOUT_S: Final = 90.0
 SAMPLES: Final = 24
@@ -33,24 +31,6 @@ SHARDS: Final = 4
 EPOCHS: Final = 2
 BATCH: Final = 2
 SEED: Final = 5
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    ask_impatiently(monkeypatch)
-
-
-@pytest.fixture
-def tasks(tmp_path: Path) -> Iterator[list[PsTask]]:
-    """Two ps tasks, not started."""
-    with contextlib.ExitStack() as resources:
-        made = []
-        for index in range(2):
-            (tmp_path / f"ps{index}").mkdir()
-            made.append(resources.enter_context(PsTask(tmp_path / f"ps{index}", "journal", index=index)))
-        for each in made:
-            each.cluster = [task.address for task in made]
-        yield made
 
 
 def work(client: ss.Client) -> Any:

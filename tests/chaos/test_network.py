@@ -16,13 +16,12 @@ from ps_protocol.service_types import DurabilityMode
 from tests.chaos import operations
 from tests.chaos.namespaces import OtherNetwork
 from tests.chaos.operations import Operation
-from tests.chaos.patience import ask_impatiently
 from tests.chaos.proxy import Direction, Proxy
 from tests.chaos.ps_processes import PsTask
 from tests.chaos.testbed import PsInProcess, connected, impatient_settings
 from tests.conftest import Eventually
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.usefixtures("impatient")]
 
 TIMEOUT_S: Final = 30.0
 PATIENCE_S: Final = 0.3
@@ -48,11 +47,6 @@ class Link:
     def in_background(self, variable: ss.Variable) -> Future[Any]:
         """Begins an update."""
         return variable.assign_add(np.ones(variable.shape, np.float32), wait=False)
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    ask_impatiently(monkeypatch)
 
 
 @pytest.fixture(params=["grpc", "tcp"])

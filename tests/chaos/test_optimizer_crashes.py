@@ -11,12 +11,11 @@ from typing import Final
 
 import pytest
 
-from tests.chaos.patience import ask_impatiently
 from tests.chaos.ps_processes import PsTask
 from tests.chaos.testbed import connected
 from tests.chaos.training import MODES, STEPS, Mode, train, undisturbed
 
-pytestmark = [pytest.mark.chaos, pytest.mark.integration]
+pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.usefixtures("impatient")]
 
 LIFE_TIMEOUT_S: Final = 150.0
 PLACES: Final = (
@@ -28,11 +27,6 @@ PLACES: Final = (
     "batch.before_reply",
     "reply.send",
 )
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    ask_impatiently(monkeypatch)
 
 
 @pytest.mark.parametrize(("mode", "transport"), list(zip(MODES, ("grpc", "unix", "shm"), strict=True)))

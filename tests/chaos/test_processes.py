@@ -14,12 +14,11 @@ import pytest
 import worker_client as ss
 from tests.chaos import operations
 from tests.chaos.operations import Operation
-from tests.chaos.patience import ask_impatiently
 from tests.chaos.ps_processes import PsTask
 from tests.chaos.testbed import connected, impatient_settings
 from tests.conftest import Eventually
 
-pytestmark = [pytest.mark.chaos, pytest.mark.integration]
+pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.usefixtures("impatient")]
 
 TIMEOUT_S: Final = 30.0
 PATIENCE_S: Final = 0.3
@@ -42,11 +41,6 @@ CRASHES: Final = (
     ("reply.send", 2, operations.assign, "shm"),
     ("reply.send", 6, operations.window, "grpc"),
 )
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    ask_impatiently(monkeypatch)
 
 
 @pytest.fixture

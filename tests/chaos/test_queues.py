@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -13,27 +12,15 @@ import numpy as np
 import pytest
 
 import worker_client as ss
-from tests.chaos.patience import ask_impatiently
 from tests.chaos.ps_processes import PsTask
 from tests.chaos.testbed import connected
 from tests.conftest import Eventually
 from tests.integration.test_failover import started
 
-pytestmark = [pytest.mark.chaos, pytest.mark.integration]
+pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.usefixtures("impatient")]
 
 TIMEOUT_S: Final = 60.0
 NUM_ITEMS: Final = 12
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    ask_impatiently(monkeypatch)
-
-
-@pytest.fixture
-def ps(tmp_path: Path) -> Iterator[PsTask]:
-    with PsTask(tmp_path, "journal") as task:
-        yield task
 
 
 @pytest.mark.parametrize("durability", ["snapshot", "journal"])

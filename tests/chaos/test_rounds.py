@@ -20,7 +20,6 @@ from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
 from ps_protocol.task_id import TaskId
 from tests.chaos.fault_log import fault_environment, fired
-from tests.chaos.patience import ask_impatiently
 from tests.chaos.ps_processes import PsTask
 from tests.chaos.testbed import connected
 from tests.conftest import Eventually
@@ -29,7 +28,7 @@ from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from tests.unit.worker_client.optimizers.together import OPTIMIZERS, Array, Worker, alone, gradients, mean_of
 from worker_client.optimizers.outcomes import Applied
 
-pytestmark = [pytest.mark.chaos, pytest.mark.integration]
+pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.usefixtures("impatient")]
 
 TIMEOUT_S: Final = 90.0
 STEPS: Final = 6
@@ -51,24 +50,6 @@ CRASHES: Final = (
     (1, "journal.after_commit", 13, "unix"),
     (1, "batch.before_reply", 14, "tcp"),
 )
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    ask_impatiently(monkeypatch)
-
-
-@pytest.fixture
-def tasks(tmp_path: Path) -> Iterator[list[PsTask]]:
-    """Two ps tasks, not started."""
-    with contextlib.ExitStack() as resources:
-        made = []
-        for index in range(2):
-            (tmp_path / f"ps{index}").mkdir()
-            made.append(resources.enter_context(PsTask(tmp_path / f"ps{index}", "journal", index=index)))
-        for each in made:
-            each.cluster = [task.address for task in made]
-        yield made
 
 
 def train(clients: list[ss.Client], sync: str) -> tuple[list[Worker], list[list[Applied]]]:

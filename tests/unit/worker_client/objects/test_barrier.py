@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,19 +30,6 @@ from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from worker_client.client import Client
 
 TIMEOUT_S = 60.0
-
-
-@pytest.fixture
-def cluster() -> Iterator[SmallCluster]:
-    """Two ps tasks, and four workers by the spec."""
-    with SmallCluster(2) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
 
 
 def waiting(core: ParameterServer, number: int) -> Callable[[], bool]:

@@ -29,18 +29,6 @@ TIMEOUT_S = 60.0
 AT_ONCE_S = 0.02
 
 
-@pytest.fixture
-def cluster() -> Iterator[SmallCluster]:
-    with SmallCluster(2) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
-
-
 @pytest.fixture(autouse=True)
 def _connected(cluster: SmallCluster) -> Iterator[None]:
     with cluster.client(0).as_default():

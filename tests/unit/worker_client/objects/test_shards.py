@@ -29,22 +29,10 @@ AT_ONCE_S = 0.02
 
 
 @pytest.fixture
-def cluster() -> Iterator[SmallCluster]:
-    with SmallCluster(2) as cluster:
-        yield cluster
-
-
-@pytest.fixture
 def client(cluster: SmallCluster) -> Iterator[ss.Client]:
     client = cluster.client()
     with client.as_default():
         yield client
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as pool:
-        yield pool
 
 
 def counts(task: int = 0, name: str = "counts", size: int = 4) -> Any:

@@ -23,12 +23,6 @@ def cluster() -> Iterator[SmallCluster]:
         yield cluster
 
 
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as pool:
-        yield pool
-
-
 def trained(cluster: SmallCluster, pool: ThreadPoolExecutor, make: Make, sync: str, num_steps: int) -> list[Worker]:
     """Two workers that have made as many steps."""
     workers = [Worker(cluster.client(index), make(sync=sync)) for index in range(2)]

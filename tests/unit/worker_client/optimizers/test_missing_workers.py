@@ -26,12 +26,6 @@ def cluster() -> Iterator[SmallCluster]:
         yield cluster
 
 
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as pool:
-        yield pool
-
-
 def two_workers(cluster: SmallCluster, sync: str) -> tuple[Worker, Worker]:
     """Two in one group; the first one has made a round."""
     first, second = (Worker(cluster.client(index), ss.train.GradientDescent(0.25, sync=sync)) for index in range(2))

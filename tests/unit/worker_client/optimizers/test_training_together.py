@@ -49,12 +49,6 @@ def cluster() -> Iterator[SmallCluster]:
         yield cluster
 
 
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
-
-
 def train(
     cluster: SmallCluster,
     pool: ThreadPoolExecutor,

@@ -29,12 +29,6 @@ def cluster() -> Iterator[SmallCluster]:
         yield cluster
 
 
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as pool:
-        yield pool
-
-
 class Worker:
     """A worker with its own graph of an accumulator on ps 1."""
 
