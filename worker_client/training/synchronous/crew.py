@@ -11,6 +11,7 @@ from typing import Any, Final
 from ps_protocol.errors import (
     AbortedError,
     CancelledError,
+    DeadlineExceededError,
     InvalidArgumentError,
     OutOfRangeError,
     ShardscopeError,
@@ -24,6 +25,7 @@ from worker_client.graph.computation import GraphObject, TrainingHome
 from worker_client.objects.shared_object import ObjectConnection
 from worker_client.resources.accumulators import Taking
 from worker_client.training.monitored.log import LOG
+from worker_client.training.monitored.session_manager import MAX_WAIT_S
 
 LOOK_S: Final = 0.5
 """So often a session that waits looks who is gone."""
@@ -73,10 +75,12 @@ class Crew:
         self.ticket: int | None = None
         self._lock = new_lock()  # guards: ticket, and all below
         self._has_joined = False
+        self._needs_no_token = False
         self._looked_s = -math.inf
         self._gone: dict[str, str] = {}
         self._told: set[str] = set()
-        self._crew: Json = {"leader": None, "ticket": 0, "left": [], "closed": False, "workers": []}
+        self._crew: Json = {"leader": None, "ticket": 0, "left": [], "closed": False, "waits": False, "workers": []}
+        self._waits_since_s = math.inf
         self._nobody_since_s: float | None = None
         self._thread: threading.Thread | None = None
         self._failure: ShardscopeError | None = None
@@ -89,8 +93,23 @@ class Crew:
             self._check_numbers()
             self._has_joined = True
             tokens = self._connection()
-            tokens.act({"do": "join", "by": self.name})
+            answer = tokens.act({"do": "join", "by": self.name})
             self._home.at_close(lambda: tokens.act_later({"do": "leave", "by": self.name}))
+            if answer is not None and answer["waits"]:
+                self._needs_no_token = True
+                LOG.warning(
+                    "training has come to its end; if there is more to do, %s waits for the chief to begin", self.name
+                )
+
+    def step_without_token(self) -> int | None:
+        """The step from which a worker goes on without a token; None if it needs one.
+
+        Who comes when training has come to its end goes on once, so that it sees whether there is more to do for it.
+        """
+        if not self._needs_no_token:
+            return None
+        self._needs_no_token = False
+        return int(self._home.session.run(self._global_step))
 
     def required(self) -> int:
         """How many gradients a step takes now: no more than there are workers left to hand some in."""
@@ -116,6 +135,8 @@ class Crew:
     def who_leads(self) -> str:
         """Says who makes the steps, for the log and for errors."""
         leader = self._crew["leader"]
+        if self._crew["waits"]:
+            return "is of another run than that which has come to its end: start the chief"
         if leader is None:
             return "nobody makes: start the chief, or its queue runner"
         missing = ", ".join(self._gone.values())
@@ -128,7 +149,7 @@ class Crew:
             if now_s - self._looked_s < LOOK_S:
                 return
             self._looked_s = now_s
-        crew = self._connection().wait({"ask": "crew"}, Deadline(0.0)) or self._crew
+        crew = self._asked_crew(self._connection())
         gone = self._home.gone_workers() if self.is_shared else {}
         gone |= {worker: f"{worker} has ended its session" for worker in crew["left"] if worker not in gone}
         gone.pop(self.name, None)
@@ -140,6 +161,9 @@ class Crew:
             self._told = set(gone)
         if news and self.ticket is not None:
             LOG.warning("%s: steps go on without", ", ".join(news))
+
+    def _asked_crew(self, tokens: ObjectConnection) -> Json:
+        return tokens.wait({"ask": "crew", "by": self.name}, Deadline(0.0)) or self._crew
 
     def _connection(self) -> ObjectConnection:
         self._home.place([self._tokens])
@@ -174,7 +198,7 @@ class Crew:
                 return
         self._check_numbers()
         tokens = self._connection()
-        crew = tokens.wait({"ask": "crew"}, Deadline(0.0)) or self._crew
+        crew = self._asked_crew(tokens)
         if after_another and crew["ticket"] != self._crew["ticket"]:
             return
         ticket = crew["ticket"]
@@ -212,6 +236,13 @@ class Crew:
         is_free = crew["leader"] is None or crew["leader"] in self._gone
         now_s = time.monotonic()
         with self._lock:
+            self._waits_since_s = min(self._waits_since_s, now_s) if crew["waits"] else math.inf
+            if now_s - self._waits_since_s > MAX_WAIT_S:
+                raise DeadlineExceededError(
+                    f"training had come to its end when {self.name} came, and no chief has begun another run within "
+                    f"{MAX_WAIT_S:.0f} s; start the chief, or end this worker",
+                    retryable=False,
+                )
             if not is_free:
                 self._nobody_since_s = None
                 return
@@ -225,9 +256,14 @@ class Crew:
             self._thread.start()
 
     def _comes_first(self) -> bool:
-        """Whether nobody else is there who should make the steps: the chief does, or else the first worker."""
+        """Whether nobody else is there who should make the steps: the chief does, or else the first worker.
+
+        Another run is begun by the chief alone.
+        """
         if self._home.is_chief or not self._home.workers:
             return True
+        if self._crew["waits"]:
+            return False
         live = [each for each in self._home.workers if each not in self._gone]
         return not live or live[0] == self.name
 
