@@ -8,6 +8,7 @@
              "left": [worker, ...] which take part no more,
              "next": [worker, ...] which came when it was closed: they wait for another run,
              "leader": the task that makes the steps; null if nobody does,
+             "led": the last one that did,
              "ticket": how often that has changed}
 
 A worker takes one token of each put, and none of a put before that. Who says so, or gives no name, takes any.
@@ -40,6 +41,7 @@ def _empty(settings: Json) -> Json:
         "left": [],
         "next": [],
         "leader": None,
+        "led": None,
         "ticket": 0,
     }
 
@@ -149,11 +151,19 @@ def _lead(state: Json, event: Json) -> Step:
     before = _another_run(state) if is_over else _without(state, worker)
     if not state["closed"]:
         before = {**before, "tokens": state["tokens"]}
-    return {**before, "leader": worker, "ticket": ticket}, {"leads": True, "ticket": ticket, "begins": is_over}
+    return {**before, "leader": worker, "led": worker, "ticket": ticket}, {
+        "leads": True,
+        "ticket": ticket,
+        "begins": is_over,
+    }
 
 
 def _close(state: Json, event: Json) -> Step:
+    """Training comes to its end; who made the steps, and was replaced, does not end it for the others."""
     cancel = fields.flag(event, "cancel")
+    by = _worker(event)
+    if by is not None and state["led"] not in (None, by):
+        return state, {}
     if state["closed"] and not cancel:
         raise CancelledError("it is already closed")
     if state["cancelled"]:

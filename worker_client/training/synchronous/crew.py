@@ -31,7 +31,7 @@ LOOK_S: Final = 0.5
 """So often a session that waits looks who is gone."""
 
 PATIENCE_S: Final = 2.0
-"""So long a worker waits for its token before it makes the steps that nobody makes."""
+"""So long the first worker waits for its token before it makes the steps that nobody makes; the next twice as long."""
 
 
 class Crew:
@@ -182,10 +182,16 @@ class Crew:
         self._look()
         if self._crew["closed"]:
             raise CancelledError("training has come to its end: the tokens of its workers are closed")
-        if self.ticket is not None and self._crew["ticket"] > self.ticket:
-            with self._lock:
-                self.ticket = None
+        if self._was_replaced():
             raise AbortedError(f"{self._crew['leader']} makes the steps now, in the place of {self.name}")
+
+    def _was_replaced(self) -> bool:
+        """Whether another task makes the steps that this session made; if so it is no longer to make any."""
+        with self._lock:
+            if self.ticket is None or self._crew["ticket"] <= self.ticket:
+                return False
+            self.ticket = None
+            return True
 
     def lead(self, *, after_another: bool = False) -> None:
         """Makes this session the one that makes the steps.
@@ -212,6 +218,7 @@ class Crew:
             ticket = answer["ticket"]
         with self._lock:
             self.ticket, self._looked_s = answer["ticket"], -math.inf
+        self.join()  # so that it is known when this session is closed
         if not answer["begins"]:
             self._repair(tokens)
 
@@ -231,7 +238,7 @@ class Crew:
             raise self._failure
         self._look()
         crew = self._crew
-        if crew["closed"] or self.ticket is not None:
+        if crew["closed"] or (self.ticket is not None and not self._was_replaced()):
             return
         is_free = crew["leader"] is None or crew["leader"] in self._gone
         now_s = time.monotonic()
@@ -248,24 +255,25 @@ class Crew:
                 return
             if self._nobody_since_s is None:
                 self._nobody_since_s = now_s
-            if now_s - self._nobody_since_s < PATIENCE_S or not self._comes_first():
+            if now_s - self._nobody_since_s < PATIENCE_S * self._place():
                 return
         self.lead(after_another=True)
         if self.ticket is not None:
             self._thread = threading.Thread(target=self._make_steps, name="steps of all workers", daemon=True)
             self._thread.start()
 
-    def _comes_first(self) -> bool:
-        """Whether nobody else is there who should make the steps: the chief does, or else the first worker.
+    def _place(self) -> float:
+        """How many times longer than the chief this worker waits until it makes the steps.
 
-        Another run is begun by the chief alone.
+        It does so if none of those does who come before it, since they wait for nothing or have not come. Another run
+        is begun by the chief alone.
         """
         if self._home.is_chief or not self._home.workers:
-            return True
+            return 1
         if self._crew["waits"]:
-            return False
+            return math.inf
         live = [each for each in self._home.workers if each not in self._gone]
-        return not live or live[0] == self.name
+        return 1 + (live.index(self.name) if self.name in live else len(live))
 
     def _make_steps(self) -> None:
         session = self._home.session

@@ -32,6 +32,8 @@ class TokenQueue(QueueBase):
         crew: Returns who trains together, in the session of a home.
     """
 
+    _names_closer = True
+
     def __init__(self, dtype: Any, *, once: bool, crew: Callable[[TrainingHome], Crew]):
         graph, step = graph_of_sessions("FIFOQueue"), DType.of(dtype)
         with graph.control_dependencies(None), graph.device("/device:CPU:*"):

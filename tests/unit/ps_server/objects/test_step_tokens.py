@@ -137,6 +137,17 @@ def test_one_leads_at_a_time(tokens: Tokens) -> None:
     assert tokens.ask("crew") == tokens.crew(None, 2, left=["worker:1"])
 
 
+def test_who_was_replaced_does_not_close_them(tokens: Tokens) -> None:
+    tokens.lead("worker:0")
+    tokens.lead("worker:1")
+    for _ in range(2):
+        tokens.do("close", cancel=True, by="worker:0")
+        assert not tokens.state["closed"]
+        tokens.do("leave", by="worker:1")
+    tokens.do("close", cancel=True, by="worker:1")
+    assert tokens.state["closed"]
+
+
 def test_who_comes_again_has_not_left(tokens: Tokens) -> None:
     tokens.lead("worker:0")
     tokens.do("leave", by="worker:1")

@@ -157,6 +157,24 @@ def test_whoever_closes_its_session_is_waited_for_no_more(cluster: SmallCluster)
     assert chief.values() == [[-1.0, -1.0], [-1.0], 2]
 
 
+def test_a_worker_makes_the_steps_though_those_before_it_have_not_come(
+    cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "PATIENCE_S", 0.1)
+    chief, other = Worker(cluster, 0), Worker(cluster, 2)  # worker 1 does not come
+    chief.begin(True)
+    other.begin(False)
+    for each in (chief, other):
+        each.pushes([1.0, 1.0])
+    chief.session.run(chief.round)
+    assert int(other.session.run(other.token)) == 1
+    chief.session.close()
+    wait = tf.RunOptions(timeout_in_ms=1000 * int(TIMEOUT_S) // 2)
+    steps = [int(other.session.run(other.train, {other.given: [1.0, 1.0]}, options=wait)) for _ in range(2)]
+    assert steps == [1, 2]  # what the chief may have begun is made again
+    other.session.close()
+
+
 def test_more_gradients_than_workers_are_refused_naming_both(cluster: SmallCluster) -> None:
     worker = Worker(cluster, 0, aggregate=5)
     worker.begin(True)
@@ -255,6 +273,31 @@ def test_a_worker_that_comes_before_the_chief_of_another_run_waits_for_it(
         chief = pool.submit(monitored, cluster, 0, 6)
         assert chief.result(TIMEOUT_S)[-1] == 6
         assert other.result(TIMEOUT_S)[-1] >= 6
+
+
+def test_a_chief_that_was_replaced_does_not_end_training_for_the_others(
+    cluster: SmallCluster, eventually: Eventually
+) -> None:
+    may_go_on = Event()
+    with ThreadPoolExecutor(2) as pool:
+        chief = pool.submit(monitored, cluster, 0, 6, begin=lambda: may_go_on.wait(TIMEOUT_S))
+        other = pool.submit(monitored, cluster, 1, 6)
+        client, tokens = cluster.client(3, observer="update"), looked_at(cluster)
+        try:
+            eventually(lambda: other.done() or "tokens/sync_token_q" in [each.name for each in client.variables()])
+            eventually(lambda: other.done() or tokens()["last"].get("worker:1") == tokens()["puts"] == 1)
+            shared = client.object_on(0, "tokens/sync_token_q", "step_tokens")
+            led = shared.act({"do": "lead", "by": "worker:3", "instead_of": 1})
+            assert led == {"leads": True, "ticket": 2, "begins": False}
+            shared.act({"do": "leave", "by": "worker:3"})
+            (entry,) = [each for each in client.variables() if each.name.startswith("accumulator/")]
+            accumulator = client.object_on(int(entry.task.removeprefix("ps:")), entry.name, "accumulator")
+            accumulator.act({"do": "set_step", "step": 0, "ticket": 2})  # from now on the chief takes nothing
+        finally:
+            may_go_on.set()
+        assert other.result(TIMEOUT_S)[-1] == 6
+        assert chief.exception(TIMEOUT_S) is None or isinstance(chief.exception(), AbortedError)
+    assert tokens()["ticket"] >= 3
 
 
 @pytest.mark.parametrize("last_step", [3, None])
