@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 import json
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.training.json_records import as_record, from_json, from_record, to_json
@@ -33,8 +33,7 @@ class Verdict(enum.StrEnum):
     DUPLICATE = "duplicate"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one gradient.
 
     Attributes:
@@ -53,8 +52,7 @@ class Outcome:
     publish_lag: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One gradient of a round: each ps has it in the slot of the seat.
 
     Attributes:
@@ -68,8 +66,7 @@ class Part:
     round: int
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """A round that has committed: each ps is to apply the average of the parts, in their order, once.
 
     Attributes:
@@ -205,8 +202,7 @@ _NAMES: Final = {cls: name for name, cls in EVENTS.items()}
 _ANSWER: Final = "answer about the rounds of a group"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """How things are after an event, for the worker that it concerns.
 
     Attributes:

@@ -15,8 +15,8 @@ for a round lies in the slot ``round % slots``. Three rules make the rounds of s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from ps_protocol.errors import AbortedError, DataLossError, FailedPreconditionError
 from ps_protocol.training.round_messages import Decision, Part
@@ -42,8 +42,7 @@ class Slot:
     round: int
 
 
-@dataclass(frozen=True, slots=True)
-class Staging:
+class Staging(NamedTuple):
     """What a ps knows of a group.
 
     Attributes:
@@ -90,7 +89,7 @@ def staged(state: Staging, part: Part, *, since: int, slots: int) -> Staging:
             f"of this worker, which should end"
         )
     kept = [each for each in state.slots if (each.seat, each.index) != (part.seat, index)]
-    return replace(state, slots=tuple(sorted([*kept, Slot(part.seat, index, part.ticket, part.round)], key=_place)))
+    return state._replace(slots=tuple(sorted([*kept, Slot(part.seat, index, part.ticket, part.round)], key=_place)))
 
 
 def begun(state: Staging, decision: Decision) -> Staging | None:
@@ -114,12 +113,12 @@ def begun(state: Staging, decision: Decision) -> Staging | None:
                 f"round {decision.round} has a gradient of the seat {part.seat}, staged for round {part.round} under "
                 f"the ticket {part.ticket}, which this ps does not have; restore a checkpoint"
             )
-    return replace(state, begun=decision.round)
+    return state._replace(begun=decision.round)
 
 
 def ended(state: Staging) -> Staging:
     """The round that was begun has been carried out."""
-    return replace(state, ended=state.begun)
+    return state._replace(ended=state.begun)
 
 
 def _place(slot: Slot) -> tuple[int, int]:

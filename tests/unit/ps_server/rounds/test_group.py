@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -352,7 +351,7 @@ def test_seats_of_workers_that_have_finished_are_taken_again() -> None:
 def test_a_group_has_no_more_workers_than_it_may() -> None:
     members = [Member(f"worker:{seat}", "a", seat, seat + 1) for seat in range(MAX_WORKERS)]
     group = Group("bsp", joined=1)
-    group.state = replace(group.state, members=tuple(members), tickets=MAX_WORKERS)
+    group.state = group.state._replace(members=tuple(members), tickets=MAX_WORKERS)
     with pytest.raises(ResourceExhaustedError, match=f"the group has {MAX_WORKERS} workers"):
         group.join(MAX_WORKERS)
 
