@@ -1,7 +1,8 @@
 """The steps of one worker in a group that trains together: three round trips each.
 
 A worker stages its gradient at every ps, hands in at ps task 0, which decides, and when it may go on brings the
-decisions to every ps and reads behind them (``docs/decisions/rounds.md``). Whatever ends in between, the next step
+decisions to every ps and reads behind them (``docs/decisions/rounds.md``). What it stages at ps task 0 goes there with
+the hand-in, if it is small or there is no other ps. Whatever ends in between, the next step
 begins with what ps task 0 knows, and counts nothing twice.
 """
 
@@ -29,6 +30,7 @@ from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.interrupts import Turn
 from ps_protocol.operations import Read, Reply, VariableSpec
 from ps_protocol.service_types import Member, MemberState
+from ps_protocol.shared_objects import OBJECTS_PS_TASK, Json
 from ps_protocol.training.round_messages import (
     Answer,
     Awaited,
@@ -60,6 +62,7 @@ from ps_protocol.training.round_operations import (
 )
 from ps_protocol.training.sync_policy import OnMissing, SyncPolicy
 from ps_protocol.weak_table import WeakTable
+from worker_client.connection.direct import MAX_DIRECT_BYTES
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.retry import Deadline, Reports
 from worker_client.connection.whole_reads import WHOLE_READS
@@ -292,13 +295,11 @@ class TrainingGroup:
 
     def _step(self, steps: Sequence[RoutedStep], pull: Pull | None, *, is_sure: bool) -> StepResult:
         self._go_on(is_sure=is_sure)
-        number, task = self._answer.next_round, self._part.task
+        number = self._answer.next_round
         if self._computes_on is None:  # read before it joined: nobody knows of which model
             outcome: Outcome | None = Outcome(number, Verdict.STALE)
         else:
-            self._stage(number, steps)
-            event = HandIn(task, self._incarnation, number, self._computes_on, self._wall_clock())
-            self._answer = self._act(event)
+            self._stage_and_hand_in(number, steps, self._computes_on)
             self._wait_to_go_on()
             outcome = next((each for each in self._answer.outcomes if each.round == number), None)
         self._bring(pull)
@@ -317,32 +318,48 @@ class TrainingGroup:
 
     # -- the three trips ----------------------------------------------------------------------
 
-    def _stage(self, number: int, steps: Sequence[RoutedStep]) -> None:
-        """Stages the gradients everywhere; whoever lacks a decision is brought it first."""
-        slots = self._policy.staging_slots
+    def _stage_and_hand_in(self, number: int, steps: Sequence[RoutedStep], computed_on: int) -> None:
+        """Stages the gradients everywhere, and hands in; whoever lacks a decision is brought it first."""
+        by_task = [tuple([each.step for each in steps if each.ps_task == ps]) for ps in range(self._part.num_ps)]
+        deciding = by_task[OBJECTS_PS_TASK]
+        goes_along = (
+            self._part.num_ps == 1
+            or sum([tensor.nbytes for step in deciding for tensor in step.tensors]) <= MAX_DIRECT_BYTES
+        )
         for _ in range(_MOST_NEWS):
-            routed = self._news()
-            first = len(routed)
-            for ps_task in range(self._part.num_ps):
-                staged = Stage(
-                    staged_name(self._name, ps_task, self._answer.seat, number % slots),
-                    stamp_name(self._name, ps_task),
-                    self._answer.seat,
-                    self._answer.ticket,
-                    number,
-                    self._answer.since,
-                    slots,
-                    tuple([each.step for each in steps if each.ps_task == ps_task]),
-                )
-                routed.append(Routed(ps_task, staged))
-            replies = self._fanout.exchange_all(routed)
-            if not self._lacks_news(replies):
-                for reply in replies:
-                    succeeded(reply)
-                if first:
-                    self._ended = [self._answer.committed] * self._part.num_ps
+            news = self._news()
+            staged = [Routed(ps, self._staged(number, ps, of_task)) for ps, of_task in enumerate(by_task)]
+            with_hand_in = staged.pop(OBJECTS_PS_TASK).operation if goes_along and not news else None
+            replies = self._fanout.exchange_all([*news, *staged]) if news or staged else []
+            if self._lacks_news(replies):
+                continue
+            for reply in replies:
+                succeeded(reply)
+            if news:
+                self._ended = [self._answer.committed] * self._part.num_ps
+            event = HandIn(self._part.task, self._incarnation, number, computed_on, self._wall_clock())
+            if with_hand_in is None:
+                self._answer = self._act(event)
+                return
+            reply, said = self._opened().act_behind(with_hand_in, event_record(event))
+            if not self._lacks_news([reply]):
+                succeeded(reply)
+                self._answer = self._answered(said)
                 return
         raise self._behind()
+
+    def _staged(self, number: int, ps_task: int, steps: tuple[StagedStep, ...]) -> Stage:
+        slots, answer = self._policy.staging_slots, self._answer
+        return Stage(
+            staged_name(self._name, ps_task, answer.seat, number % slots),
+            stamp_name(self._name, ps_task),
+            answer.seat,
+            answer.ticket,
+            number,
+            answer.since,
+            slots,
+            steps,
+        )
 
     def _bring(self, pull: Pull | None) -> None:
         """Brings the decisions to every ps, and reads behind them."""
@@ -446,7 +463,9 @@ class TrainingGroup:
         return Answer.of_record(said)
 
     def _act(self, event: Event) -> Answer:
-        said = self._opened().act(event_record(event))
+        return self._answered(self._opened().act(event_record(event)))
+
+    def _answered(self, said: Json | None) -> Answer:
         if said is None:
             raise InternalError(f"{self._name}: ps task 0 has neither taken nor refused what {self._part.task} said")
         return Answer.of_record(said)

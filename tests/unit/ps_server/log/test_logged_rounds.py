@@ -35,8 +35,8 @@ from ps_protocol.operations import (
 )
 from ps_protocol.optimizer_spec import OnNonfinite
 from ps_protocol.shared_objects import OBJECT_DTYPE, Act, encode_json
-from ps_protocol.training.round_messages import Answer, Join, event_record
-from ps_protocol.training.round_operations import StagedStep
+from ps_protocol.training.round_messages import Answer, Event, HandIn, Join, Verdict, event_record
+from ps_protocol.training.round_operations import Stage, StagedStep
 from ps_server.log import record_codec
 from ps_server.log.restore_mark import RestoreMark
 from ps_server.rules.round_means import mean
@@ -417,6 +417,55 @@ def test_a_round_goes_on_after_a_crash_anywhere(num_done: int) -> None:
     assert state(after) == state(whole)
     for each in (whole, after):
         each.log.close(TIMEOUT_S)
+
+
+def told(event: Event) -> Act:
+    return Act("rounds", "rounds", encode_json(event_record(event)))
+
+
+def with_a_group(journal: Journal) -> Task:
+    """A ps whose only worker has joined."""
+    task = begun(journal)
+    task.run(Declare(VariableSpec("rounds", OBJECT_DTYPE, (), object_kind="rounds")))
+    task.run(Act("rounds", "rounds", encode_json({"open": {}, "by": "worker:0"})), told(Join("worker:0", "a", "bsp")))
+    return task
+
+
+def test_what_is_staged_is_handed_in_with_it(journal: Journal) -> None:
+    task = with_a_group(journal)
+    staged, handed = task.run(stage(0, 1, *gradients(0)), told(HandIn("worker:0", "a", 1, 0)))
+    assert isinstance(staged, Result)
+    assert isinstance(handed, Result)
+    assert handed.tensor is not None
+    assert Answer.decode(handed.tensor.tobytes()).verdict is Verdict.APPLIED
+    task.result(commit(1, 0))
+    before = state(task), task.value("rounds")
+    task.log.close(TIMEOUT_S)
+    after = Task(written(journal), client=task.client)
+    assert (state(after), after.value("rounds")) == before
+    after.log.close(TIMEOUT_S)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        stage(0, 2, *gradients(0)),  # round 1 has not been carried out here
+        stage(0, 1, step("table", np.zeros(2, FLOAT)), step("vector", VECTOR)),
+        replace(stage(0, 1, *gradients(0)), name="rounds/staged/nobody"),
+    ],
+    ids=["too early", "no gradient", "no slot"],
+)
+def test_what_was_not_staged_is_not_handed_in(journal: Journal, refused: Stage) -> None:
+    task = with_a_group(journal)
+    before = state(task), task.value("rounds")
+    replies = task.run(refused, told(HandIn("worker:0", "a", 1, 0)))
+    assert [type(each) for each in replies] == [type(replies[0])] * 2
+    assert isinstance(replies[0], ShardscopeError)
+    assert (state(task), task.value("rounds")) == before
+    task.log.close(TIMEOUT_S)
+    after = Task(written(journal), client=task.client)
+    assert (state(after), after.value("rounds")) == before
+    after.log.close(TIMEOUT_S)
 
 
 def test_an_image_has_what_is_staged(journal: Journal) -> None:
