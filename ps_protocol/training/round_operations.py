@@ -94,7 +94,8 @@ class StagedStep:
     def map_tensors(self, change: Callable[[_Array], _Array]) -> StagedStep:
         """Returns it with its tensors changed."""
         operands = tuple([change(each) for each in self.operands])
-        return replace(self, operands=operands, numbers=change(self.numbers) if self.numbers.size else self.numbers)
+        numbers = change(self.numbers) if self.numbers.size else self.numbers
+        return StagedStep(self.name, self.function, self.slots, self.state, operands, numbers)
 
 
 @dataclass(frozen=True, slots=True)

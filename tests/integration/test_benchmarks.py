@@ -232,7 +232,7 @@ def test_savers_are_measured(tmp_path: Path) -> None:
 
 def test_policies_of_training_together_are_compared(tmp_path: Path) -> None:
     written = tmp_path / "together.json"
-    arguments = ("--workers", 2, "--seconds", 0.2, "--step", 1, "--transport", "socket", "--json", written)
+    arguments = ("--workers", 2, "--seconds", 0.2, "--step", 1, "--rest", 0, "--transport", "socket", "--json", written)
     ended = run_command("benchmarks.training_together", *arguments)
     assert ended.returncode == 0, ended.stderr
     results = json.loads(written.read_text())["results"]
@@ -240,5 +240,6 @@ def test_policies_of_training_together_are_compared(tmp_path: Path) -> None:
     assert policies == [*["bsp(total=2)"] * 2, "ssp(3, total=2)", "async", "none", "bsp(total=2)", "sync(1, total=2)"]
     assert all(case["steps_per_s"] > 0 for case in results["cases"])
     assert results["cases"][1]["overhead_s"] > 0
+    assert all(case["used_s"] > 0 for case in results["cases"])
     assert {"socket: ssp(3) / async", "socket: sync(1, total=2) / bsp, one slow"} <= results["ratios"].keys()
     assert "in small round trips" in ended.stdout
