@@ -42,7 +42,7 @@ class Outcome:
         verdict: What became of it.
         applied_in: The round that it is part of; 0 if it was not applied.
         staleness: Data staleness: rounds between the model that it was computed on and the one that it was applied to,
-            or would have been.
+            or would have been; 0 if nobody knows on which one that was.
         publish_lag: Rounds that committed between its being handed in and its being applied.
     """
 
@@ -134,14 +134,15 @@ class HandIn:
         worker: Which.
         incarnation: Of its process.
         round: Which round it is for.
-        computed_on: The model; if it has read different ones from the ps tasks, the oldest of them.
+        computed_on: The model; if it has read different ones from the ps tasks, the oldest of them. None if nobody
+            knows, as it was read before the worker had joined: that is stale, and nothing is staged.
         now_s: When.
     """
 
     worker: str
     incarnation: str
     round: int
-    computed_on: int
+    computed_on: int | None
     now_s: float = 0.0
 
 

@@ -231,22 +231,26 @@ def _hand_in(state: GroupState, event: HandIn) -> tuple[GroupState, Verdict | No
     member = _known(state, event.worker, event.incarnation)
     if member.status is Status.FINISHED:
         raise FailedPreconditionError(f"{event.worker} has finished, and hands in for round {event.round}; join again")
-    if not 0 <= event.computed_on <= state.committed or event.round < 1:
+    model = event.computed_on
+    if event.round < 1 or not (model is None or 0 <= model <= state.committed):
         raise InvalidArgumentError(
-            f"{event.worker} hands in for round {event.round} what it has computed on the model {event.computed_on}; "
+            f"{event.worker} hands in for round {event.round} what it has computed on the model {model}; "
             f"the models are those from 0 to {state.committed}"
         )
     state = _awake(state, event)
     member = _known(state, event.worker, event.incarnation)
     verdict, staleness = _judged(state, member, event)
+    if verdict is not Verdict.DUPLICATE:  # what is said of a round is what became of the newest gradient for it
+        member = replace(member, outcomes=tuple([each for each in member.outcomes if each.round != event.round]))
     if verdict is None:
-        pending = Pending(event.round, member.seat, member.ticket, event.computed_on, state.committed)
+        assert model is not None  # or else it is stale
+        pending = Pending(event.round, member.seat, member.ticket, model, state.committed)
         state = state.with_member(replace(member, handed=event.round, base=None))
         state = replace(
             state,
             pending=tuple(sorted([*state.pending, pending], key=lambda each: (each.round, each.seat))),
             # It has seen the model on every ps, so that each has carried out that round and those before.
-            decisions=tuple([each for each in state.decisions if each.round > event.computed_on]),
+            decisions=tuple([each for each in state.decisions if each.round > model]),
         )
     elif verdict is Verdict.DUPLICATE:
         tally = member.tally.with_outcome(Outcome(event.round, verdict))
@@ -265,17 +269,19 @@ def _judged(state: GroupState, member: Member, event: HandIn) -> tuple[Verdict |
     """What is known at once of a gradient, None if it may be applied; and its staleness."""
     if event.round <= member.handed:
         return Verdict.DUPLICATE, 0
-    if not state.sync.has_rounds:
-        if event.round > state.committed + 1 or any(each.seat == member.seat for each in state.pending):
-            raise InvalidArgumentError(_too_early(state, member, event))
-        fits = event.computed_on >= member.applied and fits_budget(state, member, event.computed_on)
-        return None if fits else Verdict.STALE, state.committed - event.computed_on
-    if event.round <= state.committed:
-        return Verdict.LATE, state.committed - event.computed_on
-    if event.round > next_round(state, member):
+    model, is_lone = event.computed_on, not state.sync.has_rounds
+    if is_lone and (event.round > state.committed + 1 or any(each.seat == member.seat for each in state.pending)):
         raise InvalidArgumentError(_too_early(state, member, event))
-    is_stale = event.computed_on < oldest_model(state, event.round)
-    return Verdict.STALE if is_stale else None, event.round - 1 - event.computed_on
+    if not is_lone and event.round > next_round(state, member):
+        raise InvalidArgumentError(_too_early(state, member, event))
+    if model is None:
+        return Verdict.STALE, 0
+    if is_lone:
+        fits = model >= member.applied and fits_budget(state, member, model)
+        return None if fits else Verdict.STALE, state.committed - model
+    if event.round <= state.committed:
+        return Verdict.LATE, state.committed - model
+    return Verdict.STALE if model < oldest_model(state, event.round) else None, event.round - 1 - model
 
 
 def _too_early(state: GroupState, member: Member, event: HandIn) -> str:

@@ -50,7 +50,7 @@ def _events(draw: st.DrawFn) -> Event:
     }
     kind = draw(st.sampled_from([Join, HandIn, HandIn, HandIn, HandIn, Finish, Silent, Back, GivenUp, Look]))
     if kind is HandIn:
-        return HandIn(**who, round=draw(st.integers(1, 9)), computed_on=draw(st.integers(0, 8)))
+        return HandIn(**who, round=draw(st.integers(1, 9)), computed_on=draw(st.integers(0, 8) | st.none()))
     if kind is GivenUp:
         return GivenUp(draw(st.sampled_from(["", *WORKERS])))
     if kind is Join:

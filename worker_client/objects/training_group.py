@@ -42,7 +42,6 @@ from ps_protocol.training.round_messages import (
     Look,
     Outcome,
     Silent,
-    Verdict,
     event_record,
 )
 from ps_protocol.training.round_operations import (
@@ -195,7 +194,7 @@ class TrainingGroup:
         self._answer = Answer("", 0)
         self._is_sure = False  # whether the newest answer is that to the newest event
         self._ended = [0] * part.num_ps  # the newest round that each ps is known to have carried out
-        self._computes_on: int | None = None  # the oldest model that it may have read; None if it is not known
+        self._computes_on: int | None = None  # the oldest model that it may have read; None: read before it joined
         part.groups.append(self)
         whole_reads = WHOLE_READS.get(fanout)
         if whole_reads is not None:
@@ -292,15 +291,21 @@ class TrainingGroup:
 
     def _step(self, steps: Sequence[RoutedStep], pull: Pull | None, *, is_sure: bool) -> StepResult:
         self._go_on(is_sure=is_sure)
-        number, task = self._answer.next_round, self._part.task
-        if self._computes_on is None:  # read before it joined: nobody knows of which model
-            outcome: Outcome | None = Outcome(number, Verdict.STALE)
-        else:
+        number = self._answer.next_round
+        if self._computes_on is not None:
             self._stage(number, steps)
-            event = HandIn(task, self._incarnation, number, self._computes_on, self._wall_clock())
-            self._answer = self._act(event)
-            self._wait_to_go_on()
-            outcome = next((each for each in self._answer.outcomes if each.round == number), None)
+        else:
+            _LOG.warning(
+                "%s has joined %s while others train: its first gradient, which it had computed before, is stale; "
+                "optimizer.join, before the first gradient, reads the newest model",
+                self._part.task,
+                self._name,
+            )
+        self._answer = self._act(
+            HandIn(self._part.task, self._incarnation, number, self._computes_on, self._wall_clock())
+        )
+        self._wait_to_go_on()
+        outcome = next((each for each in self._answer.outcomes if each.round == number), None)
         self._bring(pull)
         return StepResult(outcome, number, min(self._ended))
 

@@ -22,6 +22,7 @@ from ps_protocol.training.round_messages import (
     HandIn,
     Join,
     Look,
+    Outcome,
     Part,
     Silent,
     Verdict,
@@ -117,6 +118,34 @@ def test_a_gradient_on_an_older_model_than_the_policy_allows_is_stale_and_its_ro
     answer = group.hand_in(1, 2, computed_on=0)
     assert (answer.verdict, answer.committed, answer.base, answer.next_round) == (Verdict.STALE, 1, 1, 2)
     assert group.hand_in(1, 2).verdict is Verdict.APPLIED
+
+
+@pytest.mark.parametrize("policy", ["bsp", "ssp(2)", "async", "async(max_staleness=4)"])
+def test_a_gradient_on_a_model_that_nobody_knows_is_stale_and_counted(policy: str) -> None:
+    group = Group(policy, joined=1)
+    for number in (1, 2):
+        group.hand_in(0, number)
+    number = group.join(1).next_round
+    answer = group.tell(HandIn("worker:1", "a", number, None, group.now_s))
+    assert (answer.verdict, answer.committed, answer.base, answer.next_round) == (Verdict.STALE, 2, 2, number)
+    assert answer.outcomes == (Outcome(number, Verdict.STALE),)
+    assert (rows(group.state)[1]["stale"], group.state.pending) == (1, ())
+    with pytest.raises(InvalidArgumentError, match="what it hands in next"):
+        group.tell(HandIn("worker:1", "a", number + 1, None, group.now_s))
+    group.hand_in(0, number)
+    assert group.hand_in(1, number).verdict is Verdict.APPLIED
+
+
+def test_what_became_of_the_newest_gradient_for_a_round_is_what_is_said_of_it() -> None:
+    group = Group("ssp(2)", joined=2)
+    for worker in (0, 1):
+        for number in (1, 2, 3):
+            group.hand_in(worker, number, number - 1 if worker else 0)
+    assert group.hand_in(0, 4, computed_on=0).verdict is Verdict.STALE
+    again = group.hand_in(0, 4, computed_on=3)
+    assert (again.verdict, [each for each in again.outcomes if each.round == 4]) == (None, [])
+    group.hand_in(1, 4)
+    assert [each.verdict for each in group.look(0).outcomes if each.round == 4] == [Verdict.APPLIED]
 
 
 def test_a_gradient_that_comes_again_counts_once() -> None:

@@ -199,12 +199,16 @@ def test_who_closes_its_connection_is_not_waited_for(cluster: SmallCluster, pool
     assert waiting.result(TIMEOUT_S)[:3] == ("applied", 2, 2)
 
 
-def test_a_late_joiner_enters_with_the_newest_model(cluster: SmallCluster, pool: ThreadPoolExecutor) -> None:
+def test_a_late_joiner_enters_with_the_newest_model(
+    cluster: SmallCluster, pool: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
     first, second = (Worker(cluster.client(index), ss.train.GradientDescent(0.25, sync="bsp")) for index in range(2))
     for number in range(2):
         first.step(gradients(0, number))
     joined = second.step(gradients(1, 0))
     assert joined[:3:2] == ("stale", 3)  # what it had read before it joined, nobody knows
+    assert [each.stale for each in second.client.training_report(second.optimizer.name).workers] == [0, 1]
+    assert caplog.text.count("its first gradient, which it had computed before, is stale; optimizer.join") == 1
     for pulled, value in zip(second.mirror.values, first.values(), strict=True):
         np.testing.assert_array_equal(pulled, value)
     together = pool.submit(first.step, gradients(0, 2))
