@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Never, TypeAlias, cast, overload
 
 import numpy.typing as npt
 
-from ps_protocol.errors import InvalidArgumentError, NotFoundError
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ps_protocol.forks import new_lock
 from ps_protocol.operations import Apply, Reply, Update, UpdateRule, WireDType
 from ps_protocol.optimizer_rules import RULES, check_mode, check_settings
@@ -23,6 +23,7 @@ from worker_client.connection.completes import Completes, exchange_of
 from worker_client.connection.fanout import Fanout, Routed
 from worker_client.connection.futures import mapped
 from worker_client.objects.training_group import RoutedStep, TrainingGroup
+from worker_client.objects.training_report import TrainingReport
 from worker_client.optimizers.arguments import (
     check_counter,
     check_mirror,
@@ -96,6 +97,9 @@ class Optimizer:
         sync: How workers train together, as "bsp", "ssp(3)", "sync(3, total=4)" or "async(max_staleness=8)" (the
             guide has a section on that). None: each gradient is applied at once, alone.
 
+    Attributes:
+        outer: With "local(H)", what the ps tasks apply to how far the workers have moved; else None.
+
     Raises:
         InvalidArgumentError: A setting is unknown, missing, or not allowed.
     """
@@ -129,9 +133,10 @@ class Optimizer:
         self._learning_rate = learning_rate
         self.sync: Final = None if sync is None else policy_of(name, sync)
         self._slot_dtype = None if slot_dtype is None else dtype_of_slots(name, slot_dtype)
-        self._steps_alone = self.sync is not None and self.sync.kind is SyncKind.LOCAL
         self._forget()
         self.name: Final = checked_name(name)
+        self.outer: Final = _outer_of(self.name, self.sync)
+        self._group_name = self.name
         self.spec: Final = OptimizerSpec(
             rule,
             check_settings(rule, {"learning_rate": number, **settings}),
@@ -156,6 +161,8 @@ class Optimizer:
 
     def __setstate__(self, settings: Mapping[str, Any]) -> None:
         self.__dict__.update(settings)
+        if self.outer is not None:
+            self.__dict__["outer"] = copy.copy(self.outer)  # a copy of it has no part in its rounds either
         self._forget()
 
     @property
@@ -243,9 +250,9 @@ class Optimizer:
         asked = self._asked(grads_and_vars)
         if self.sync is not None:
             check_call(self.name, wait=wait, wire_dtype=wire_dtype, completes=completes)
-        if self.sync is not None and self._steps_alone:
+        if self.sync is not None and self.outer is not None:
             fanout = cast(Fanout, of_one_connection([part for _, variable in asked for part in parts_of(variable)]))
-            alone = self._local_steps(fanout, self.sync, [variable for _, variable in asked])
+            alone = self._local_steps(fanout, self.sync, self.outer, [variable for _, variable in asked])
             of_round = alone.step(asked, self._rate_of_call(learning_rate), global_step, pull)
             return of_round or [Applied("pending", alone.model, alone.model + 1)] * len(asked)
         checked = self.spec.on_nonfinite
@@ -322,8 +329,8 @@ class Optimizer:
         variables = list(variables)
         parts = [PartGradient(part, ()) for each in variables for part in parts_of(each)]
         fanout = cast(Fanout, of_one_connection([each.part for each in parts]))
-        if self._steps_alone:
-            return self._local_steps(fanout, self.sync, variables).join(global_step, pull)
+        if self.outer is not None:
+            return self._local_steps(fanout, self.sync, self.outer, variables).join(global_step, pull)
         kept = self._declared(fanout, [each.part for each in parts])
         steps = self._round_steps(fanout, parts, kept, None, global_step)
         return self._group(fanout, parts, steps, self.sync).join(pull)
@@ -333,21 +340,44 @@ class Optimizer:
 
         The end of the connection does that too, unless the program has failed. The next step joins again.
         """
-        with self._lock:
-            groups, alone = self._groups.values(), self._alone.values()
-        for each in (*groups, *[of_connection.outer for of_connection in alone]):
+        for each in self._joined():
             each.finish()
 
-    def _local_steps(self, fanout: Fanout, policy: SyncPolicy, variables: Sequence[EagerVariable]) -> LocalSteps:
+    def training_report(self) -> TrainingReport:
+        """With ``sync``, returns how all its workers are: rounds, quorum, verdicts and staleness of each.
+
+        The same as ``client.training_report(name)``, by the connection on which it has joined last.
+
+        Raises:
+            InvalidArgumentError: The optimizer has no ``sync``.
+            FailedPreconditionError: It has neither joined nor made a step in this process.
+        """
+        if self.sync is None:
+            raise InvalidArgumentError(f"{self.name} has no sync, so that there are no rounds; give it, as sync='bsp'")
+        joined = self._joined()
+        if not joined:
+            raise FailedPreconditionError(
+                f"{self.name} has neither joined nor made a step in this process; "
+                f"client.training_report({self.name!r}) tells of other workers"
+            )
+        return joined[-1].report()
+
+    def _joined(self) -> list[TrainingGroup]:
+        """The groups of its connections."""
+        if self.outer is not None:
+            return self.outer._joined()
+        with self._lock:
+            return self._groups.values()
+
+    def _local_steps(
+        self, fanout: Fanout, policy: SyncPolicy, outer: Optimizer, variables: Sequence[EagerVariable]
+    ) -> LocalSteps:
         with self._lock:
             found = self._alone.get(fanout)
         if found is not None:
             return found
-        inner, settings = copy.copy(self), {"momentum": policy.outer_momentum, "use_nesterov": 1.0}
-        inner.__dict__.update(sync=None, _steps_alone=False)
-        rate, name = policy.outer_learning_rate, f"{self.name}_outer"
-        outer = Optimizer("momentum", settings, learning_rate=rate, name=name, sync=policy)
-        outer._steps_alone = False
+        inner = copy.copy(self)
+        inner.__dict__.update(sync=None, outer=None)
         made = LocalSteps(fanout, num_steps=policy.local_steps, variables=variables, inner=inner, outer=outer)
         with self._lock:
             return self._alone.setdefault(fanout, made)
@@ -360,7 +390,7 @@ class Optimizer:
             if group is None:
                 counters = [each.step.name for each in steps if each.step.function == COUNT_ROUNDS]
                 digest = digest_of(parts, self.spec, counters)
-                made = TrainingGroup(fanout, name=self.name, policy=policy, digest=digest, steps=steps)
+                made = TrainingGroup(fanout, name=self._group_name, policy=policy, digest=digest, steps=steps)
                 group = self._groups.setdefault(fanout, made)
         return group
 
@@ -514,6 +544,16 @@ class Optimizer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} learning_rate={self.learning_rate}>"
+
+
+def _outer_of(name: str, policy: SyncPolicy | None) -> Optimizer | None:
+    """Returns what moves the variables on the ps tasks, of an optimizer whose workers make steps alone; else None."""
+    if policy is None or policy.kind is not SyncKind.LOCAL:
+        return None
+    settings = {"momentum": policy.outer_momentum, "use_nesterov": 1.0}
+    made = Optimizer("momentum", settings, learning_rate=policy.outer_learning_rate, name=f"{name}_outer")
+    made.__dict__.update(sync=policy, _group_name=name)  # it has no outer one itself
+    return made
 
 
 def _missing(self: Optimizer, name: str) -> Never:

@@ -263,7 +263,8 @@ class TrainingSession:
             self._variables, self._optimizer = self._build(client)
         if not self._variables:
             raise InvalidArgumentError("the function that builds the model has returned no variables to train")
-        self._mirror = client.mirror([*self._variables, self._optimizer.get_slot(self._variables[0], "step")])
+        steps = (self._optimizer.outer or self._optimizer).get_slot(self._variables[0], "step")
+        self._mirror = client.mirror([*self._variables, steps])
         self._mirror.pull()
 
     def _recover(self, error: StateLostError) -> None:
@@ -320,6 +321,6 @@ class TrainingSession:
         now_s = time.monotonic()
         if self._optimizer.sync is not None and now_s >= self._look_at_s:
             self._look_at_s = now_s + _LOOK_EVERY_S
-            report = self.client.training_report(self._optimizer.name)
+            report = self._optimizer.training_report()
             self._missing = ", ".join([each.worker for each in report.workers if each.status == "silent"])
         self._progress.update(self.step, applied.staleness, self._missing)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import pickle
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +14,7 @@ import worker_client as ss
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from tests.unit.worker_client.optimizers.together import OPTIMIZERS, Array, Make, Worker, alone, gradients
+from worker_client.optimizers.optimizer import Optimizer
 
 TIMEOUT_S = 60.0
 NUM_ROUNDS = 3
@@ -116,6 +119,36 @@ def test_a_late_worker_begins_with_the_newest_model_and_who_finishes_is_not_wait
     assert not waiting.done()
     second.optimizer.finish()
     assert waiting.result(TIMEOUT_S)[:3] == ("applied", 2, 2)
+
+
+def test_its_rounds_have_the_name_of_the_optimizer(cluster: SmallCluster) -> None:
+    worker = Worker(cluster.client(), ss.train.Adam(0.25, sync="local(2)"))
+    for number in range(4):
+        worker.step(gradients(0, number))
+    report = worker.client.training_report("Adam")
+    assert (report.policy, report.round, report.workers[0].applied) == ("local(2)", 2, 2)
+    assert worker.optimizer.training_report() == report
+    outer = worker.optimizer.outer
+    assert outer is not None
+    assert outer.get_slot(worker.matrix, "step").numpy() == 2
+    looker = cluster.client(observer="update").mirror(["matrix"], trained_by="Adam")
+    looker.pull()
+    np.testing.assert_array_equal(looker.values[0], worker.matrix.numpy())
+    assert worker.client.finish_together("Adam").first_finished == "worker:0"
+
+
+@pytest.mark.parametrize("copier", [lambda each: pickle.loads(pickle.dumps(each)), copy.copy], ids=["pickle", "copy"])
+def test_a_copy_makes_its_steps_alone_too_and_takes_no_part_before(
+    cluster: SmallCluster, copier: Callable[[Optimizer], Optimizer]
+) -> None:
+    worker = Worker(cluster.client(), ss.train.Adam(0.25, sync="local(2)"))
+    worker.step(gradients(0, 0))
+    copied = copier(worker.optimizer)
+    with pytest.raises(FailedPreconditionError, match="Adam has neither joined nor made a step in this process"):
+        copied.training_report()
+    other = Worker(cluster.client(1), copied)
+    assert other.step(gradients(1, 0)).verdict == "pending"
+    assert {each.worker for each in copied.training_report().workers} == {"worker:0", "worker:1"}
 
 
 def test_what_steps_alone_do_not_take_is_refused(cluster: SmallCluster) -> None:

@@ -371,6 +371,21 @@ def test_without_sync_there_is_nothing_to_join(cluster: SmallCluster) -> None:
         worker.optimizer.join(worker.variables)
 
 
+def test_an_optimizer_reports_what_its_connection_does(cluster: SmallCluster) -> None:
+    optimizer = ss.train.Adam(0.25, name="report", sync="bsp")
+    with pytest.raises(
+        FailedPreconditionError, match=r"report has neither joined nor .*; client.training_report\('report'\) tells"
+    ):
+        optimizer.training_report()
+    worker = Worker(cluster.client(0), optimizer)
+    worker.step(gradients(0, 0))
+    report = optimizer.training_report()
+    assert (report.policy, report.round, report.workers[0].applied) == ("bsp", 1, 1)
+    assert report == worker.client.training_report("report")
+    with pytest.raises(InvalidArgumentError, match="Adam has no sync, so that there are no rounds"):
+        ss.train.Adam(0.25).training_report()
+
+
 def test_the_global_step_counts_each_round_once_and_with_it(
     cluster: SmallCluster, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,8 +45,7 @@ def session(cluster: SmallCluster, index: int = 0, sync: str | None = None, **mo
     return ss.train.TrainingSession(
         builder(sync, more.pop("initial", 0.0)),
         connect=lambda: cluster.client(index),
-        show_progress=False,
-        **{"steps": 3, **more},
+        **{"steps": 3, "show_progress": False, **more},
     )
 
 
@@ -77,6 +76,14 @@ def test_workers_train_in_rounds_and_end_together(cluster: SmallCluster) -> None
         assert each.report is not None
         assert [one.status for one in each.report.workers] == ["finished", "finished"]
         assert each.report.first_finished == "worker:0"
+
+
+def test_with_steps_alone_it_counts_rounds(cluster: SmallCluster) -> None:
+    made = session(cluster, sync="local(2)", steps=3, show_progress=True)
+    applied, _ = train(made)
+    assert [each.verdict for each in applied] == ["pending", "applied"] * 3
+    assert made.report is not None
+    assert (made.report.policy, made.report.round) == ("local(2)", 3)
 
 
 def test_the_others_wait_for_the_chief_and_say_so(cluster: SmallCluster, caplog: pytest.LogCaptureFixture) -> None:
