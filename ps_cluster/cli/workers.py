@@ -19,7 +19,6 @@ from ps_cluster.inspection import queries as ps_queries
 from ps_cluster.inspection.training import (
     WORKERS_DROPPABLE,
     ask_groups,
-    group_names,
     group_records,
     heading,
     seen_by_heartbeats,
@@ -28,7 +27,7 @@ from ps_cluster.inspection.training import (
 from ps_cluster.inspection.views import fitted_table, print_table
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import ShardscopeError
-from worker_client.objects.training_report import TrainingReport
+from worker_client.objects.training_report import TrainingReport, group_names
 
 _EVERY_S: Final = 1.0
 _NOBODY: Final = "Nobody trains together in this cluster: no optimizer has sync=."

@@ -13,21 +13,13 @@ from rich.text import Text
 from ps_cluster.inspection.printable_text import printable
 from ps_cluster.inspection.views import duration, new_table
 from ps_protocol.cluster_spec import ClusterSpec
-from ps_protocol.service_types import Member, VariableInfo
+from ps_protocol.service_types import Member
 from ps_protocol.training.round_messages import Awaited
-from ps_protocol.training.round_operations import GROUP_KIND, group_name
 from worker_client.client import connect
 from worker_client.objects.training_report import TrainingReport, WorkerTally
 
 WORKERS_DROPPABLE: Final = ("lag", "duplicate", "does", "last seen", "stale")
 _STATUS_STYLES: Final = {"live": "green", "silent": "bold red", "gone": "dim", "finished": "dim green"}
-_PREFIX: Final = group_name("")
-
-
-def group_names(variables: Sequence[VariableInfo]) -> list[str]:
-    """Names of the groups whose objects are among these variables of ps task 0, in order."""
-    names = [each.spec.name for each in variables if each.spec.object_kind == GROUP_KIND]
-    return sorted([name.removeprefix(_PREFIX) for name in names])
 
 
 def ask_groups(spec: ClusterSpec, names: Sequence[str], timeout_s: float) -> dict[str, TrainingReport]:

@@ -43,6 +43,11 @@ def staged_name(name: str, ps_task: int, seat: int, slot: int) -> str:
     return f"rounds/{name}/staged/{ps_task}/{seat}/{slot}"
 
 
+def outer_name(name: str) -> str:
+    """Name of what moves the variables of the ps tasks, of an optimizer whose workers make steps alone."""
+    return f"{name}_outer"
+
+
 def is_whole(stamps: Iterable[tuple[int, int]]) -> bool:
     """Whether what was read between stamps is one model: ``stamps`` are those before and after, of every ps."""
     return len({number for stamp in stamps for number in stamp}) == 1

@@ -29,7 +29,6 @@ from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.interrupts import Turn
 from ps_protocol.operations import Read, Reply, VariableSpec
 from ps_protocol.service_types import Member, MemberState
-from ps_protocol.shared_objects import OBJECTS_PS_TASK
 from ps_protocol.training.round_messages import (
     Answer,
     Awaited,
@@ -63,7 +62,7 @@ from ps_protocol.weak_table import WeakTable
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.retry import Deadline, Reports
 from worker_client.connection.whole_reads import WHOLE_READS
-from worker_client.objects.shared_object import FIRST_WAIT_S, ObjectConnection, SharedObject, WaitPlaces
+from worker_client.objects.shared_object import FIRST_WAIT_S, SharedObject, WaitPlaces
 from worker_client.objects.training_report import TrainingReport, training_report
 from worker_client.placement.beside import Beside, declare_beside
 
@@ -278,8 +277,7 @@ class TrainingGroup:
 
     def report(self) -> TrainingReport:
         """How it is: rounds, quorum, verdicts of all workers."""
-        handle, name = self._fanout.handle(OBJECTS_PS_TASK), group_name(self._name)
-        return training_report(ObjectConnection(handle, self._part.places, name=name, kind=GROUP_KIND))
+        return training_report(self._fanout, self._part.places, self._name)
 
     def _take_turn(self, mine: threading.Lock) -> None:
         if not self._turn.take(mine):

@@ -16,7 +16,7 @@ from ps_protocol.operations import Apply, Reply, Update, UpdateRule, WireDType
 from ps_protocol.optimizer_rules import RULES, check_mode, check_settings
 from ps_protocol.optimizer_schedules import ScheduleSpec, check_schedule
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
-from ps_protocol.training.round_operations import COUNT_ROUNDS
+from ps_protocol.training.round_operations import COUNT_ROUNDS, outer_name
 from ps_protocol.training.sync_policy import SyncKind, SyncPolicy
 from ps_protocol.weak_table import WeakTable
 from worker_client.connection.completes import Completes, exchange_of
@@ -551,7 +551,7 @@ def _outer_of(name: str, policy: SyncPolicy | None) -> Optimizer | None:
     if policy is None or policy.kind is not SyncKind.LOCAL:
         return None
     settings = {"momentum": policy.outer_momentum, "use_nesterov": 1.0}
-    made = Optimizer("momentum", settings, learning_rate=policy.outer_learning_rate, name=f"{name}_outer")
+    made = Optimizer("momentum", settings, learning_rate=policy.outer_learning_rate, name=outer_name(name))
     made.__dict__.update(sync=policy, _group_name=name)  # it has no outer one itself
     return made
 

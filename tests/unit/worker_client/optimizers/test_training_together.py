@@ -18,6 +18,7 @@ from ps_protocol.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
     InvalidArgumentError,
+    NotFoundError,
     PermissionDeniedError,
 )
 from ps_protocol.operations import Result
@@ -318,6 +319,25 @@ def test_a_pull_sees_a_round_on_all_ps_tasks_or_on_none(
     for found, expected in zip(mirror.values, alone(OPTIMIZERS["adam"], 1, 2), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
     assert mirror.pull() == []
+
+
+@pytest.mark.parametrize("sync", ["bsp", "local(1)"])
+def test_a_reader_that_names_another_optimizer_than_the_one_that_trains_is_told_which_does(
+    cluster: SmallCluster, sync: str
+) -> None:
+    reader = cluster.client(observer=True)
+    worker = Worker(cluster.client(0), ss.train.Adam(0.25, sync=sync))
+    names = ["matrix", "table", "bias"]
+    early = reader.mirror(names, trained_by=["Adma"])  # it may be one that is to come
+    worker.step(gradients(0, 0))
+    message = "by an optimizer 'Adma'; they do by Adam, which bias is trained by; say trained_by=.'Adam'."
+    with pytest.raises(NotFoundError, match=message):
+        early.pull()
+    with pytest.raises(NotFoundError, match=message):
+        reader.mirror(names, trained_by="Adma")
+    both = reader.mirror(names, trained_by=["Adam", "the next one"])
+    worker.step(gradients(0, 1))
+    assert len(both.pull()) == 3
 
 
 def test_a_worker_pulls_whole_rounds_unasked(
