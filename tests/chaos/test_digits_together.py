@@ -56,7 +56,8 @@ class Launch:
         return process
 
     def is_midway(self, *indices: int) -> bool:
-        return all(re.search(rf"^worker:{index} +\| step ", self.text, re.MULTILINE) for index in indices)
+        """Whether these workers have part in rounds: with its first line one may just have come, and be stale."""
+        return all(len(re.findall(rf"^worker:{index} +\| step ", self.text, re.MULTILINE)) > 1 for index in indices)
 
     def wait(self) -> int:
         returncode = self.process.wait(TIMEOUT_S)
@@ -83,11 +84,17 @@ def launch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Launch]]:
     supervisor.close()
 
 
-@pytest.mark.parametrize("sync", ["async", "ssp(3)", "bsp", "sync(2, total=3)"])
+@pytest.mark.parametrize(
+    ("sync", "epochs"),
+    [
+        *[(sync, EPOCHS) for sync in ("async", "ssp(3)", "bsp", "sync(2, total=3)")],
+        ("local(16)", 2),  # of rounds, each of which is 16 steps of each worker
+    ],
+)
 def test_digits_are_learnt_though_a_worker_is_killed_midway(
-    launch: Callable[..., Launch], eventually: Eventually, sync: str
+    launch: Callable[..., Launch], eventually: Eventually, sync: str, epochs: int
 ) -> None:
-    up = launch("--ps", "2", "--workers", "3", "--min-workers", "2", digits=["--epochs", f"{EPOCHS}", "--sync", sync])
+    up = launch("--ps", "2", "--workers", "3", "--min-workers", "2", digits=["--epochs", f"{epochs}", "--sync", sync])
     eventually(lambda: up.is_midway(2) or up.process.returncode is not None, timeout_s=TIMEOUT_S)
     up.worker(2).kill()
     assert up.wait() == 0, up.text

@@ -41,6 +41,7 @@ from worker_client.objects import whole_rounds
 from worker_client.optimizers.outcomes import Applied
 
 TIMEOUT_S = 60.0
+PLAIN = ("Adam", "GradientDescent", "Momentum", "Adagrad", "Ftrl")
 
 
 @pytest.fixture
@@ -117,9 +118,11 @@ def test_rows_are_divided_by_those_that_have_them_if_asked_for(cluster: SmallClu
     np.testing.assert_allclose(first.values()[2], 1 - (of_first[2] + of_second[2]) / 2, rtol=1e-6, atol=1e-6)
 
 
-def test_ssp_of_0_is_bsp_bit_for_bit(pool: ThreadPoolExecutor, eventually: Eventually) -> None:
+@pytest.mark.parametrize("rows", ["all", "present"])
+@pytest.mark.parametrize("name", [each for each in every_optimizer() if each.split()[0] in PLAIN])
+def test_ssp_of_0_is_bsp_bit_for_bit(pool: ThreadPoolExecutor, eventually: Eventually, name: str, rows: str) -> None:
     found = []
-    for sync in ("bsp(total=3)", "ssp(0, total=3)", "sync(3)"):
+    for sync in (f"bsp(total=3, rows={rows})", f"ssp(0, total=3, rows={rows})", f"sync(3, rows={rows})"):
         with SmallCluster(2) as cluster:
             first_ps = cluster.tasks[0]
 
@@ -128,9 +131,13 @@ def test_ssp_of_0_is_bsp_bit_for_bit(pool: ThreadPoolExecutor, eventually: Event
                 if number < 3:
                     eventually(lambda: ps.num_waiting == number)
 
-            workers, _ = train(cluster, pool, OPTIMIZERS["adam"], 3, sync, joined)
-            found.append([each.tobytes() for each in workers[0].values()])
+            workers, applied = train(cluster, pool, every_optimizer()[name], 3, sync, joined)
+            assert [each.verdict for of_worker in applied for each in of_worker] == ["applied"] * 3 * NUM_STEPS
+            slots = [slot for each in workers[0].variables for slot in workers[0].optimizer.slots(each).values()]
+            values = [*workers[0].values(), *[np.array(each.read_value()) for each in slots]]
+            found.append([each.tobytes() for each in values])
     assert found[0] == found[1] == found[2]
+    assert found[0][:3] != [np.ones_like(each).tobytes() for each in values[:3]]
 
 
 def test_in_ssp_a_worker_goes_ahead_and_then_waits(cluster: SmallCluster, pool: ThreadPoolExecutor) -> None:
