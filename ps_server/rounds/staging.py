@@ -73,8 +73,10 @@ def staged(state: Staging, part: Part, *, since: int, slots: int) -> Staging:
 
     Raises:
         AbortedError: The ps has not carried out all rounds that it must have; bring it the decisions, and try again.
+        DataLossError: It had to give up in the middle of a round.
         FailedPreconditionError: Another one has the seat now, or this is older than what the slot has.
     """
+    _check_whole(state)
     needed = max(since, part.round - slots)
     if state.ended < needed:
         raise AbortedError(
@@ -98,8 +100,9 @@ def begun(state: Staging, decision: Decision) -> Staging | None:
 
     Raises:
         AbortedError: It has not carried out an earlier one; bring it that first.
-        DataLossError: It does not have a gradient of the round.
+        DataLossError: It does not have a gradient of the round, or had to give up in the middle of one.
     """
+    _check_whole(state)
     if decision.round <= state.begun:
         return None
     if decision.round != state.ended + 1:
@@ -120,6 +123,14 @@ def begun(state: Staging, decision: Decision) -> Staging | None:
 def ended(state: Staging) -> Staging:
     """The round that was begun has been carried out."""
     return replace(state, ended=state.begun)
+
+
+def _check_whole(state: Staging) -> None:
+    if state.begun > state.ended:
+        raise DataLossError(
+            f"this ps had no memory to finish round {state.begun}, of which it has made a part; restore a checkpoint, "
+            f"or start the ps again if it has a journal"
+        )
 
 
 def _place(slot: Slot) -> tuple[int, int]:

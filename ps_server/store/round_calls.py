@@ -103,10 +103,12 @@ class RoundCalls:
         Raises:
             NotFoundError: A variable does not exist here.
             AbortedError: This ps has to be brought earlier decisions first.
-            DataLossError: A gradient of the round is not here.
+            DataLossError: A gradient of the round is not here; or there was no memory to finish it, now or before: then
+                a part of it has been made.
             FailedPreconditionError, ShapeMismatchError, DTypeMismatchError, InvalidArgumentError: A variable is not as
                 it was when the gradients were staged.
-            MemoryError: There is none. After any error nothing has changed, and who asks again has it carried out.
+            MemoryError: There is none. After any error but data loss nothing has changed, and who asks
+                again has it carried out.
         """
         stamp = self._found(operation.name, STAMP_KIND)
         slots = [self._found(name, STAGED_KIND) for name in operation.staged]
@@ -140,7 +142,7 @@ class RoundCalls:
                 stamp.initialized_value()[...] = begun.stamp
                 raise DataLossError(
                     f"{operation.name}: there was no memory to finish round {begun.begun}, of which a part was made; "
-                    f"restore a checkpoint",
+                    f"restore a checkpoint, or start the ps again if it has a journal",
                     variable=operation.name,
                 )
             for counter in counters:

@@ -36,10 +36,11 @@ from ps_protocol.operations import (
 from ps_protocol.optimizer_spec import OnNonfinite
 from ps_protocol.shared_objects import OBJECT_DTYPE, Act, encode_json
 from ps_protocol.training.round_messages import Answer, Join, event_record
-from ps_protocol.training.round_operations import StagedStep
+from ps_protocol.training.round_operations import StagedStep, is_whole
 from ps_server.log import record_codec
 from ps_server.log.restore_mark import RestoreMark
 from ps_server.rules.round_means import mean
+from ps_server.store import round_calls
 from ps_server.store.function_calls import FunctionCalls, PlannedCall
 from tests.unit.ps_server.log.logged_tasks import TIMEOUT_S, Journal, Task
 from tests.unit.ps_server.rounds_on_ps import (
@@ -363,6 +364,49 @@ def test_a_round_that_has_begun_is_finished_when_there_is_memory_again(
     expected = alone(mean_of([gradients(0), gradients(1)]))
     for name in TRAINED:
         assert_close(task.value(name), expected[name], name)
+
+
+def test_a_round_that_cannot_be_finished_is_not_taken_for_whole_and_a_journal_has_it_whole(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = begun(journal)
+    for seat in range(2):
+        task.result(stage(seat, 1, *gradients(seat)))
+    before, carry_out, called = state(task), FunctionCalls.carry_out, list[PlannedCall]()
+
+    def scarce(calls: FunctionCalls, planned: PlannedCall) -> None:
+        called.append(planned)
+        if len(called) > 1:
+            raise MemoryError
+        carry_out(calls, planned)
+
+    with monkeypatch.context() as patches:
+        patches.setattr(FunctionCalls, "carry_out", scarce)
+        patches.setattr(round_calls, "_PAUSE_S", 0.0)
+        error = refusal(task, commit(1, 0, 1))
+    assert isinstance(error, DataLossError)
+    assert "there was no memory to finish round 1, of which a part was made" in error.message
+    assert len(called) == 1 + round_calls._ATTEMPTS  # it has tried
+    expected = alone(mean_of([gradients(0), gradients(1)]))
+    of_step = [[name for name in TRAINED if name.partition("/")[0] == variable] for variable in ("table", "vector")]
+    made = 0 if task.value("table/step") else 1
+    for name in of_step[made]:
+        assert_close(task.value(name), expected[name], name)
+    for name in of_step[1 - made]:
+        assert task.value(name) == before[name]
+    stamp = task.value(STAMP)
+    assert stamp == [1, 0]  # a reader sees by it that this is no model
+    assert not is_whole([tuple(stamp), tuple(stamp)])
+    for operation in (commit(1, 0, 1), stage(0, 2, *gradients(0)), commit(2, 0)):
+        assert isinstance(refusal(task, operation), DataLossError)
+    task.log.close(TIMEOUT_S)
+    again = Task(journal)
+    again.hello()
+    assert state(again) == before
+    again.result(commit(1, 0, 1))
+    for name in TRAINED:
+        assert_close(again.value(name), expected[name], name)
+    again.log.close(TIMEOUT_S)
 
 
 def test_a_row_is_divided_by_all_or_by_those_that_have_it() -> None:
