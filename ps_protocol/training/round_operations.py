@@ -56,7 +56,10 @@ def is_whole(stamps: Iterable[tuple[int, int]]) -> bool:
 GROUP_KIND: Final = "rounds"
 """Of the shared object that decides for a group."""
 
-NOT_SAVED: Final = frozenset({GROUP_KIND, *ROUND_LAYOUTS, RECEIPTS_KIND})
+SESSION_KIND: Final = "session_start"
+"""Of the shared object by which training sessions know that their chief has made all ready."""
+
+NOT_SAVED: Final = frozenset({GROUP_KIND, *ROUND_LAYOUTS, RECEIPTS_KIND, SESSION_KIND})
 """Kinds that are in no checkpoint, and begin anew with a restore: gradients of another model are of no use to it.
 
 Nor are receipts, of which a save makes sure that they say what the data shards say."""
