@@ -73,3 +73,17 @@ def test_programs_are_given_json() -> None:
     assert (record["group"], record["policy"], record["round"]) == ("adam", "ssp(3)", 7)
     assert record["awaited"][0]["worker"] == "worker:1"
     assert record["workers"][1]["late"] == 2
+
+
+def test_of_many_that_a_round_waits_for_the_silent_are_named_and_the_others_counted() -> None:
+    awaited = tuple([Awaited(f"worker:{index}", False, 999.0) for index in range(4)])
+    assert heading("adam", replace(REPORT, awaited=awaited), NOW_S).endswith("1 live, waits for 4 workers")
+    awaited = (*awaited, Awaited("worker:9", True, 960.0))
+    said = "waits for worker:9 (silent, last seen 40.0 s ago) and 4 others"
+    assert heading("adam", replace(REPORT, awaited=awaited), NOW_S).endswith(said)
+
+
+def test_workers_are_in_the_order_of_their_tasks() -> None:
+    seats = [replace(TALLY, worker=f"worker:{index}", seat=seat) for seat, index in enumerate((10, 2, 0))]
+    cells = [str(each) for each in workers_table(replace(REPORT, workers=tuple(seats)), NOW_S).columns[0].cells]
+    assert cells == ["worker:0", "worker:2", "worker:10"]
