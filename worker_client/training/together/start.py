@@ -101,6 +101,9 @@ def wait_until_ready(
                 )
             pause(min(pause_s, deadline.remaining_s()))
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            if _is_of_another_state(client):  # a ps may have lost or restored its state since this one has connected
+                client.close()
+                client = connect()
     except BaseException:
         client.close()
         raise
@@ -121,6 +124,14 @@ def _is_ready_or_lost(client: Client) -> bool | None:
         return is_ready(client)
     except StateLostError:
         return None
+
+
+def _is_of_another_state(client: Client) -> bool:
+    """Whether the chief has made ready another state than this connection knows; it asks ps task 0 alone."""
+    try:
+        return _said(client) not in (0, _EMPTIED, state_of(client))
+    except StateLostError:
+        return False  # which is told again
 
 
 def _chief(client: Client) -> str:

@@ -18,6 +18,7 @@ from worker_client.client import Client
 from worker_client.optimizers.optimizer import Optimizer
 from worker_client.optimizers.outcomes import Applied
 from worker_client.training.monitored.hook import SessionRunArgs, SessionRunContext, SessionRunHook, SessionRunValues
+from worker_client.training.together import start
 from worker_client.training.together.session import TrainingSession
 
 TIMEOUT_S = 60.0
@@ -97,6 +98,21 @@ def test_the_others_wait_for_the_chief_and_say_so(cluster: SmallCluster, caplog:
         with session(cluster, 0, initial=5.0) as chief:
             assert waiting.result(TIMEOUT_S)[1] == 2.0
             assert chief.client.is_chief
+
+
+def test_who_knows_another_state_than_the_chief_has_made_ready_connects_again(
+    cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one who has connected while a ps was being restored: ps task 0, which it asks, was by then."""
+    start.say_ready(cluster.client(0))
+    early, made = cluster.client(1), list[Client]()
+    monkeypatch.setattr(early.fanout, "store", lambda _ps_task: "00000000-0000-4000-8000-000000000000")
+
+    def connect() -> Client:
+        made.append(cluster.client(1))
+        return made[-1]
+
+    assert start.wait_until_ready(early, connect, TIMEOUT_S) is made[0]
 
 
 def test_the_chief_restores_the_newest_checkpoint_and_saves_at_the_end(tmp_path: Path) -> None:
