@@ -132,6 +132,7 @@ class Optimizer:
         self._steps_alone = self.sync is not None and self.sync.kind is SyncKind.LOCAL
         self._forget()
         self.name: Final = checked_name(name)
+        self._group_name = self.name
         self.spec: Final = OptimizerSpec(
             rule,
             check_settings(rule, {"learning_rate": number, **settings}),
@@ -348,6 +349,7 @@ class Optimizer:
         rate, name = policy.outer_learning_rate, f"{self.name}_outer"
         outer = Optimizer("momentum", settings, learning_rate=rate, name=name, sync=policy)
         outer._steps_alone = False
+        outer._group_name = self.name
         made = LocalSteps(fanout, num_steps=policy.local_steps, variables=variables, inner=inner, outer=outer)
         with self._lock:
             return self._alone.setdefault(fanout, made)
@@ -360,7 +362,7 @@ class Optimizer:
             if group is None:
                 counters = [each.step.name for each in steps if each.step.function == COUNT_ROUNDS]
                 digest = digest_of(parts, self.spec, counters)
-                made = TrainingGroup(fanout, name=self.name, policy=policy, digest=digest, steps=steps)
+                made = TrainingGroup(fanout, name=self._group_name, policy=policy, digest=digest, steps=steps)
                 group = self._groups.setdefault(fanout, made)
         return group
 

@@ -134,3 +134,14 @@ def test_what_steps_alone_do_not_take_is_refused(cluster: SmallCluster) -> None:
         InvalidArgumentError, match=r"trained by momentum\(momentum=0.9\) .* with momentum\(momentum=0.5\)"
     ):
         third.step(gradients(2, 0))
+
+
+def test_the_group_has_the_name_of_the_optimizer(cluster: SmallCluster) -> None:
+    worker = Worker(cluster.client(), ss.train.GradientDescent(0.25, name="alone", sync="local(1)"))
+    worker.step(gradients(0, 0))
+    assert worker.client.training_report("alone").round == 1
+    with worker.client.as_default():
+        seen = worker.client.mirror(worker.variables, trained_by=["alone"])
+    for value, expected in zip(seen.values, worker.values(), strict=True):
+        np.testing.assert_array_equal(value, expected)
+    assert worker.client.finish_together("alone").first_finished == "worker:0"
