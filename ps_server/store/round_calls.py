@@ -132,7 +132,7 @@ class RoundCalls:
                     counters.append(_taken_back(self._variables.find(of_variable[0].name)))
                     continue
                 gradients = [step.operands for step in of_variable]
-                average = mean(gradients, len(slots), of_present=operation.means_of_present_rows, room=room)
+                average = mean(gradients, len(gradients), of_present=operation.means_of_present_rows, room=room)
                 planned.append(self._functions.planned(_apply(of_variable[0], average)))
             after = np.array(staging.ended(begun).stamp, stamp.spec.dtype)
             _taken_back(stamp)

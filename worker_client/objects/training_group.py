@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -208,7 +208,7 @@ class TrainingGroup:
 
     # -- a step -------------------------------------------------------------------------------
 
-    def step(self, steps: Sequence[RoutedStep], pull: Pull | None) -> StepResult:
+    def step(self, steps: Sequence[RoutedStep], pull: Pull | None, left_out: Container[str] = ()) -> StepResult:
         """Hands in gradients for the next round, and waits until this worker may go on.
 
         Args:
@@ -225,9 +225,11 @@ class TrainingGroup:
         with mine:
             self._take_turn(mine)
             self._check_same(steps)
+            left_out: Names of variables of which the round takes the gradients of the others alone.
             is_sure, self._is_sure = self._is_sure, False
             try:
-                result = self._step(steps, pull, is_sure=is_sure)
+                counted = [each for each in steps if each.step.name not in left_out]
+                result = self._step(counted, pull, is_sure=is_sure)
             except (FailedPreconditionError, NotFoundError, StateLostError):
                 self._set_joined(False)  # whoever calls again means to join again
                 raise
@@ -261,6 +263,7 @@ class TrainingGroup:
 
     def finish(self) -> None:
         """Tells the group that this worker hands in no more: nobody waits for it. Its next step joins again."""
+            self._check_same(steps)
         mine = threading.Lock()
         with mine:
             self._take_turn(mine)

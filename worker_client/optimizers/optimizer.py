@@ -6,6 +6,7 @@ import copy
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from itertools import chain, compress
 from typing import Any, Final, Literal, Never, TypeAlias, cast, overload
 
 import numpy.typing as npt
@@ -44,6 +45,7 @@ from worker_client.optimizers.steps import (
     PartGradient,
     check_finite,
     check_trainable,
+    is_finite,
     numbers_of,
     of_one_connection,
     part_gradients,
@@ -247,8 +249,7 @@ class Optimizer:
         if self.sync is not None and self._steps_alone:
             fanout = cast(Fanout, of_one_connection([part for _, variable in asked for part in parts_of(variable)]))
             alone = self._local_steps(fanout, self.sync, [variable for _, variable in asked])
-            of_round = alone.step(asked, self._rate_of_call(learning_rate), global_step, pull)
-            return of_round or [Applied("pending", alone.model, alone.model + 1)] * len(asked)
+            return alone.step(asked, self._rate_of_call(learning_rate), global_step, pull)
         checked = self.spec.on_nonfinite
         gradients = [
             part_gradients(variable, gradient, copy=not wait, on_nonfinite=checked) for gradient, variable in asked
@@ -262,7 +263,10 @@ class Optimizer:
             if pull is not None:
                 check_mirror(pull)
             steps = self._round_steps(fanout, parts, kept, rate, global_step)
-            return [in_round(self._group(fanout, parts, steps, self.sync).step(steps, pull))] * len(lengths)
+            skipped = [checked is OnNonfinite.SKIP and not is_finite(each) for each in gradients]
+            left_out = [each.part.spec.name for each in chain(*compress(gradients, skipped))]
+            result = self._group(fanout, parts, steps, self.sync).step(steps, pull, left_out)
+            return [in_round(result, is_skipped=each) for each in skipped]
         exchange = exchange_of(fanout, completes, wait=wait)
         if completes is not None and checked is OnNonfinite.REFUSE:
             check_finite(parts)

@@ -145,3 +145,12 @@ def test_the_group_has_the_name_of_the_optimizer(cluster: SmallCluster) -> None:
     for value, expected in zip(seen.values, worker.values(), strict=True):
         np.testing.assert_array_equal(value, expected)
     assert worker.client.finish_together("alone").first_finished == "worker:0"
+
+
+def test_a_step_alone_that_is_skipped_says_so(cluster: SmallCluster) -> None:
+    worker = Worker(cluster.client(), ss.train.GradientDescent(0.25, sync="local(2)", on_nonfinite="skip"))
+    given = gradients(0, 0)
+    given[2][1] = np.nan
+    pairs = list(zip(given, worker.variables, strict=True))
+    assert [each.verdict for each in worker.optimizer.apply_gradients(pairs)] == ["pending", "pending", "skipped"]
+    assert [each.verdict for each in worker.optimizer.apply_gradients(pairs)] == ["applied", "applied", "skipped"]
