@@ -201,6 +201,17 @@ class TrainingGroup:
         if whole_reads is not None:
             whole_reads.follow(name, self._trained)
 
+    @classmethod
+    def of(
+        cls, fanout: Fanout, *, name: str, policy: SyncPolicy, digest: str, steps: Sequence[RoutedStep]
+    ) -> TrainingGroup:
+        """Returns the group that an optimizer like this one has on the connection, or a new one; errors as of those."""
+        part = TAKING_PART.get(fanout)
+        for each in () if part is None else part.groups:
+            if (each.name, each._policy, each._digest) == (name, policy, digest):
+                return each
+        return cls(fanout, name=name, policy=policy, digest=digest, steps=steps)
+
     @property
     def name(self) -> str:
         """That of its optimizer."""
@@ -214,6 +225,7 @@ class TrainingGroup:
         Args:
             steps: One for each variable of the group.
             pull: What to read behind the newest model.
+            left_out: Names of variables of which the round takes the gradients of the others alone.
 
         Raises:
             InvalidArgumentError: They are not of the variables of the group, or one is not finite.
@@ -225,7 +237,6 @@ class TrainingGroup:
         with mine:
             self._take_turn(mine)
             self._check_same(steps)
-            left_out: Names of variables of which the round takes the gradients of the others alone.
             is_sure, self._is_sure = self._is_sure, False
             try:
                 counted = [each for each in steps if each.step.name not in left_out]
@@ -236,10 +247,11 @@ class TrainingGroup:
             self._is_sure = True
             return result
 
-    def join(self, pull: Pull | None) -> int:
+    def join(self, steps: Sequence[RoutedStep], pull: Pull | None) -> int:
         """Joins, unless it has, and reads the newest model, so that the next gradient is of that.
 
         Args:
+            steps: Of the variables of the group; their gradients do not matter.
             pull: What to read.
 
         Returns:
@@ -251,6 +263,7 @@ class TrainingGroup:
         mine = threading.Lock()
         with mine:
             self._take_turn(mine)
+            self._check_same(steps)
             is_sure, self._is_sure = self._is_sure, False
             try:
                 self._go_on(is_sure=is_sure)
@@ -263,7 +276,6 @@ class TrainingGroup:
 
     def finish(self) -> None:
         """Tells the group that this worker hands in no more: nobody waits for it. Its next step joins again."""
-            self._check_same(steps)
         mine = threading.Lock()
         with mine:
             self._take_turn(mine)
@@ -312,9 +324,9 @@ class TrainingGroup:
         if names != self._trained:
             only = sorted(names.symmetric_difference(self._trained))
             raise InvalidArgumentError(
-                f"{self._name} trains {len(self._trained)} variables together with other workers, and each step has a "
-                f"gradient of all of them; {', '.join(only[:5])} {'is' if len(only) == 1 else 'are'} only in this one "
-                f"or only in the first one. Train others with an optimizer of another name",
+                f"{self._name} trains {', '.join(sorted(self._trained)[:5])} together with others, all of them in "
+                f"each step, its global_step= too; {', '.join(only[:5])} {'is' if len(only) == 1 else 'are'} only in "
+                f"this one or only in the first one. Train others with an optimizer of another name",
                 variable=only[0],
             )
 
@@ -399,6 +411,9 @@ class TrainingGroup:
         )
         self._store = group.store
         self._incarnation = part.incarnation
+        for each in part.groups:
+            if each is not self and each.name == self._name:  # of an optimizer that trains otherwise
+                each._set_joined(False)
         event = Join(
             part.task,
             self._incarnation,

@@ -325,13 +325,15 @@ class Optimizer:
         if pull is not None:
             check_mirror(pull)
         variables = list(variables)
+        if not variables:
+            raise InvalidArgumentError(f"{self.name}.join was given no variables; give those that it trains")
         parts = [PartGradient(part, ()) for each in variables for part in parts_of(each)]
         fanout = cast(Fanout, of_one_connection([each.part for each in parts]))
         if self._steps_alone:
             return self._local_steps(fanout, self.sync, variables).join(global_step, pull)
         kept = self._declared(fanout, [each.part for each in parts])
         steps = self._round_steps(fanout, parts, kept, None, global_step)
-        return self._group(fanout, parts, steps, self.sync).join(pull)
+        return self._group(fanout, parts, steps, self.sync).join(steps, pull)
 
     def finish(self) -> None:
         """With ``sync``, tells the other workers that this one hands in no more: they go on without it at once.
@@ -366,7 +368,7 @@ class Optimizer:
             if group is None:
                 counters = [each.step.name for each in steps if each.step.function == COUNT_ROUNDS]
                 digest = digest_of(parts, self.spec, counters)
-                made = TrainingGroup(fanout, name=self._group_name, policy=policy, digest=digest, steps=steps)
+                made = TrainingGroup.of(fanout, name=self._group_name, policy=policy, digest=digest, steps=steps)
                 group = self._groups.setdefault(fanout, made)
         return group
 

@@ -241,8 +241,13 @@ def test_more_workers_than_there_are_is_refused(cluster: SmallCluster) -> None:
 def test_each_step_is_of_the_same_variables(cluster: SmallCluster) -> None:
     worker = Worker(cluster.client(0), ss.train.Adam(0.25, sync="bsp"))
     worker.step(gradients(0, 0))
-    with pytest.raises(InvalidArgumentError, match="bias is only in this one or only in the first one"):
+    message = "trains bias, matrix, table.* together .*bias is only in this one or only in the first one"
+    with pytest.raises(InvalidArgumentError, match=message):
         worker.optimizer.apply_gradients(list(zip(gradients(0, 1), worker.variables, strict=True))[:2])
+    with pytest.raises(InvalidArgumentError, match="bias is only in this one or only in the first one"):
+        worker.optimizer.join(worker.variables[:2])
+    with pytest.raises(InvalidArgumentError, match=r"Adam\.join was given no variables"):
+        worker.optimizer.join([])
     assert worker.step(gradients(0, 1)).round == 2
 
 
@@ -487,3 +492,55 @@ def test_an_interrupt_anywhere_counts_no_gradient_twice(cluster: SmallCluster, p
             worker.step(both)
         for found, expected in zip(first.values(), worker.values(), strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_gradient_that_is_skipped_is_left_out_of_the_average(cluster: SmallCluster, pool: ThreadPoolExecutor) -> None:
+    workers = [
+        Worker(cluster.client(index), ss.train.GradientDescent(0.25, sync="bsp(total=2)", on_nonfinite="skip"))
+        for index in range(2)
+    ]
+    given = [gradients(index, 0) for index in range(2)]
+    given[0][1].values[2, 1] = np.nan  # of one part of the table
+    given[0][2][0] = np.inf
+
+    def work(index: int) -> list[Applied]:
+        pairs = list(zip(given[index], workers[index].variables, strict=True))
+        return workers[index].optimizer.apply_gradients(pairs)
+
+    of_first, of_second = [each.result(TIMEOUT_S) for each in [pool.submit(work, index) for index in range(2)]]
+    assert [each.verdict for each in of_first] == ["applied", "skipped", "skipped"]
+    assert [each.verdict for each in of_second] == ["applied"] * 3
+    expected = [1 - 0.25 * (given[0][0] + given[1][0]) / 2, np.ones([9, 2], np.float32), 1 - 0.25 * given[1][2]]
+    np.subtract.at(expected[1], given[1][1].indices, 0.25 * given[1][1].values)
+    for found, value in zip(workers[0].values(), expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-5, atol=1e-6)
+
+
+def test_what_all_skip_changes_nothing(cluster: SmallCluster) -> None:
+    worker = Worker(cluster.client(), ss.train.Adam(0.25, sync="ssp(1)", on_nonfinite="skip"))
+    given = gradients(0, 0)
+    given[2][1] = np.nan
+    pairs = list(zip(given, worker.variables, strict=True))
+    applied = worker.optimizer.apply_gradients(pairs)
+    assert [each[:3] for each in applied] == [("applied", 1, 1), ("applied", 1, 1), ("skipped", 1, 1)]
+    assert worker.values()[2].tolist() == [1, 1, 1]
+    assert worker.optimizer.slots(worker.bias)["step"].numpy() == 0
+
+
+def test_two_optimizers_of_a_name_are_one_member_of_its_group(cluster: SmallCluster) -> None:
+    worker = Worker(cluster.client(), ss.train.Adam(0.25, sync="bsp"))
+    verdicts = []
+    for number in range(4):
+        verdicts.append(worker.step(gradients(0, number))[:3])
+        worker.optimizer = ss.train.Adam(0.25, sync="bsp")
+    assert verdicts == [("applied", number, number) for number in range(1, 5)]
+
+
+def test_of_two_optimizers_that_train_otherwise_each_joins_in_its_turn(cluster: SmallCluster) -> None:
+    worker = Worker(cluster.client(), ss.train.Adam(0.25, sync="bsp"))
+    others = [worker.optimizer, ss.train.Adam(0.25, sync="ssp(1)")]
+    versions = []
+    for number in range(4):
+        worker.optimizer = others[number % 2]
+        versions.append(worker.step(gradients(0, number))[:2])
+    assert versions == [("applied", number) for number in range(1, 5)]
