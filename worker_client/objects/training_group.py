@@ -7,6 +7,7 @@ begins with what ps task 0 knows, and counts nothing twice.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -189,6 +190,7 @@ class TrainingGroup:
         self._lock = new_lock()  # guards: _is_joined, which another thread looks at when the connection ends
         self._is_joined = False
         # All below is of whose turn it is.
+        self._is_ready = False  # whether there is room for its gradients; an interrupt may come before that
         self._object: SharedObject | None = None
         self._incarnation = ""
         self._store = ""
@@ -281,7 +283,8 @@ class TrainingGroup:
             self._take_turn(mine)
             if self._is_joined:
                 self._set_joined(False)
-                self._act(Finish(self._part.task, self._incarnation, self._wall_clock()))
+                with contextlib.suppress(NotFoundError):  # it was interrupted before it had joined
+                    self._act(Finish(self._part.task, self._incarnation, self._wall_clock()))
 
     def finish_later(self) -> None:
         """Does what ``finish`` does soon, whatever comes of that."""
@@ -299,7 +302,7 @@ class TrainingGroup:
 
     def _go_on(self, *, is_sure: bool) -> None:
         """Joins if it has not, and waits until it may begin the next step."""
-        if not self._is_joined or self._opened().store != self._store:  # that of a restore has other rounds
+        if not (self._is_joined and self._is_ready) or self._opened().store != self._store:  # a restore has no rounds
             self._join()
         elif not is_sure:
             self._answer = self._act(Look(self._part.task, self._incarnation))
@@ -405,7 +408,7 @@ class TrainingGroup:
     # -- coming and waiting -------------------------------------------------------------------
 
     def _join(self) -> None:
-        part = self._part
+        part, self._is_ready = self._part, False
         group = self._object = SharedObject(
             self._fanout, part.places, name=group_name(self._name), kind=GROUP_KIND, settings={}, by=part.task
         )
@@ -424,13 +427,13 @@ class TrainingGroup:
             workers=part.num_workers,
             now_s=self._wall_clock(),
         )
+        self._set_joined(True)  # an interrupt may come before the answer: then it has to finish as well
         try:
             self._answer = self._act(event)
         except FailedPreconditionError:  # others train otherwise; but maybe all of them are dead
             if not _Watch(self).tell_of_dead():
                 raise
             self._answer = self._act(event)
-        self._set_joined(True)
         self._ended = [0] * part.num_ps
         seat, made = self._answer.seat, []
         for ps_task in range(part.num_ps):
@@ -440,7 +443,7 @@ class TrainingGroup:
         declare_beside(self._fanout, made)
         self._bring(None)
         is_first = self._answer.committed == self._answer.since
-        self._computes_on = self._answer.committed if is_first else None
+        self._computes_on, self._is_ready = self._answer.committed if is_first else None, True
 
     def _wait_to_go_on(self) -> None:
         """Waits until the worker may go on."""

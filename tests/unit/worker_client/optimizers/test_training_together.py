@@ -21,6 +21,7 @@ from ps_protocol.errors import (
     PermissionDeniedError,
 )
 from ps_protocol.operations import Result
+from ps_protocol.shared_objects import Json
 from ps_protocol.training.round_operations import Commit
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.store.round_calls import RoundCalls
@@ -37,6 +38,7 @@ from tests.unit.worker_client.optimizers.together import (
     mean_of,
 )
 from worker_client.objects import whole_rounds
+from worker_client.objects.shared_object import SharedObject
 from worker_client.optimizers.outcomes import Applied
 
 TIMEOUT_S = 60.0
@@ -492,6 +494,44 @@ def test_an_interrupt_anywhere_counts_no_gradient_twice(cluster: SmallCluster, p
             worker.step(both)
         for found, expected in zip(first.values(), worker.values(), strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_interrupt_anywhere_in_the_first_step_and_it_goes_on(cluster: SmallCluster) -> None:
+    worker = Worker(cluster.client(), ss.train.GradientDescent(0.25))
+    number, was_interrupted = 1, True
+    while was_interrupted:
+        worker.optimizer = ss.train.GradientDescent(0.25, name=f"sgd{number}", sync="ssp(1)")
+        was_interrupted = False
+        sys.setprofile(Place(number))
+        try:
+            worker.step(gradients(0, 0))
+        except Interrupt:
+            was_interrupted = True
+        finally:
+            sys.setprofile(None)
+        assert worker.step(gradients(0, 0)).verdict == "applied"
+        worker.optimizer.finish()
+        number += 1 + number // 4
+
+
+@pytest.mark.parametrize("has_come", [True, False], ids=["it had joined", "it had not"])
+def test_who_is_interrupted_while_it_joins_can_finish(
+    cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch, *, has_come: bool
+) -> None:
+    worker, act = Worker(cluster.client(), ss.train.Adam(0.25, sync="bsp")), SharedObject.act
+
+    def interrupted(shared: SharedObject, event: Json) -> Json | None:
+        if has_come:
+            act(shared, event)
+        raise Interrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedObject, "act", interrupted)
+        with pytest.raises(Interrupt):
+            worker.step(gradients(0, 0))
+    assert worker.client.training_report("Adam").quorum == int(has_come)
+    worker.optimizer.finish()
+    assert worker.client.training_report("Adam").quorum == 0
 
 
 def test_a_gradient_that_is_skipped_is_left_out_of_the_average(cluster: SmallCluster, pool: ThreadPoolExecutor) -> None:
