@@ -275,6 +275,20 @@ def test_what_is_lent_does_not_change(task: Task) -> None:
     assert_close(task.value("vector"), large - 0.125)
 
 
+def test_what_is_lent_of_a_slot_does_not_change_with_the_next_gradient_in_it(task: Task) -> None:
+    large = np.zeros((200, 100), FLOAT)
+    task.result(Replace("vector", large))
+    for slot in ("m", "v"):
+        task.result(Replace(f"vector/{slot}", large))
+    task.result(stage(0, 1, step("vector", large + 1)))
+    read = task.result(Read(staged_name(0))).tensor
+    before = np.array(read)
+    task.result(commit(1, 0))
+    task.result(stage(0, 2, step("vector", large + 2)))
+    np.testing.assert_array_equal(read, before)
+    assert not np.array_equal(task.value(staged_name(0)), before)
+
+
 def test_gradients_of_16_bits_are_added_up_in_32() -> None:
     parts = [(np.array([2048.0], np.float16),), *[(np.array([1.0], np.float16),) for _ in range(4)]]
     assert mean(parts, 5)[0].tolist() == [np.float16(2052 / 5)]
