@@ -33,6 +33,10 @@ def group_name(name: str) -> str:
     return f"rounds/{name}"
 
 
+GROUP_NAMES: Final = "round_groups"
+"""Full name of the object that lists groups, for saves. It is of the kind that lists data shards."""
+
+
 def stamp_name(name: str, ps_task: int) -> str:
     """Full name of the stamp of a ps."""
     return f"rounds/{name}/stamp/{ps_task}"

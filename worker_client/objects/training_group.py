@@ -30,6 +30,7 @@ from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.interrupts import Turn
 from ps_protocol.operations import Read, Reply, VariableSpec
 from ps_protocol.service_types import Member, MemberState
+from ps_protocol.training.data_shards import NAMES_KIND
 from ps_protocol.training.round_messages import (
     Answer,
     Awaited,
@@ -48,6 +49,7 @@ from ps_protocol.training.round_messages import (
 )
 from ps_protocol.training.round_operations import (
     GROUP_KIND,
+    GROUP_NAMES,
     ROUND_LAYOUTS,
     STAGED_KIND,
     STAMP_KIND,
@@ -441,6 +443,8 @@ class TrainingGroup:
             slots = [staged_name(self._name, ps_task, seat, slot) for slot in range(self._policy.staging_slots)]
             made.extend([_declaration(each, STAGED_KIND, ps_task) for each in slots])
         declare_beside(self._fanout, made)
+        listed = SharedObject(self._fanout, part.places, name=GROUP_NAMES, kind=NAMES_KIND, settings={}, by=part.task)
+        listed.act({"do": "add", "name": self._name})
         self._bring(None)
         is_first = self._answer.committed == self._answer.since
         self._computes_on, self._is_ready = self._answer.committed if is_first else None, True

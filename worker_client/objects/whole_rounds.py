@@ -74,7 +74,7 @@ class WholeRounds:
             if not deadline.remaining_s():
                 raise self._late(lacking[0], self._of_group(stamps, groups.index(lacking[0])))
             for group in lacking:
-                self._bring(group)
+                self.bring(group)
             self._pause(min(pause_s, deadline.remaining_s()))
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
@@ -83,7 +83,7 @@ class WholeRounds:
         begin, half = place * self._num_ps, len(stamps) // 2
         return [*stamps[begin : begin + self._num_ps], *stamps[half + begin : half + begin + self._num_ps]]
 
-    def _bring(self, group: str) -> None:
+    def bring(self, group: str) -> None:
         """Brings each ps the decisions that it has not carried out, if this connection may."""
         name = group_name(group)
         said = ObjectConnection(self._fanout.handle(0), self._places, name=name, kind=GROUP_KIND).wait({}, Deadline(0))
