@@ -551,3 +551,39 @@ def test_what_is_shown_of_each_worker() -> None:
     group.hand_in(0, 3, 1)
     group.hand_in(0, 4, 2)
     assert rows(group.state)[0]["does"] == "waits for worker:1"
+
+
+def test_of_the_processes_that_were_replaced_the_newest_are_known() -> None:
+    group = Group("bsp", 1)
+    for number in range(10):
+        group.join(0, f"b{number}")
+    member = group.state.member("worker:0")
+    assert member is not None
+    assert member.replaced == ("b5", "b6", "b7", "b8")
+    with pytest.raises(FailedPreconditionError, match="is the process b9 now; the process b8"):
+        group.join(0, "b8")
+
+
+def test_decisions_that_every_ps_has_carried_out_are_forgotten() -> None:
+    group = Group("bsp", 1)
+    for number in range(1, 5):
+        group.hand_in(0, number)
+        assert group.seats() == [(number, [0])]
+
+
+def test_without_rounds_a_worker_has_one_gradient_that_waits() -> None:
+    group = Group("async(max_staleness=2)", 3)
+    group.hand_in(0, 1, 0)
+    group.hand_in(0, 2, 1)  # waits, since the others' would be too old
+    group.hand_in(1, 1, 0)
+    assert [(each.seat, each.round) for each in group.state.pending] == [(0, 2)]
+    with pytest.raises(InvalidArgumentError, match="hands in for round 3"):
+        group.hand_in(0, 3, 2)
+
+
+def test_without_rounds_a_process_that_was_started_again_builds_on_what_it_had_handed_in() -> None:
+    group = Group("async", 1)
+    group.hand_in(0, 1)
+    group.join(0, "b")
+    assert group.hand_in(0, 2, 0, incarnation="b").verdict is Verdict.STALE
+    assert group.hand_in(0, 2, 1, incarnation="b").verdict is Verdict.APPLIED

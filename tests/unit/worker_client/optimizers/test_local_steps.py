@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import worker_client as ss
-from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
+from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError, InvalidArgumentError
+from ps_protocol.shared_objects import Json
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from tests.unit.worker_client.optimizers.together import OPTIMIZERS, Array, Make, Worker, alone, gradients
+from worker_client.objects.shared_object import SharedObject
 
 TIMEOUT_S = 60.0
 NUM_ROUNDS = 3
@@ -154,3 +156,36 @@ def test_a_step_alone_that_is_skipped_says_so(cluster: SmallCluster) -> None:
     pairs = list(zip(given, worker.variables, strict=True))
     assert [each.verdict for each in worker.optimizer.apply_gradients(pairs)] == ["pending", "pending", "skipped"]
     assert [each.verdict for each in worker.optimizer.apply_gradients(pairs)] == ["applied", "applied", "skipped"]
+
+
+def test_after_a_round_that_has_failed_steps_begin_anew(cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(cluster.client(), ss.train.GradientDescent(0.25, sync="local(2)"))
+    worker.step(gradients(0, 0))
+
+    def refused(_shared: SharedObject, _event: Json) -> Json | None:
+        raise DeadlineExceededError("there is no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedObject, "act", refused)
+        with pytest.raises(DeadlineExceededError):
+            worker.step(gradients(0, 1))
+    start = worker.values()
+    assert worker.step(gradients(0, 2)).verdict == "pending"
+    for seen, before, gone in zip(
+        worker.mirror.values, start, moved(OPTIMIZERS["sgd"], start, 0, range(2, 3)), strict=True
+    ):
+        np.testing.assert_allclose(seen, before - gone, rtol=1e-6, atol=1e-6)
+    assert worker.step(gradients(0, 3)).verdict == "applied"
+
+
+def test_a_pull_reads_variables_that_are_not_trained_as_well(cluster: SmallCluster) -> None:
+    worker = Worker(cluster.client(), ss.train.GradientDescent(0.25, sync="local(3)"))
+    with worker.client.as_default():
+        other = ss.get_variable("other", [], initializer=ss.zeros_initializer())
+    pulled = worker.client.mirror([*worker.variables, other])
+    other.assign(7.0)
+    pairs = list(zip(gradients(0, 0), worker.variables, strict=True))
+    worker.optimizer.apply_gradients(pairs, pull=pulled)
+    assert pulled.values[3] == 7.0
+    for seen, gone in zip(pulled.values, moved(OPTIMIZERS["sgd"], worker.values(), 0, range(1)), strict=False):
+        np.testing.assert_allclose(seen, 1 - gone, rtol=1e-6, atol=1e-6)

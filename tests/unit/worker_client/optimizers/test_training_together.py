@@ -584,3 +584,30 @@ def test_of_two_optimizers_that_train_otherwise_each_joins_in_its_turn(cluster: 
         worker.optimizer = others[number % 2]
         versions.append(worker.step(gradients(0, number))[:2])
     assert versions == [("applied", number) for number in range(1, 5)]
+
+
+def test_workers_that_count_rounds_and_others_are_refused(cluster: SmallCluster) -> None:
+    first, second = (Worker(cluster.client(index), ss.train.Adam(0.25, sync="bsp")) for index in range(2))
+    with first.client.as_default():
+        count = ss.get_variable("count", [], np.int64, initializer=ss.zeros_initializer())
+    first.step(gradients(0, 0), global_step=count)
+    with pytest.raises(FailedPreconditionError, match=r"worker:1 trains 4 variables .* the group trains 5 variables"):
+        second.step(gradients(1, 0))
+
+
+def test_who_is_interrupted_at_its_hand_in_does_not_hand_in_for_that_round_again(
+    cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, act = Worker(cluster.client(), ss.train.Adam(0.25, sync="bsp")), SharedObject.act
+    worker.step(gradients(0, 0))
+
+    def interrupted(shared: SharedObject, event: Json) -> Json | None:
+        act(shared, event)
+        raise Interrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedObject, "act", interrupted)
+        with pytest.raises(Interrupt):
+            worker.step(gradients(0, 1))
+    assert worker.step(gradients(0, 2))[:3] == ("stale", 2, 3)
+    assert worker.step(gradients(0, 3))[:3] == ("applied", 3, 3)
