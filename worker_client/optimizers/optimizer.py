@@ -350,15 +350,20 @@ class Optimizer:
             found = self._alone.get(fanout)
         if found is not None:
             return found
-        inner, settings = copy.copy(self), {"momentum": policy.outer_momentum, "use_nesterov": 1.0}
+        inner, outer = copy.copy(self), self._of_rounds(policy)
         inner.__dict__.update(sync=None, _steps_alone=False)
-        rate, name = policy.outer_learning_rate, f"{self.name}_outer"
-        outer = Optimizer("momentum", settings, learning_rate=rate, name=name, sync=policy)
-        outer._steps_alone = False
-        outer._group_name = self.name
         made = LocalSteps(fanout, num_steps=policy.local_steps, variables=variables, inner=inner, outer=outer)
         with self._lock:
             return self._alone.setdefault(fanout, made)
+
+    def _of_rounds(self, policy: SyncPolicy) -> Optimizer:
+        """What is applied on the ps tasks, if workers make steps alone."""
+        rate, name = policy.outer_learning_rate, f"{self.name}_outer"
+        settings = {"momentum": policy.outer_momentum, "use_nesterov": 1.0}
+        outer = Optimizer("momentum", settings, learning_rate=rate, name=name, sync=policy)
+        outer._steps_alone = False
+        outer._group_name = self.name
+        return outer
 
     def _group(
         self, fanout: Fanout, parts: Sequence[PartGradient], steps: Sequence[RoutedStep], policy: SyncPolicy
@@ -468,7 +473,9 @@ class Optimizer:
     # -- slots --------------------------------------------------------------------------------
 
     def slot_names(self) -> list[str]:
-        """Names of the slots that it keeps beside each variable, in the rule's order."""
+        """Names of the slots that it keeps beside each variable, as the rule has them; with ``local`` of the rounds."""
+        if self.sync is not None and self._steps_alone:
+            return self._of_rounds(self.sync).slot_names()
         rule = RULES[self.spec.function]
         return [each.name for each in rule.slots(self.spec.numbers, self.spec.sparse.name.lower())]
 
@@ -493,6 +500,8 @@ class Optimizer:
 
     def slots(self, variable: EagerVariable) -> dict[str, Any]:
         """Returns all slots of a variable by their names, as ``get_slot`` does, and the count of steps as "step"."""
+        if self.sync is not None and self._steps_alone:
+            return self._of_rounds(self.sync).slots(variable)
         parts = parts_of(variable)
         fanout = cast(Fanout, of_one_connection(parts))
         kept = self._declared(fanout, parts)

@@ -146,6 +146,9 @@ def test_the_group_has_the_name_of_the_optimizer(cluster: SmallCluster) -> None:
         seen = worker.client.mirror(worker.variables, trained_by=["alone"])
     for value, expected in zip(seen.values, worker.values(), strict=True):
         np.testing.assert_array_equal(value, expected)
+    assert worker.optimizer.slot_names() == ["momentum"]
+    assert worker.optimizer.get_slot(worker.bias, "step").name == "bias/alone_outer/step:0"
+    assert worker.optimizer.get_slot(worker.bias, "step").numpy() == 1
     assert worker.client.finish_together("alone").first_finished == "worker:0"
 
 

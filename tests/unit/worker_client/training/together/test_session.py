@@ -79,6 +79,19 @@ def test_workers_train_in_rounds_and_end_together(cluster: SmallCluster) -> None
         assert each.report.first_finished == "worker:0"
 
 
+def test_with_local_steps_a_step_is_a_round(cluster: SmallCluster) -> None:
+    sync = "local(2, total=2, outer_learning_rate=1, outer_momentum=0)"
+    made = [session(cluster, index, sync, steps=3) for index in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        results = [each.result(TIMEOUT_S) for each in [pool.submit(train, one) for one in made]]
+    for applied, bias in results:
+        assert [each.verdict for each in applied] == ["pending", "applied"] * 3
+        assert bias == -6.0
+    for each in made:
+        assert each.report is not None
+        assert (each.report.round, each.report.quorum) == (3, 0)
+
+
 def test_the_others_wait_for_the_chief_and_say_so(cluster: SmallCluster, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     with pytest.raises(
