@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,7 @@ class KillsPs(SessionRunHook):
 
     def __init__(self, cluster: LocalCluster, index: int, folder: Path | None):
         self.fired = 0
+        self.has_fired = threading.Event()
         self._cluster, self._index, self._folder = cluster, index, folder
 
     def before_run(self, run_context: SessionRunContext) -> None:
@@ -39,6 +41,18 @@ class KillsPs(SessionRunHook):
             session.client.save(self._folder, step=session.step)
         self._cluster.kill_ps(self._index)
         self._cluster.restart_ps(self._index)
+        self.has_fired.set()
+
+
+class WaitsForKill(SessionRunHook):
+    """Holds a worker at the step of the kill, so that it does not make all the others before."""
+
+    def __init__(self, killer: KillsPs):
+        self._killer = killer
+
+    def before_run(self, run_context: SessionRunContext) -> None:
+        if run_context.session.step >= KILL_AT:
+            assert self._killer.has_fired.wait(TIMEOUT_S)
 
 
 def train(
@@ -79,7 +93,7 @@ def test_when_a_ps_has_lost_its_state_all_go_on_from_the_checkpoint(
         killer = KillsPs(cluster, index, tmp_path)
         runs = [
             pool.submit(train, cluster, 0, sync, tmp_path, killer),
-            pool.submit(train, cluster, 1, sync, tmp_path),
+            pool.submit(train, cluster, 1, sync, tmp_path, WaitsForKill(killer)),
         ]
         (connections, verdicts, values), (of_other, _, _) = [each.result(TIMEOUT_S) for each in runs]
         assert killer.fired == 1
