@@ -125,7 +125,10 @@ class TrainingSession:
         try:
             for hook in self._hooks:
                 hook.begin()
-            self._begin(is_recovery=False)
+            try:
+                self._begin(is_recovery=False)
+            except StateLostError as error:
+                self._recover(error, is_recovery=False)
             if self._shows_progress:
                 module = sheltered(importlib.import_module, _PROGRESS)
                 made = module.SessionProgress(f"{self.client.task}", self._steps)
@@ -266,8 +269,13 @@ class TrainingSession:
         self._mirror = client.mirror([*self._variables, self._optimizer.get_slot(self._variables[0], "step")])
         self._mirror.pull()
 
-    def _recover(self, error: StateLostError) -> None:
-        """Goes on from the newest checkpoint, when ps tasks have lost their state or it was restored."""
+    def _recover(self, error: StateLostError, *, is_recovery: bool = True) -> None:
+        """Goes on from the newest checkpoint, when ps tasks have lost their state or it was restored.
+
+        Args:
+            error: Says so.
+            is_recovery: Whether something is lost if there is no checkpoint.
+        """
         if self._folder is None:
             raise error
         while True:
@@ -277,7 +285,7 @@ class TrainingSession:
             _LOG.warning("%s: %s; going on from the newest checkpoint in %s", self.client.task, error, self._folder)
             self._leave(error)
             try:
-                self._begin(is_recovery=True)
+                self._begin(is_recovery=is_recovery)
             except StateLostError as again:
                 if self._client is None or isinstance(again.__cause__, NotFoundError):
                     raise
@@ -320,6 +328,10 @@ class TrainingSession:
         now_s = time.monotonic()
         if self._optimizer.sync is not None and now_s >= self._look_at_s:
             self._look_at_s = now_s + _LOOK_EVERY_S
-            report = self.client.training_report(self._optimizer.name)
-            self._missing = ", ".join([each.worker for each in report.workers if each.status == "silent"])
+            try:
+                report = self.client.training_report(self._optimizer.name)
+            except StateLostError as error:
+                raise_interrupt(error)  # else the next step goes on from the checkpoint
+            else:
+                self._missing = ", ".join([each.worker for each in report.workers if each.status == "silent"])
         self._progress.update(self.step, applied.staleness, self._missing)

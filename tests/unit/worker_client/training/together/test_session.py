@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,8 +46,7 @@ def session(cluster: SmallCluster, index: int = 0, sync: str | None = None, **mo
     return ss.train.TrainingSession(
         builder(sync, more.pop("initial", 0.0)),
         connect=lambda: cluster.client(index),
-        show_progress=False,
-        **{"steps": 3, **more},
+        **{"steps": 3, "show_progress": False, **more},
     )
 
 
@@ -107,6 +107,53 @@ def test_the_chief_restores_the_newest_checkpoint_and_saves_at_the_end(tmp_path:
                 running.apply_gradients(ONES)
     with SmallCluster(1) as cluster, cluster.client() as client:
         assert client.restore(folder).step == 5
+
+
+def lose_state(cluster: SmallCluster, folder: str, step: int) -> str:
+    """Puts a state in the place of the ps tasks' own; returns which."""
+    with cluster.client(2) as client:
+        return client.restore(client.save(folder, step=step).path).path
+
+
+def test_a_state_that_is_lost_while_a_session_begins_is_waited_for_again(cluster: SmallCluster, tmp_path: Path) -> None:
+    folder, lost, sync = str(tmp_path), threading.Event(), "bsp(total=2)"
+    with session(cluster, 0, sync, checkpoint=folder) as chief, ThreadPoolExecutor(1) as pool:
+
+        def build(client: Client) -> tuple[Sequence[Any], Optimizer]:
+            if not lost.is_set():
+                lose_state(cluster, folder, 0)
+                lost.set()
+            return builder(sync)(client)
+
+        other = ss.train.TrainingSession(
+            build, steps=3, checkpoint=folder, connect=lambda: cluster.client(1), show_progress=False
+        )
+        waiting = pool.submit(train, other)
+        assert lost.wait(TIMEOUT_S)
+        verdicts = []
+        while not chief.should_stop():
+            verdicts.append(chief.apply_gradients(ONES).verdict)
+        assert verdicts == ["stale", *["applied"] * 3]
+        chief.optimizer.finish()
+        applied, bias = waiting.result(TIMEOUT_S)
+        assert ([each.verdict for each in applied], bias) == (["applied"] * 3, -3.0)
+
+
+def test_a_state_that_is_lost_before_a_step_is_shown_is_found_out_by_the_next_one(
+    cluster: SmallCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, report = str(tmp_path), Client.training_report
+    lost: list[str] = []
+
+    def losing(client: Client, name: str) -> Any:
+        if not lost:
+            lost.append(lose_state(cluster, folder, 1))
+        return report(client, name)
+
+    monkeypatch.setattr(Client, "training_report", losing)
+    applied, bias = train(session(cluster, 0, "bsp", checkpoint=folder, show_progress=True))
+    assert [each.verdict for each in applied] == ["applied", "stale", "applied", "applied"]
+    assert bias == -3.0
 
 
 class Recorder(SessionRunHook):
