@@ -1,7 +1,7 @@
 """``examples/digits.py``, whose workers do not outrun what a test does to some of them.
 
-All workers begin together. Those that are to be lost stand still when a gradient of theirs was applied, and say so by a
-file "midway-INDEX"; the others make a step a second until there is a file "go on".
+All workers begin together. Those that are to be lost stand still when a gradient of theirs counts, and say so by a file
+"midway-INDEX"; the others make a step a second until there is a file "go on".
 
 ``python -m tests.chaos.held_digits FOLDER INDEX,... ARGUMENT...``, with the arguments of the example
 """
@@ -48,7 +48,7 @@ class HeldMomentum(ss.train.Momentum):
         applied = super().apply_gradients(*given, **more)
         if self._index not in self.lost:
             held_until([self.folder / "go on"], STEP_S)
-        elif applied[0].verdict == "applied":
+        elif applied[0].verdict in ("applied", "pending"):
             (self.folder / f"midway-{self._index}").touch()
             while True:
                 signal.pause()
