@@ -51,6 +51,9 @@ ALONE: Final = "none"
 
 _SLOWER: Final = 3.0
 _TRIPS: Final = 200
+_FEWEST_STEPS: Final = 8
+"""However long they take: enough for rounds that follow each other."""
+
 _START_TIMEOUT_S: Final = 60.0
 _END_TIMEOUT_S: Final = 60.0
 
@@ -102,7 +105,7 @@ def train(client: ss.Client, sync: str, step_s: float, seconds: float) -> dict[s
     ended_s.clear()
     verdicts: dict[str, int] = {}
     steps, end_s = 0, time.perf_counter() + seconds
-    while time.perf_counter() < end_s:
+    while steps < _FEWEST_STEPS or time.perf_counter() < end_s:
         verdict = step().verdict
         verdicts[verdict] = verdicts.get(verdict, 0) + 1
         steps += 1
