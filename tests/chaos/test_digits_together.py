@@ -127,7 +127,8 @@ def test_digits_are_learnt_though_a_worker_is_killed_midway(
 def test_with_one_worker_stopped_and_one_killed_it_ends_by_itself(
     launch: Callable[..., Launch], eventually: Eventually
 ) -> None:
-    up = launch("--ps", "2", "--workers", "4", lost=[2, 3], digits=["--sync", "sync(3)"])
+    digits = ["--epochs", f"{EPOCHS}", "--sync", "sync(3)"]
+    up = launch("--ps", "2", "--workers", "4", lost=[2, 3], digits=digits)
     up.wait_until_midway(eventually, 2, 3)
     stopped = up.worker(2)
     stopped.send_signal(signal.SIGSTOP)
