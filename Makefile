@@ -74,7 +74,7 @@ soak: $(INSTALLED)  ## Kills ps tasks under load for minutes and compares the su
 	    --timeout 3600 $(SOAK_OPTIONS)
 	$(BIN)/python -m tests.chaos.epochs --kills 40 --stops 10 --shards 4000 --timeout 3600
 	$(BIN)/python -m tests.chaos.epochs --replicas 1 --kills 40 --stops 10 --shards 4000 --timeout 3600
-	$(BIN)/python -m pytest -m soak tests/chaos/test_checkpoint_cuts.py
+	$(BIN)/python -m pytest -m soak tests/chaos/test_checkpoint_cuts.py tests/property/test_failover_with_reads.py
 	$(BIN)/python -m tests.unit.ps_server.replication.failover_search --faults 3
 
 clean:  ## Removes the environments and what tools leave behind.

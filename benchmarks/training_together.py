@@ -6,7 +6,10 @@ sleeps for ``--step``, as if a device computed: so several workers compute at a 
 * ``bsp``: the time of a round beyond the step of its slowest worker, in round trips of a small read, measured by the
   same workers before and after;
 * ``ssp(3)`` beside ``async`` and an optimizer without ``sync``: gradients in a second, of workers equally fast;
-* with one worker three times slower: rounds in a second of ``bsp``, and of ``sync`` with that worker as a backup.
+* with one worker three times slower: rounds in a second of ``bsp``, and of ``sync`` with that worker as a backup;
+* the processor time of all processes for a gradient, which says more than the clock where others use the machine.
+
+Nothing is measured before the ps tasks rest: after their start they compile in the background.
 
 With ``--tensorflow PYTHON``, the interpreter of an environment that has TensorFlow, its SyncReplicasOptimizer trains
 the same model in the same run; with ``--torch PYTHON`` torch's DistributedDataParallel over gloo, without any ps.
@@ -21,9 +24,10 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 
@@ -32,6 +36,7 @@ from benchmarks.digits_by_hand import gradients
 from benchmarks.drivers.shardscope import connect
 from benchmarks.harness import command
 from benchmarks.harness.contestants import ROOT, TRANSPORTS
+from benchmarks.harness.processes import cpu_seconds
 from benchmarks.harness.record import Record
 from benchmarks.harness.tables import Table, auto_duration, number
 from benchmarks.peers import training_images
@@ -51,8 +56,18 @@ ALONE: Final = "none"
 
 _SLOWER: Final = 3.0
 _TRIPS: Final = 200
+_FEWEST_STEPS: Final = 8
+"""However long they take: enough for rounds that follow each other."""
+
 _START_TIMEOUT_S: Final = 60.0
 _END_TIMEOUT_S: Final = 60.0
+_PEER_TIMEOUT_S: Final = 300.0
+"""For all processes of a peer to start: importing TensorFlow takes 10 s of a processor, in each of them at once."""
+
+_SHOWN: Final = 2000
+_REST_S: Final = 0.5
+_BUSY: Final = 0.1
+"""The part of a processor that ps tasks may use and still rest."""
 
 
 def cases(num_workers: int) -> list[tuple[str, bool, bool]]:
@@ -70,7 +85,9 @@ def cases(num_workers: int) -> list[tuple[str, bool, bool]]:
     ]
 
 
-def train(client: ss.Client, sync: str, step_s: float, seconds: float) -> dict[str, Any]:
+def train(
+    client: ss.Client, sync: str, step_s: float, seconds: float, ps_pids: Sequence[int], rest_s: float
+) -> dict[str, Any]:
     """Trains together with the others; returns what a worker has measured."""
     images, classes, held_out_images, held_out_classes = training_images.load_images()
     variables = digits.build_model(client, HIDDEN, training_images.num_pixels())
@@ -95,17 +112,22 @@ def train(client: ss.Client, sync: str, step_s: float, seconds: float) -> dict[s
         step()
     if sync != ALONE:
         optimizer.finish()  # who waits at a barrier must not be waited for in a round
-    client.barrier("begin", _START_TIMEOUT_S)
+    if client.task.index == 0:
+        wait_until_they_rest(ps_pids, rest_s)
+    client.barrier("begin", _START_TIMEOUT_S + rest_s)
     small_s = [_small_trip(variables[-1])]
     client.barrier("measured", _START_TIMEOUT_S)
     computed_s.clear()
     ended_s.clear()
     verdicts: dict[str, int] = {}
+    used_s = [cpu_seconds(each) for each in ps_pids], time.process_time()
     steps, end_s = 0, time.perf_counter() + seconds
-    while time.perf_counter() < end_s:
+    while steps < _FEWEST_STEPS or time.perf_counter() < end_s:
         verdict = step().verdict
         verdicts[verdict] = verdicts.get(verdict, 0) + 1
         steps += 1
+    ps_used_s = [cpu_seconds(pid) - before_s for pid, before_s in zip(ps_pids, used_s[0], strict=True)]
+    own_used_s = time.process_time() - used_s[1]
     if sync != ALONE:
         client.finish_together(optimizer.name, _END_TIMEOUT_S)
     client.barrier("end", _END_TIMEOUT_S)
@@ -115,9 +137,21 @@ def train(client: ss.Client, sync: str, step_s: float, seconds: float) -> dict[s
         "steps": steps,
         "verdicts": verdicts,
         "small_s": small_s,
+        "used_s": [own_used_s, *ps_used_s],
         "rounds": {str(each): [computed_s[each], ended_s[each]] for each in computed_s} if sync.startswith(BSP) else {},
         "accuracy": digits.accuracy(pulled.values, held_out_images, held_out_classes),
     }
+
+
+def wait_until_they_rest(pids: Sequence[int], timeout_s: float) -> None:
+    """Waits until processes use hardly any processor time, or time is over."""
+    deadline_s = time.monotonic() + timeout_s
+    used_s = sum(map(cpu_seconds, pids))
+    while time.monotonic() < deadline_s:
+        time.sleep(_REST_S)
+        before_s, used_s = used_s, sum(map(cpu_seconds, pids))
+        if used_s - before_s < _BUSY * _REST_S:
+            return
 
 
 def _small_trip(biases: Any) -> float:
@@ -143,7 +177,13 @@ def overhead_s(workers: Sequence[dict[str, Any]]) -> float:
 
 
 def measure(
-    transport: str, num_ps: int, num_workers: int, seconds: float, case: tuple[str, bool, bool], step_s: float
+    transport: str,
+    num_ps: int,
+    num_workers: int,
+    seconds: float,
+    case: tuple[str, bool, bool],
+    step_s: float,
+    rest_s: float,
 ) -> dict[str, Any]:
     """Returns what the workers have measured of a policy."""
     sync, computes, has_slow_one = case
@@ -152,7 +192,9 @@ def measure(
         sleeps_s[-1] *= _SLOWER
     with LocalCluster(num_ps=num_ps, num_workers=num_workers, env={"PYTHONPATH": str(ROOT)}) as cluster:
         printed: list[list[str]] = [[] for _ in range(num_workers)]
+        pids = ",".join([str(cluster.ps_pid(index)) for index in range(num_ps)])
         program = ["python", "-m", "benchmarks.training_together", "--worker", transport, "--seconds", str(seconds)]
+        program += ["--ps-pids", pids, "--rest", str(rest_s)]
         workers = [
             cluster.start_worker(
                 index,
@@ -161,7 +203,7 @@ def measure(
             )
             for index in range(num_workers)
         ]
-        codes = [each.wait(_START_TIMEOUT_S + 2 * seconds + _END_TIMEOUT_S) for each in workers]
+        codes = [each.wait(2 * _START_TIMEOUT_S + rest_s + 2 * seconds + _END_TIMEOUT_S) for each in workers]
         if any(codes) or None in codes:
             raise RuntimeError(f"{transport}, {sync}: workers ended with {codes}; they printed {printed}")
     found = [json.loads(lines[-1]) for lines in printed]
@@ -180,6 +222,7 @@ def measure(
         "fastest_per_s": max(steps) / seconds,
         "small_s": small_s,
         "overhead_s": overhead_s(found) if sync.startswith(BSP) else None,
+        "used_s": (sum([each["used_s"][0] for each in found]) + sum(found[0]["used_s"][1:])) / sum(steps),
         "verdicts": verdicts,
         "accuracy": max(each["accuracy"] for each in found),
     }
@@ -211,18 +254,23 @@ def _measured_peer(
 ) -> dict[str, Any]:
     """Runs the processes of a peer, the ps tasks first; workers print their steps and the accuracy."""
     tasks: list[subprocess.Popen[str]] = []
+    said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed below
     try:
         for line in commands:
-            task = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            task = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=said, text=True)
             tasks.append(task)
-        bound_s = 2 * _START_TIMEOUT_S + seconds + _END_TIMEOUT_S
+        bound_s = _PEER_TIMEOUT_S + seconds + _END_TIMEOUT_S
         ends = [each.communicate(timeout=bound_s)[0].split()[-2:] for each in tasks[num_ps:]]
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"{name} has not ended within {bound_s:.0f} s; it said: {_last_of(said)}") from error
     finally:
         for each in tasks:
             each.kill()
             each.wait()
+        last = _last_of(said)
+        said.close()
     if any(len(each) != 2 for each in ends):
-        raise RuntimeError(f"{name}: workers have printed {ends}")
+        raise RuntimeError(f"{name}: workers have printed {ends}; it said: {last}")
     steps = [int(each) for each, _ in ends]
     return {
         "contestant": name,
@@ -236,6 +284,11 @@ def _measured_peer(
     }
 
 
+def _last_of(said: IO[str]) -> str:
+    said.seek(0)
+    return said.read()[-_SHOWN:].strip()
+
+
 def tables(record: Record) -> list[Table]:
     """Returns the figures of all policies, and what they are to each other."""
     results = record["results"]
@@ -244,7 +297,7 @@ def tables(record: Record) -> list[Table]:
         title,
         [
             *("by", "sync", "step", "slowest", "gradients per second", "of the fastest worker"),
-            *("overhead of a round", "in small round trips", "accuracy"),
+            *("overhead of a round", "in small round trips", "processor time of a gradient", "accuracy"),
         ],
     )
     for case in results["cases"]:
@@ -257,6 +310,7 @@ def tables(record: Record) -> list[Table]:
                 *[auto_duration(case[key]) for key in ("step_s", "slowest_s")],
                 *[number(case[key]) for key in ("steps_per_s", "fastest_per_s")],
                 *["" if overhead is None else auto_duration(overhead), trips],
+                auto_duration(case["used_s"]) if "used_s" in case else "",
                 f"{case['accuracy']:.3f}",
             ]
         )
@@ -296,23 +350,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=command.positive, default=4, help="worker processes (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of training (default: %(default)s)")
     parser.add_argument("--step", type=float, default=10.0, help="milliseconds of computing (default: %(default)s)")
+    parser.add_argument(
+        "--rest",
+        type=float,
+        default=60.0,
+        help="seconds that ps tasks get at most to come to rest (default: %(default)s)",
+    )
     parser.add_argument("--tensorflow", metavar="PYTHON", help="interpreter with TensorFlow, to train the same with it")
     parser.add_argument("--torch", metavar="PYTHON", help="interpreter with torch, to train the same with it")
     parser.add_argument("--worker", choices=TRANSPORTS, help=argparse.SUPPRESS)  # be one of the workers
     parser.add_argument("--sync", help=argparse.SUPPRESS)
+    parser.add_argument("--ps-pids", default="", help=argparse.SUPPRESS)
     parser.set_defaults(transport=["socket"])
     given = parser.parse_args(arguments)
     os.environ.setdefault(training_images.VARIABLE, training_images.NAMES[0])
     step_s = given.step / 1e3
     if given.worker:
         with connect(None, given.worker) as client:
-            print(json.dumps(train(client, given.sync, step_s, given.seconds)), flush=True)
+            pids = [int(each) for each in given.ps_pids.split(",")]
+            print(json.dumps(train(client, given.sync, step_s, given.seconds, pids, given.rest)), flush=True)
         return 0
     found = []
     for transport in given.transport:
         for case in cases(given.workers):
             command.progress(f"{transport}, {case[0]}{', one slow' if case[2] else ''}")
-            found.append(measure(transport, given.ps, given.workers, given.seconds, case, step_s))
+            found.append(measure(transport, given.ps, given.workers, given.seconds, case, step_s, given.rest))
     for seconds_of_step in (0.0, step_s):
         if given.tensorflow:
             command.progress("tensorflow")

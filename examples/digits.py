@@ -104,6 +104,8 @@ def train(client: ss.Client, arguments: argparse.Namespace) -> float:
     random = np.random.default_rng(client.task.index)
     pulled = client.mirror([*variables, global_step])
     *parameters, steps_made = pulled.values  # always the same arrays, which each step pulls anew
+    if arguments.sync:
+        optimizer.join(variables, global_step=global_step, pull=pulled)  # others may have trained for a while
 
     console = Console()
     columns = (TextColumn(str(client.task)), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

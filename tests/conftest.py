@@ -1,4 +1,4 @@
-"""What every test gets: polling with a deadline, and a check that it leaves nothing behind."""
+"""What every test gets: polling with a deadline, a check that it leaves nothing behind, and settings of properties."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ps_protocol.interrupts import num_idle_threads
 from tests import forked_ps
@@ -24,6 +25,10 @@ _LEAK_TIMEOUT_S = 10.0
 _POLL_INTERVAL_S = 0.01
 _MAX_LEAKED_DESCRIPTORS = 64
 _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# How long an example of a property takes depends on what else the machine does, and proves nothing here.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_xdist_auto_num_workers() -> int:

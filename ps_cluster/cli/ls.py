@@ -21,7 +21,7 @@ from ps_cluster.cli.questions import (
 )
 from ps_cluster.inspection import queries as ps_queries
 from ps_cluster.inspection.queries import PsAnswer
-from ps_cluster.inspection.training import ask_groups, group_names, group_records, missing, seen_by_heartbeats
+from ps_cluster.inspection.training import ask_groups, group_records, missing, seen_by_heartbeats
 from ps_cluster.inspection.views import (
     MEMBER_DROPPABLE,
     PS_DROPPABLE,
@@ -37,7 +37,7 @@ from ps_cluster.inspection.views import (
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.service_types import Member, Status
-from worker_client.objects.training_report import TrainingReport
+from worker_client.objects.training_report import TrainingReport, group_names
 
 
 @click.command()

@@ -13,21 +13,15 @@ from rich.text import Text
 from ps_cluster.inspection.printable_text import printable
 from ps_cluster.inspection.views import duration, new_table
 from ps_protocol.cluster_spec import ClusterSpec
-from ps_protocol.service_types import Member, VariableInfo
+from ps_protocol.service_types import Member
+from ps_protocol.task_id import TaskId
 from ps_protocol.training.round_messages import Awaited
-from ps_protocol.training.round_operations import GROUP_KIND, group_name
 from worker_client.client import connect
 from worker_client.objects.training_report import TrainingReport, WorkerTally
 
-WORKERS_DROPPABLE: Final = ("lag", "duplicate", "does", "last seen", "stale")
+WORKERS_DROPPABLE: Final = ("lag", "duplicate", "does", "last seen", "stale", "staleness", "late")
+_MOST_NAMES: Final = 2
 _STATUS_STYLES: Final = {"live": "green", "silent": "bold red", "gone": "dim", "finished": "dim green"}
-_PREFIX: Final = group_name("")
-
-
-def group_names(variables: Sequence[VariableInfo]) -> list[str]:
-    """Names of the groups whose objects are among these variables of ps task 0, in order."""
-    names = [each.spec.name for each in variables if each.spec.object_kind == GROUP_KIND]
-    return sorted([name.removeprefix(_PREFIX) for name in names])
 
 
 def ask_groups(spec: ClusterSpec, names: Sequence[str], timeout_s: float) -> dict[str, TrainingReport]:
@@ -72,9 +66,20 @@ def heading(name: str, report: TrainingReport, now_s: float) -> str:
     facts = [report.policy or "nobody has joined", f"round {report.round:,}", f"{report.quorum} live"]
     if report.ended:
         facts.append(report.ended)
-    elif waits_for := report.waits_for(now_s):
+    elif waits_for := _waits_for(report, now_s):
         facts.append(f"waits for {waits_for}")
     return printable(f"{name}: {', '.join(facts)}")
+
+
+def _waits_for(report: TrainingReport, now_s: float) -> str:
+    """For whom a round waits: of many, those that are silent, and the number of the others."""
+    if len(report.awaited) <= _MOST_NAMES:
+        return report.waits_for(now_s)
+    named = tuple([each for each in report.awaited if each.is_silent][:_MOST_NAMES])
+    others = len(report.awaited) - len(named)
+    if not named:
+        return f"{others} workers"
+    return f"{replace(report, awaited=named).waits_for(now_s)} and {others} other{'s' if others > 1 else ''}"
 
 
 def missing(reports: Mapping[str, TrainingReport], now_s: float) -> list[str]:
@@ -99,7 +104,7 @@ def workers_table(report: TrainingReport, now_s: float | None = None) -> Table:
     table = new_table(
         *("worker", "status", ">applied", ">late", ">stale", ">duplicate", ">staleness", ">lag", ">last seen", "does")
     )
-    for each in report.workers:
+    for each in sorted(report.workers, key=lambda worker: TaskId.parse(worker.worker)):
         table.add_row(
             Text(printable(each.worker)),
             Text(each.status, style=_STATUS_STYLES.get(each.status, "")),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 import json
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.training.json_records import as_record, from_json, from_record, to_json
@@ -33,8 +33,7 @@ class Verdict(enum.StrEnum):
     DUPLICATE = "duplicate"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one gradient.
 
     Attributes:
@@ -42,7 +41,7 @@ class Outcome:
         verdict: What became of it.
         applied_in: The round that it is part of; 0 if it was not applied.
         staleness: Data staleness: rounds between the model that it was computed on and the one that it was applied to,
-            or would have been.
+            or would have been; 0 if nobody knows on which one that was.
         publish_lag: Rounds that committed between its being handed in and its being applied.
     """
 
@@ -53,8 +52,7 @@ class Outcome:
     publish_lag: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One gradient of a round: each ps has it in the slot of the seat.
 
     Attributes:
@@ -68,8 +66,7 @@ class Part:
     round: int
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """A round that has committed: each ps is to apply the average of the parts, in their order, once.
 
     Attributes:
@@ -134,14 +131,15 @@ class HandIn:
         worker: Which.
         incarnation: Of its process.
         round: Which round it is for.
-        computed_on: The model; if it has read different ones from the ps tasks, the oldest of them.
+        computed_on: The model; if it has read different ones from the ps tasks, the oldest of them. None if nobody
+            knows, as it was read before the worker had joined: that is stale, and nothing is staged.
         now_s: When.
     """
 
     worker: str
     incarnation: str
     round: int
-    computed_on: int
+    computed_on: int | None
     now_s: float = 0.0
 
 
@@ -205,8 +203,7 @@ _NAMES: Final = {cls: name for name, cls in EVENTS.items()}
 _ANSWER: Final = "answer about the rounds of a group"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """How things are after an event, for the worker that it concerns.
 
     Attributes:

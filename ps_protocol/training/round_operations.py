@@ -33,6 +33,10 @@ def group_name(name: str) -> str:
     return f"rounds/{name}"
 
 
+GROUP_NAMES: Final = "round_groups"
+"""Full name of the object that lists groups, for saves. It is of the kind that lists data shards."""
+
+
 def stamp_name(name: str, ps_task: int) -> str:
     """Full name of the stamp of a ps."""
     return f"rounds/{name}/stamp/{ps_task}"
@@ -43,6 +47,11 @@ def staged_name(name: str, ps_task: int, seat: int, slot: int) -> str:
     return f"rounds/{name}/staged/{ps_task}/{seat}/{slot}"
 
 
+def outer_name(name: str) -> str:
+    """Name of what moves the variables of the ps tasks, of an optimizer whose workers make steps alone."""
+    return f"{name}_outer"
+
+
 def is_whole(stamps: Iterable[tuple[int, int]]) -> bool:
     """Whether what was read between stamps is one model: ``stamps`` are those before and after, of every ps."""
     return len({number for stamp in stamps for number in stamp}) == 1
@@ -51,7 +60,10 @@ def is_whole(stamps: Iterable[tuple[int, int]]) -> bool:
 GROUP_KIND: Final = "rounds"
 """Of the shared object that decides for a group."""
 
-NOT_SAVED: Final = frozenset({GROUP_KIND, *ROUND_LAYOUTS, RECEIPTS_KIND})
+SESSION_KIND: Final = "session_start"
+"""Of the shared object by which training sessions know that their chief has made all ready."""
+
+NOT_SAVED: Final = frozenset({GROUP_KIND, *ROUND_LAYOUTS, RECEIPTS_KIND, SESSION_KIND})
 """Kinds that are in no checkpoint, and begin anew with a restore: gradients of another model are of no use to it.
 
 Nor are receipts, of which a save makes sure that they say what the data shards say."""
@@ -94,7 +106,8 @@ class StagedStep:
     def map_tensors(self, change: Callable[[_Array], _Array]) -> StagedStep:
         """Returns it with its tensors changed."""
         operands = tuple([change(each) for each in self.operands])
-        return replace(self, operands=operands, numbers=change(self.numbers) if self.numbers.size else self.numbers)
+        numbers = change(self.numbers) if self.numbers.size else self.numbers
+        return StagedStep(self.name, self.function, self.slots, self.state, operands, numbers)
 
 
 @dataclass(frozen=True, slots=True)

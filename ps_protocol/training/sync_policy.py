@@ -361,4 +361,7 @@ def _no_setting(kind: SyncKind, name: str) -> str:
 
 
 def _not_allowed(kind: SyncKind, name: str, setting: _Setting, value: object) -> str:
-    return f"{name} of {kind} is {value!r}; give {setting.allowed}, as in '{_FORMS[kind].example}'"
+    form = _FORMS[kind]
+    is_shown = f"{name}=" in form.example or (form.number is not None and name == form.number[0])
+    example = f", as in '{form.example}'" if is_shown else ""
+    return f"{name} of {kind} is {value!r}; give {setting.allowed}{example}"

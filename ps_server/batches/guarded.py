@@ -1,7 +1,9 @@
-"""Batches that begin with an event of a shared object which guards them: all of their updates count, or none does.
+"""Batches whose first operation guards the rest of them.
 
-The updates of a data shard come so. They are looked at first: one that would be refused has the whole batch refused.
-Then the event happens, and if the object lets them pass, they are carried out.
+- An event of a shared object which guards its batch: all updates of that count, or none does. The updates of a data
+  shard come so. They are looked at first: one that would be refused has the whole batch refused. Then the event
+  happens, and if the object lets them pass, they are carried out.
+- A gradient that is staged, with its hand-in behind it: what was not staged is not handed in.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from ps_protocol.errors import AbortedError, InvalidArgumentError, ShardscopeErr
 from ps_protocol.operation_kinds import names_of
 from ps_protocol.operations import Apply, PsOperation, Reply, Scatter, Update, mutates
 from ps_protocol.shared_objects import Act
+from ps_protocol.training.round_operations import Stage
 from ps_server.batches.handlers import Resources
 
 _CHECKS: Final[dict[type[Any], Callable[[Resources, Any], None]]] = {
@@ -23,8 +26,10 @@ _CHECKS: Final[dict[type[Any], Callable[[Resources, Any], None]]] = {
 
 
 def is_guarded(ps: Resources, operations: Sequence[PsOperation]) -> bool:
-    """Whether a batch begins with an event that guards the rest of it."""
+    """Whether a batch begins with what guards the rest of it."""
     first = operations[0] if len(operations) > 1 else None
+    if isinstance(first, Stage):
+        return any(isinstance(each, Act) for each in operations)
     return isinstance(first, Act) and ps.objects.guards(first)
 
 
@@ -39,16 +44,15 @@ def guarded_replies(
         carry_out: Carries out one of them.
     """
     guard, *rest = operations
-    assert isinstance(guard, Act)
     with ps.store.variables.locked(names_of(operations)):
         refusal: Reply | None = None
-        for each in rest:
+        for each in rest if isinstance(guard, Act) else ():
             if refusal is None and mutates((each,)):
                 refusal = _refusal(ps, each)
         reply = refusal if refusal is not None else carry_out(guard)
         if isinstance(reply, ShardscopeError):
             refusal = reply
-        elif not ps.objects.passes(guard, reply):
+        elif isinstance(guard, Act) and not ps.objects.passes(guard, reply):
             refusal = AbortedError("it has been applied before; nothing was changed", retryable=False)
         replies = [reply]
         for each in rest:

@@ -9,6 +9,7 @@ from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, Sh
 from ps_protocol.operation_kinds import KINDS, Logged
 from ps_protocol.operations import BatchReply, Declare, PsOperation, Reply, VariableSpec
 from ps_protocol.shared_objects import Act
+from ps_protocol.training.round_operations import Stage
 from ps_server.batches.defects import internal_error
 from ps_server.batches.guarded import guarded_replies, is_guarded
 from ps_server.batches.handlers import HANDLERS, Resources
@@ -20,6 +21,8 @@ from ps_server.store.function_calls import FunctionCalls
 from ps_server.store.object_calls import ObjectCalls
 from ps_server.store.round_calls import RoundCalls
 from ps_server.store.variable_store import VariableStore
+
+_GUARDS: Final = (Act, Stage)
 
 
 class BatchRunner:
@@ -71,13 +74,13 @@ class BatchRunner:
                 share memory with one another are not.
         """
         take_operands = take_operands and may_be_taken(operations)
-        if len(operations) > 1 and type(operations[0]) is Act and is_guarded(self._resources, operations):
+        if len(operations) > 1 and type(operations[0]) in _GUARDS and is_guarded(self._resources, operations):
             return BatchReply(tuple(self._guarded(operations, deadline_s, lend_values)))
         replies = [self._reply(operation, deadline_s, lend_values, take_operands) for operation in operations]
         return BatchReply(tuple(replies))
 
     def is_guarded(self, operations: Sequence[PsOperation]) -> bool:
-        """Whether the updates of a batch are carried out all together, or not at all."""
+        """Whether the updates of a batch are carried out only if its first operation is."""
         return is_guarded(self._resources, operations)
 
     def _guarded(self, operations: Sequence[PsOperation], deadline_s: float, lend: bool) -> list[Reply]:

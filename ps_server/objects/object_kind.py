@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ps_protocol.shared_objects import Json
 
-Step: TypeAlias = "tuple[Json, Json] | None"
+Step: TypeAlias = "tuple[Any, Json] | None"
 """The state after an event and the answer to it; None if it cannot be carried out yet."""
 
 
@@ -17,7 +17,8 @@ class ObjectKind:
     """A kind of object, as three pure functions. A log repeats events, so the same arguments give the same result.
 
     A function that is refused what it needs raises a ``ShardscopeError``, and nothing has changed. None of them changes
-    a state that it is given.
+    a state that it is given. A state is JSON, unless the kind says how it reads and writes another form: that is what a
+    ps then remembers of an object, to spare reading it for each event.
 
     Attributes:
         empty: Returns the state of a new object with these settings.
@@ -26,9 +27,13 @@ class ObjectKind:
         look: Returns the answer of a state to a question; None if there is none yet.
         passes: Of a kind that guards its batch: whether, after an event that was answered so, the updates behind it in
             the batch are carried out. If an event is refused, they are not.
+        read: Of a kind whose states have another form: returns that of the JSON that is stored.
+        write: Of such a kind: returns the JSON of a state, always the same for equal ones.
     """
 
-    empty: Callable[[Json], Json]
-    step: Callable[[Json, Json], Step]
-    look: Callable[[Json, Json], Json | None]
+    empty: Callable[[Json], Any]
+    step: Callable[[Any, Json], Step]
+    look: Callable[[Any, Json], Json | None]
     passes: Callable[[Json], bool] | None = None
+    read: Callable[[Json], Any] | None = None
+    write: Callable[[Any], Json] | None = None

@@ -1,6 +1,6 @@
 """The rounds of a group of workers, as a shared object: what ``ps_server/rounds`` says, in JSON.
 
-state     a ``GroupState``
+state     a ``GroupState``, in JSON where it is stored
 event     as ``event_record`` makes it; the answer is an ``Answer``
 question  {"worker": task, "incarnation": of its process}: answered when the worker may go on, or should say that it
           is back. Without a worker ({}) it is answered at once.
@@ -19,27 +19,25 @@ from ps_server.rounds import group, report
 from ps_server.rounds.state import GroupState
 
 
-def _empty(_settings: Json) -> Json:
-    return GroupState().record()
+def _empty(_settings: Json) -> GroupState:
+    return GroupState()
 
 
-def _step(state: Json, event: Json) -> Step:
-    before = GroupState.of_record(state)
-    after, answer = group.step(before, event_of(event))
-    return state if after == before else after.record(), as_record(answer)
+def _step(state: GroupState, event: Json) -> Step:
+    after, answer = group.step(state, event_of(event))
+    return state if after == state else after, as_record(answer)
 
 
-def _look(state: Json, question: Json) -> Json | None:
-    now = GroupState.of_record(state)
+def _look(state: GroupState, question: Json) -> Json | None:
     if question.get("report"):
-        return report.whole(now)
+        return report.whole(state)
     if "worker" not in question:
-        return as_record(group.step(now, Look())[1])  # type: ignore[no-any-return]
+        return as_record(group.step(state, Look())[1])  # type: ignore[no-any-return]
     worker, incarnation = fields.text(question, "worker"), fields.text(question, "incarnation")
-    _, answer = group.step(now, Look(worker, incarnation))
-    if answer.base is None and not answer.is_silent:
-        return None
-    return as_record(answer)  # type: ignore[no-any-return]
+    answer = group.waited_for(state, worker, incarnation)
+    return None if answer is None else as_record(answer)
 
 
-ROUNDS: Final = ObjectKind(empty=_empty, step=_step, look=_look)
+ROUNDS: Final = ObjectKind(
+    empty=_empty, step=_step, look=_look, read=GroupState.of_record, write=lambda state: state.record()
+)

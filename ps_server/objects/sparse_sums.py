@@ -55,9 +55,22 @@ class Merge:
 def merged(first: Array, second: Array) -> Merge:
     """Merges two lists of rows, int64 ``[n]`` each."""
     if _is_ascending(first) and _is_ascending(second):
-        rows = np.union1d(first, second)
-        return Merge(rows, np.searchsorted(rows, first), np.searchsorted(rows, second))
+        return _merged_ascending(first, second)
     return merged_by_heads(first.tolist(), second.tolist())
+
+
+def _merged_ascending(first: Array, second: Array) -> Merge:
+    before = np.searchsorted(first, second)  # how many of the first list are before each of the second
+    is_new = np.ones(len(second), np.bool_)
+    inside = before < len(first)
+    is_new[inside] = first[before[inside]] != second[inside]
+    new = second[is_new]
+    of_second = before + np.cumsum(is_new) - is_new
+    of_first = np.arange(len(first)) + np.searchsorted(new, first)
+    rows = np.empty(len(first) + len(new), np.int64)
+    rows[of_first] = first
+    rows[of_second[is_new]] = new
+    return Merge(rows, of_first, of_second)
 
 
 def merged_by_heads(first: list[int], second: list[int]) -> Merge:

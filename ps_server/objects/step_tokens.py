@@ -6,10 +6,15 @@
              "cancelled": whether it was closed with what waits,
              "last": {worker: the put of which it has taken one last},
              "left": [worker, ...] which take part no more,
+             "next": [worker, ...] which came when it was closed: they wait for another run,
              "leader": the task that makes the steps; null if nobody does,
+             "led": the last one that did,
              "ticket": how often that has changed}
 
-A worker takes one token of each put, and none of a put before that. Who gives no name takes any.
+A worker takes one token of each put, and none of a put before that. Who says so, or gives no name, takes any.
+
+When it is closed, training has come to its end, for all who took part: they take what there is, and then hear so. Who
+comes after that is there for another run, which begins when a task leads it.
 """
 
 from __future__ import annotations
@@ -34,7 +39,9 @@ def _empty(settings: Json) -> Json:
         "cancelled": False,
         "last": {},
         "left": [],
+        "next": [],
         "leader": None,
+        "led": None,
         "ticket": 0,
     }
 
@@ -46,7 +53,7 @@ def _step(state: Json, event: Json) -> Step:
         case "take":
             return _take(state, event)
         case "join":
-            return _join(state, fields.text(event, "by")), {}
+            return _join(state, fields.text(event, "by"))
         case "leave":
             return _leave(state, fields.text(event, "by")), {}
         case "lead":
@@ -78,9 +85,9 @@ def _put(state: Json, event: Json) -> Step:
 
 def _take(state: Json, event: Json) -> Step:
     worker = _worker(event)
-    place = _place(state, worker)
+    place = _place(state, event)
     if place is None:
-        if state["closed"]:
+        if _is_over(state, worker):
             raise OutOfRangeError("it is closed and has insufficient elements (requested 1, current size 0)")
         return None
     tokens = state["tokens"]
@@ -90,15 +97,26 @@ def _take(state: Json, event: Json) -> Step:
     return after, {"step": tokens[place][0]}
 
 
-def _place(state: Json, worker: str | None) -> int | None:
+def _place(state: Json, asked: Json) -> int | None:
     """Which token a worker may take; None if there is none for it."""
-    last = 0 if worker is None else state["last"].get(worker, 0)
+    worker = _worker(asked)
+    if worker in state["next"]:
+        return None
+    takes_any = worker is None or ("any" in asked and fields.flag(asked, "any"))
+    last = 0 if takes_any else state["last"].get(worker, 0)
     return next((place for place, (_, put) in enumerate(state["tokens"]) if put > last), None)
 
 
-def _join(state: Json, worker: str) -> Json:
-    """A worker takes part. If training has come to its end, that is for another run, whose chief may come later."""
-    return _another_run(state) if state["closed"] else _without(state, worker)
+def _is_over(state: Json, worker: str | None) -> bool:
+    """Whether training has come to its end for a worker."""
+    return bool(state["closed"]) and worker not in state["next"]
+
+
+def _join(state: Json, worker: str) -> Step:
+    """A worker takes part; the answer says whether in a run that is still to begin."""
+    if state["closed"]:
+        return {**state, "next": sorted({*state["next"], worker})}, {"waits": True}
+    return _without(state, worker), {"waits": False}
 
 
 def _another_run(state: Json) -> Json:
@@ -108,9 +126,10 @@ def _another_run(state: Json) -> Json:
 
 def _leave(state: Json, worker: str) -> Json:
     leader = None if state["leader"] == worker else state["leader"]
-    if worker in state["left"] and leader == state["leader"]:
+    if worker in state["left"] and worker not in state["next"] and leader == state["leader"]:
         return state
-    return {**state, "left": sorted({*state["left"], worker}), "leader": leader}
+    waiting = [each for each in state["next"] if each != worker]
+    return {**state, "left": sorted({*state["left"], worker}), "next": waiting, "leader": leader}
 
 
 def _without(state: Json, worker: str) -> Json:
@@ -132,11 +151,19 @@ def _lead(state: Json, event: Json) -> Step:
     before = _another_run(state) if is_over else _without(state, worker)
     if not state["closed"]:
         before = {**before, "tokens": state["tokens"]}
-    return {**before, "leader": worker, "ticket": ticket}, {"leads": True, "ticket": ticket, "begins": is_over}
+    return {**before, "leader": worker, "led": worker, "ticket": ticket}, {
+        "leads": True,
+        "ticket": ticket,
+        "begins": is_over,
+    }
 
 
 def _close(state: Json, event: Json) -> Step:
+    """Training comes to its end; who made the steps, and was replaced, does not end it for the others."""
     cancel = fields.flag(event, "cancel")
+    by = _worker(event)
+    if by is not None and state["led"] not in (None, by):
+        return state, {}
     if state["closed"] and not cancel:
         raise CancelledError("it is already closed")
     if state["cancelled"]:
@@ -154,11 +181,19 @@ def _look(state: Json, question: Json) -> Json | None:
         case "size":
             return {"size": len(state["tokens"]), "closed": state["closed"]}
         case "token":
-            is_decided = state["closed"] or _place(state, _worker(question)) is not None
+            is_decided = _is_over(state, _worker(question)) or _place(state, question) is not None
             return {} if is_decided else None
         case "crew":
-            crew = {key: state[key] for key in ("leader", "ticket", "left", "closed")}
-            return {**crew, "workers": sorted(state["last"])}
+            worker = _worker(question)
+            waits = worker in state["next"]
+            return {
+                "leader": None if waits else state["leader"],
+                "ticket": state["ticket"],
+                "left": state["left"],
+                "closed": _is_over(state, worker),
+                "waits": waits,
+                "workers": sorted(state["last"]),
+            }
     raise fields.unknown("ask", asked)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError
 from ps_protocol.shared_objects import MAX_OBJECT_BYTES, OPEN, Bytes, Json, decode_json, encode_json, json_text
@@ -18,6 +18,18 @@ STATE: Final = "state"
 """Names the state in what is stored; beside it are the settings, and who has given them."""
 
 
+class Content(NamedTuple):
+    """What is stored of an object, read.
+
+    Attributes:
+        stored: JSON of all of it; of the state only where its kind has no form of its own.
+        state: In the form of its kind.
+    """
+
+    stored: Json
+    state: Any
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What has become of an event.
@@ -25,22 +37,37 @@ class Outcome:
     Attributes:
         answer: None if it cannot be carried out yet.
         state: The object from now on; None if it has not changed.
+        content: What ``state`` says, if its kind has another form of that.
     """
 
     answer: Bytes | None
     state: bytes | None = None
+    content: Content | None = None
 
 
 _NOT_YET: Final = Outcome(None)
 OPENED: Final = encode_json({})
 
 
-def carried_out(kind: ObjectKind, before: bytes | None, event: Json) -> Outcome:
+def content_of(kind: ObjectKind, stored: bytes) -> Content:
+    """Reads an object that is stored.
+
+    Raises:
+        InvalidArgumentError: It is none.
+        FailedPreconditionError: A later version has written it.
+    """
+    said = _decoded(stored)
+    if kind.read is None:
+        return Content(said, said[STATE])
+    return Content({**said, STATE: None}, kind.read(said[STATE]))
+
+
+def carried_out(kind: ObjectKind, before: bytes | Content | None, event: Json) -> Outcome:
     """Carries out an event.
 
     Args:
         kind: Of the object.
-        before: The object as it is stored; None if it has not been opened.
+        before: The object as it is stored, or what that says; None if it has not been opened.
         event: What happens.
 
     Raises:
@@ -53,32 +80,35 @@ def carried_out(kind: ObjectKind, before: bytes | None, event: Json) -> Outcome:
         return _opened(kind, before, event)
     if before is None:
         raise not_opened()
-    stored = _decoded(before)
-    step = kind.step(stored[STATE], event)
+    content = content_of(kind, before) if isinstance(before, bytes) else before
+    step = kind.step(content.state, event)
     if step is None:
         return _NOT_YET
     state, answer = step
     encoded_answer = checked_answer(answer)
-    if state is stored[STATE]:
+    if state is content.state:
         return Outcome(encoded_answer)
-    return Outcome(encoded_answer, _encoded({**stored, STATE: state}))
+    after = Content(content.stored, state)
+    return Outcome(encoded_answer, _encoded(kind, after), None if kind.read is None else after)
 
 
-def answered(kind: ObjectKind, stored: bytes, question: Json) -> Bytes | None:
+def answered(kind: ObjectKind, stored: bytes | Content, question: Json) -> Bytes | None:
     """Returns the answer of a stored object to a question; None if it has none yet.
 
     Raises:
         InvalidArgumentError: The question is malformed.
         ResourceExhaustedError: The answer would be too large.
     """
-    answer = kind.look(_decoded(stored)[STATE], question)
+    content = content_of(kind, stored) if isinstance(stored, bytes) else stored
+    answer = kind.look(content.state, question)
     return None if answer is None else checked_answer(answer)
 
 
-def _opened(kind: ObjectKind, before: bytes | None, event: Json) -> Outcome:
+def _opened(kind: ObjectKind, before: bytes | Content | None, event: Json) -> Outcome:
     if before is None:
-        return Outcome(OPENED, _encoded(first_content(kind.empty, event)))
-    check_settings(_decoded(before), event)
+        first = first_content(kind.empty, event)
+        return Outcome(OPENED, _encoded(kind, Content(first, first[STATE])))
+    check_settings(_decoded(before) if isinstance(before, bytes) else before.stored, event)
     return Outcome(OPENED)
 
 
@@ -134,8 +164,9 @@ def checked_content(content: Json) -> Json:
     return content
 
 
-def _encoded(content: Json) -> bytes:
-    encoded = json_text(content).encode("ascii")
+def _encoded(kind: ObjectKind, content: Content) -> bytes:
+    state = content.state if kind.write is None else kind.write(content.state)
+    encoded = json_text({**content.stored, STATE: state}).encode("ascii")
     if len(encoded) > MAX_OBJECT_BYTES:
         raise ResourceExhaustedError(
             f"its state would take {len(encoded):,} bytes, of which it may have {MAX_OBJECT_BYTES:,}; nothing changed",

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from ps_protocol.errors import (
@@ -78,7 +77,7 @@ def step(state: GroupState, event: Event) -> tuple[GroupState, Answer]:
         case Finish():
             member = _known(state, event.worker, event.incarnation)
             if member.status is not Status.FINISHED:
-                finished = replace(member, status=Status.FINISHED, base=None, last_seen_s=event.now_s)
+                finished = member._replace(status=Status.FINISHED, base=None, last_seen_s=event.now_s)
                 state = _settled(state.with_member(finished), event.now_s)
         case Silent():
             state = _silent(state, event)
@@ -93,6 +92,17 @@ def step(state: GroupState, event: Event) -> tuple[GroupState, Answer]:
     return state, _answer(state, event.worker)
 
 
+def waited_for(state: GroupState, worker: str, incarnation: str) -> Answer | None:
+    """Returns how things are for a worker that may go on, or should say that it is back; None if it has to wait.
+
+    Raises:
+        FailedPreconditionError, NotFoundError: It is not counted, as in ``step``.
+    """
+    member = _known(state, worker, incarnation)
+    has_to_wait = member.base is None and member.status not in (Status.SILENT, Status.GONE)
+    return None if has_to_wait else _answer(state, worker)
+
+
 def _answer(state: GroupState, worker: str, verdict: Verdict | None = None) -> Answer:
     common = Answer(
         state.policy,
@@ -105,8 +115,7 @@ def _answer(state: GroupState, worker: str, verdict: Verdict | None = None) -> A
     member = state.member(worker)
     if member is None:
         return common
-    return replace(
-        common,
+    return common._replace(
         seat=member.seat,
         ticket=member.ticket,
         next_round=next_round(state, member),
@@ -161,11 +170,11 @@ def _seated(state: GroupState, event: Join, known: Member | None) -> GroupState:
     )
     if known is not None:
         earlier = known.replaced if known.incarnation == event.incarnation else (*known.replaced, known.incarnation)
-        member = replace(member, replaced=earlier[-_MAX_REPLACED:], tally=known.tally)
+        member = member._replace(replaced=earlier[-_MAX_REPLACED:], tally=known.tally)
     if known is not None and goes_on:  # what it has handed in stays handed in
-        member = replace(member, handed=known.handed, applied=known.applied)
+        member = member._replace(handed=known.handed, applied=known.applied)
     state = state.with_member(member)
-    return replace(state, tickets=member.ticket, joined=state.joined + (not goes_on))
+    return state._replace(tickets=member.ticket, joined=state.joined + (not goes_on))
 
 
 def _checked(event: Join) -> tuple[SyncPolicy, Variables]:
@@ -197,9 +206,8 @@ def _difference(state: GroupState, event: Join, policy: SyncPolicy, variables: V
 
 def _new_run(state: GroupState, event: Join, policy: SyncPolicy, variables: Variables) -> GroupState:
     why = f"{event.worker} has started this group again, with {policy}, when nobody trained in it; join it again"
-    members = [replace(each, status=Status.GONE, base=None, outcomes=()) for each in state.members]
-    return replace(
-        state,
+    members = [each._replace(status=Status.GONE, base=None, outcomes=()) for each in state.members]
+    return state._replace(
         policy=f"{policy}",
         variables=variables,
         started_by=event.worker,
@@ -231,29 +239,32 @@ def _hand_in(state: GroupState, event: HandIn) -> tuple[GroupState, Verdict | No
     member = _known(state, event.worker, event.incarnation)
     if member.status is Status.FINISHED:
         raise FailedPreconditionError(f"{event.worker} has finished, and hands in for round {event.round}; join again")
-    if not 0 <= event.computed_on <= state.committed or event.round < 1:
+    model = event.computed_on
+    if event.round < 1 or not (model is None or 0 <= model <= state.committed):
         raise InvalidArgumentError(
-            f"{event.worker} hands in for round {event.round} what it has computed on the model {event.computed_on}; "
+            f"{event.worker} hands in for round {event.round} what it has computed on the model {model}; "
             f"the models are those from 0 to {state.committed}"
         )
     state = _awake(state, event)
     member = _known(state, event.worker, event.incarnation)
     verdict, staleness = _judged(state, member, event)
+    if verdict is not Verdict.DUPLICATE:  # what is said of a round is what became of the newest gradient for it
+        member = member._replace(outcomes=tuple([each for each in member.outcomes if each.round != event.round]))
     if verdict is None:
-        pending = Pending(event.round, member.seat, member.ticket, event.computed_on, state.committed)
-        state = state.with_member(replace(member, handed=event.round, base=None))
-        state = replace(
-            state,
+        assert model is not None  # or else it is stale
+        pending = Pending(event.round, member.seat, member.ticket, model, state.committed)
+        state = state.with_member(member._replace(handed=event.round, base=None))
+        state = state._replace(
             pending=tuple(sorted([*state.pending, pending], key=lambda each: (each.round, each.seat))),
             # It has seen the model on every ps, so that each has carried out that round and those before.
-            decisions=tuple([each for each in state.decisions if each.round > event.computed_on]),
+            decisions=tuple([each for each in state.decisions if each.round > model]),
         )
     elif verdict is Verdict.DUPLICATE:
         tally = member.tally.with_outcome(Outcome(event.round, verdict))
-        state = state.with_member(replace(member, tally=tally))
+        state = state.with_member(member._replace(tally=tally))
     else:
         outcome = Outcome(event.round, verdict, staleness=staleness)
-        state = state.with_member(replace(with_outcome(state, member, outcome), base=None))
+        state = state.with_member(with_outcome(state, member, outcome)._replace(base=None))
     state = settled(state)
     after = state.member(event.worker)
     if verdict is None and after is not None and after.outcomes and after.outcomes[-1].round == event.round:
@@ -265,17 +276,19 @@ def _judged(state: GroupState, member: Member, event: HandIn) -> tuple[Verdict |
     """What is known at once of a gradient, None if it may be applied; and its staleness."""
     if event.round <= member.handed:
         return Verdict.DUPLICATE, 0
-    if not state.sync.has_rounds:
-        if event.round > state.committed + 1 or any(each.seat == member.seat for each in state.pending):
-            raise InvalidArgumentError(_too_early(state, member, event))
-        fits = event.computed_on >= member.applied and fits_budget(state, member, event.computed_on)
-        return None if fits else Verdict.STALE, state.committed - event.computed_on
-    if event.round <= state.committed:
-        return Verdict.LATE, state.committed - event.computed_on
-    if event.round > next_round(state, member):
+    model, is_lone = event.computed_on, not state.sync.has_rounds
+    if is_lone and (event.round > state.committed + 1 or any(each.seat == member.seat for each in state.pending)):
         raise InvalidArgumentError(_too_early(state, member, event))
-    is_stale = event.computed_on < oldest_model(state, event.round)
-    return Verdict.STALE if is_stale else None, event.round - 1 - event.computed_on
+    if not is_lone and event.round > next_round(state, member):
+        raise InvalidArgumentError(_too_early(state, member, event))
+    if model is None:
+        return Verdict.STALE, 0
+    if is_lone:
+        fits = model >= member.applied and fits_budget(state, member, model)
+        return None if fits else Verdict.STALE, state.committed - model
+    if event.round <= state.committed:
+        return Verdict.LATE, state.committed - model
+    return Verdict.STALE if model < oldest_model(state, event.round) else None, event.round - 1 - model
 
 
 def _too_early(state: GroupState, member: Member, event: HandIn) -> str:
@@ -292,10 +305,10 @@ def _silent(state: GroupState, event: Silent) -> GroupState:
     member = state.member(event.worker)
     if member is None or not _is_of(state, event, Status.LIVE):
         return state
-    state = state.with_member(replace(member, status=Status.SILENT, base=None))
+    state = state.with_member(member._replace(status=Status.SILENT, base=None))
     if state.sync.on_missing is not OnMissing.SHRINK and not lacks_silent(state):
         # Rounds are as they were asked for without it, and must not wait for it when others finish.
-        state = state.with_member(replace(member, status=Status.GONE, base=None))
+        state = state.with_member(member._replace(status=Status.GONE, base=None))
     return _settled(state, event.now_s)
 
 
@@ -325,18 +338,17 @@ def _given_up(state: GroupState, event: GivenUp) -> GroupState:
             state,
             f"{_last_seen([member], event.now_s)}, and on_missing=wait ended after {state.sync.missing_timeout_s:g} s",
         )
-    return settled(state.with_member(replace(member, status=Status.GONE)))
+    return settled(state.with_member(member._replace(status=Status.GONE)))
 
 
 def _ended(state: GroupState, why: str) -> GroupState:
     """The run is over for all who are in it."""
-    return replace(
-        state,
+    return state._replace(
         since=state.committed,
         joined=0,
         over=state.tickets,
         why_over=f"training stopped after round {state.committed}: {why}. Join again to go on from there",
-        members=tuple([replace(each, status=Status.GONE, base=None) for each in state.members]),
+        members=tuple([each._replace(status=Status.GONE, base=None) for each in state.members]),
         pending=(),
     )
 
@@ -349,7 +361,7 @@ def _last_seen(members: list[Member], now_s: float) -> str:
 def _awake(state: GroupState, event: HandIn | Back | Join) -> GroupState:
     """A worker is heard of: if rounds went on without it, they count on it again."""
     member = _known(state, event.worker, event.incarnation)
-    return state.with_member(replace(member, status=Status.LIVE, last_seen_s=event.now_s))
+    return state.with_member(member._replace(status=Status.LIVE, last_seen_s=event.now_s))
 
 
 def _known(state: GroupState, worker: str, incarnation: str) -> Member:

@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from ps_protocol.training.round_messages import Decision, Outcome, Part, Verdict
 from ps_protocol.training.sync_policy import OnMissing
@@ -127,9 +126,8 @@ def _committed(state: GroupState, parts: Sequence[Pending]) -> GroupState:
             staleness=state.committed - part.computed_on,
             publish_lag=state.committed - part.handed_at,
         )
-        members[part.seat] = replace(with_outcome(state, members[part.seat], outcome), applied=number)
-    return replace(
-        state,
+        members[part.seat] = with_outcome(state, members[part.seat], outcome)._replace(applied=number)
+    return state._replace(
         committed=number,
         members=tuple(members.values()),
         pending=tuple([each for each in state.pending if each not in parts]),
@@ -140,7 +138,7 @@ def _committed(state: GroupState, parts: Sequence[Pending]) -> GroupState:
 def with_outcome(state: GroupState, member: Member, outcome: Outcome) -> Member:
     """Counts what became of a gradient of a worker; as many outcomes are kept as it may not know yet."""
     outcomes = (*member.outcomes, outcome)[-state.sync.staging_slots :]
-    return replace(member, outcomes=outcomes, tally=member.tally.with_outcome(outcome))
+    return member._replace(outcomes=outcomes, tally=member.tally.with_outcome(outcome))
 
 
 # -- who may go on ------------------------------------------------------------------------------
@@ -150,7 +148,7 @@ def _started(state: GroupState) -> GroupState:
     # Whoever has handed in least lately comes first, or else two workers could take turns while a third one waits.
     for member in sorted(state.members, key=lambda each: (each.handed, each.seat)):
         if member.status is Status.LIVE and member.base is None and _may_start(state, member):
-            state = state.with_member(replace(member, base=state.committed))
+            state = state.with_member(member._replace(base=state.committed))
     return state
 
 

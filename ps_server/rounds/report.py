@@ -21,7 +21,7 @@ def rows(state: GroupState) -> list[dict[str, Any]]:
             "does": _does(state, each),
             "handed": each.handed,
             "last_seen_s": each.last_seen_s,
-            **asdict(each.tally),
+            **each.tally._asdict(),
         }
         for each in state.members
     ]

@@ -15,8 +15,8 @@ for a round lies in the slot ``round % slots``. Three rules make the rounds of s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from ps_protocol.errors import AbortedError, DataLossError, FailedPreconditionError
 from ps_protocol.training.round_messages import Decision, Part
@@ -42,8 +42,7 @@ class Slot:
     round: int
 
 
-@dataclass(frozen=True, slots=True)
-class Staging:
+class Staging(NamedTuple):
     """What a ps knows of a group.
 
     Attributes:
@@ -73,8 +72,10 @@ def staged(state: Staging, part: Part, *, since: int, slots: int) -> Staging:
 
     Raises:
         AbortedError: The ps has not carried out all rounds that it must have; bring it the decisions, and try again.
+        DataLossError: It had to give up in the middle of a round.
         FailedPreconditionError: Another one has the seat now, or this is older than what the slot has.
     """
+    _check_whole(state)
     needed = max(since, part.round - slots)
     if state.ended < needed:
         raise AbortedError(
@@ -90,7 +91,7 @@ def staged(state: Staging, part: Part, *, since: int, slots: int) -> Staging:
             f"of this worker, which should end"
         )
     kept = [each for each in state.slots if (each.seat, each.index) != (part.seat, index)]
-    return replace(state, slots=tuple(sorted([*kept, Slot(part.seat, index, part.ticket, part.round)], key=_place)))
+    return state._replace(slots=tuple(sorted([*kept, Slot(part.seat, index, part.ticket, part.round)], key=_place)))
 
 
 def begun(state: Staging, decision: Decision) -> Staging | None:
@@ -98,8 +99,9 @@ def begun(state: Staging, decision: Decision) -> Staging | None:
 
     Raises:
         AbortedError: It has not carried out an earlier one; bring it that first.
-        DataLossError: It does not have a gradient of the round.
+        DataLossError: It does not have a gradient of the round, or had to give up in the middle of one.
     """
+    _check_whole(state)
     if decision.round <= state.begun:
         return None
     if decision.round != state.ended + 1:
@@ -114,12 +116,20 @@ def begun(state: Staging, decision: Decision) -> Staging | None:
                 f"round {decision.round} has a gradient of the seat {part.seat}, staged for round {part.round} under "
                 f"the ticket {part.ticket}, which this ps does not have; restore a checkpoint"
             )
-    return replace(state, begun=decision.round)
+    return state._replace(begun=decision.round)
 
 
 def ended(state: Staging) -> Staging:
     """The round that was begun has been carried out."""
-    return replace(state, ended=state.begun)
+    return state._replace(ended=state.begun)
+
+
+def _check_whole(state: Staging) -> None:
+    if state.begun > state.ended:
+        raise DataLossError(
+            f"this ps had no memory to finish round {state.begun}, of which it has made a part; restore a checkpoint, "
+            f"or start the ps again if it has a journal"
+        )
 
 
 def _place(slot: Slot) -> tuple[int, int]:

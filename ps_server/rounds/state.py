@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 import functools
 import json
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from ps_protocol.training.json_records import as_record, from_record
@@ -30,8 +30,7 @@ class Status(enum.StrEnum):
     FINISHED = "finished"
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(NamedTuple):
     """What became of all gradients of a worker, over all its incarnations.
 
     Attributes:
@@ -57,11 +56,10 @@ class Tally:
     def with_outcome(self, outcome: Outcome) -> Tally:
         """Counts one more."""
         name = outcome.verdict.value
-        counted = replace(self, **{name: getattr(self, name) + 1})
+        counted = self._replace(**{name: getattr(self, name) + 1})
         if outcome.verdict is not Verdict.APPLIED:
             return counted
-        return replace(
-            counted,
+        return counted._replace(
             last_staleness=outcome.staleness,
             largest_staleness=max(self.largest_staleness, outcome.staleness),
             last_lag=outcome.publish_lag,
@@ -69,8 +67,7 @@ class Tally:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A worker of the group.
 
     Attributes:
@@ -99,11 +96,10 @@ class Member:
     last_seen_s: float = 0.0
     replaced: tuple[str, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
-    tally: Tally = field(default=Tally())
+    tally: Tally = Tally()
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(NamedTuple):
     """A gradient that was handed in and waits for its round.
 
     Attributes:
@@ -133,8 +129,7 @@ class Variables:
         return f"{self.count} variables on {self.tasks} ps tasks (digest {self.digest or 'none'})"
 
 
-@dataclass(frozen=True, slots=True)
-class GroupState:
+class GroupState(NamedTuple):
     """All that is known of a group.
 
     A run of a group begins when a worker joins and nobody else is in it, and has one policy.
@@ -157,7 +152,7 @@ class GroupState:
 
     version: int = VERSION
     policy: str = ""
-    variables: Variables = field(default=Variables())
+    variables: Variables = Variables()
     started_by: str = ""
     since: int = 0
     joined: int = 0
@@ -186,7 +181,7 @@ class GroupState:
     def with_member(self, member: Member) -> GroupState:
         """Returns the state with a worker in its seat."""
         others = [each for each in self.members if each.seat != member.seat]
-        return replace(self, members=tuple(sorted([*others, member], key=lambda each: each.seat)))
+        return self._replace(members=tuple(sorted([*others, member], key=lambda each: each.seat)))
 
     def encode(self) -> bytes:
         """Returns it as JSON; equal for equal ones."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 
@@ -17,10 +17,13 @@ from ps_server.objects.array_kind import ArrayObjectKind
 from ps_server.objects.array_transitions import ArrayOutcome, answered_with, carried_out_with
 from ps_server.objects.kinds import OBJECT_KINDS, AnyKind
 from ps_server.objects.object_kind import ObjectKind
-from ps_server.objects.transitions import Outcome, answered, carried_out
+from ps_server.objects.transitions import Content, Outcome, answered, carried_out, content_of
 from ps_server.store.spec_checks import describe_spec
 from ps_server.store.stored_variable import StoredVariable, uninitialized
 from ps_server.store.stored_variables import StoredVariables
+
+_MOST_BYTES_READ: Final = 64 * 1024
+"""Of an object that is remembered in another form than the one that is stored."""
 
 
 class ObjectCalls:
@@ -57,13 +60,15 @@ class ObjectCalls:
             event = _json(operation.event, "the event")
             with variable.lock:
                 before = _stored(variable)
-                outcome = self._carried_out(kind, before, event, operation.tensors)
+                outcome = self._carried_out(kind, variable, before, event, operation.tensors)
                 if outcome.state is None:
                     verdict = Verdict.NOT_YET if outcome.answer is None else Verdict.APPLIED
                     return Result(variable.version, before is not None, outcome.answer, verdict=verdict)
                 value = _value_of(outcome.state)
                 replaced = self._variables.relayout(variable, replace(variable.spec, dtype=value.dtype), value)
                 variable.version += 1
+                if isinstance(outcome, Outcome):
+                    _remember(variable, outcome.content)
                 result = Result(variable.version, True, outcome.answer)
         except ShardscopeError as error:
             raise _naming(operation, error) from error
@@ -72,14 +77,30 @@ class ObjectCalls:
         return result
 
     def _carried_out(
-        self, kind: AnyKind, before: Bytes | None, event: Json, tensors: Sequence[Array]
+        self,
+        kind: AnyKind,
+        variable: StoredVariable,
+        before: Bytes | None,
+        event: Json,
+        tensors: Sequence[Array],
     ) -> Outcome | ArrayOutcome:
         """Carries out an event; what it makes of the object is not the value itself, which may be lent."""
         if isinstance(kind, ArrayObjectKind):
             return carried_out_with(kind, before, event, tensors, self._memory)
         if tensors:
             raise InvalidArgumentError(f"the event comes with {len(tensors)} tensors; objects of this kind take none")
-        return carried_out(kind, None if before is None else before.tobytes(), event)
+        return carried_out(kind, None if before is None else self._content(kind, variable, before), event)
+
+    def _content(self, kind: ObjectKind, variable: StoredVariable, stored: Bytes) -> bytes | Content:
+        """With its lock held, what is stored of an object: read, if its kind remembers that."""
+        if kind.read is None:
+            return stored.tobytes()
+        there = variable.reading
+        if there is not None and there[0] == variable.version:
+            return cast(Content, there[1])
+        content = content_of(kind, stored.tobytes())
+        _remember(variable, content)
+        return content
 
     def _memory(self, number: int) -> Bytes:
         """Memory for the bytes of a state: that of an earlier one, if there is one as long as that."""
@@ -97,16 +118,18 @@ class ObjectCalls:
                 malformed.
         """
         variable, kind = self._found(operation)
-        with variable.lock:
-            version, stored = variable.version, _stored(variable)
-        if stored is None:
-            raise uninitialized(variable.spec)
         try:
+            with variable.lock:
+                version, stored = variable.version, _stored(variable)
+                if stored is None:
+                    raise uninitialized(variable.spec)
+                content = self._content(kind, variable, stored) if isinstance(kind, ObjectKind) else None
             question = _json(operation.question, "the question")
             if isinstance(kind, ArrayObjectKind):
                 answer = answered_with(kind, stored, question)
             else:
-                answer = answered(kind, stored.tobytes(), question)
+                assert content is not None
+                answer = answered(kind, content, question)
         except ShardscopeError as error:
             raise _naming(operation, error) from error
         return Result(version, True, answer, verdict=Verdict.NOT_YET if answer is None else Verdict.APPLIED)
@@ -148,6 +171,12 @@ class ObjectCalls:
                 variable=operation.name,
             )
         return variable, kind
+
+
+def _remember(variable: StoredVariable, content: Content | None) -> None:
+    """With its lock held, remembers what it says; nothing, if that is much or not known."""
+    is_small = variable.size_bytes <= _MOST_BYTES_READ
+    variable.reading = (variable.version, content) if content is not None and is_small else None
 
 
 def _value_of(state: bytes | Bytes) -> Array:

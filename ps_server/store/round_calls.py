@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 
@@ -22,11 +22,11 @@ from ps_protocol.training.round_operations import COUNT_ROUNDS, STAGED_KIND, STA
 from ps_server.memory.lent_arrays import LendableArray
 from ps_server.memory.spare_arrays import SpareArrays, prepared_array
 from ps_server.rounds import staging
-from ps_server.rounds.staging import Staging
+from ps_server.rounds.staging import Staging, Stamp
 from ps_server.rules.round_means import mean
 from ps_server.store.function_calls import FunctionCalls, PlannedCall
 from ps_server.store.spec_checks import describe_spec
-from ps_server.store.staged_bytes import StagedBytes, slot_of, steps_of
+from ps_server.store.staged_bytes import Header, StagedBytes, header_of, steps_of
 from ps_server.store.stored_variable import HeldLocks, StoredVariable, uninitialized
 from ps_server.store.stored_variables import StoredVariables
 
@@ -103,12 +103,17 @@ class RoundCalls:
         Raises:
             NotFoundError: A variable does not exist here.
             AbortedError: This ps has to be brought earlier decisions first.
-            DataLossError: A gradient of the round is not here.
+            DataLossError: A gradient of the round is not here; or there was no memory to finish it, now or before: then
+                a part of it has been made.
             FailedPreconditionError, ShapeMismatchError, DTypeMismatchError, InvalidArgumentError: A variable is not as
                 it was when the gradients were staged.
-            MemoryError: There is none. After any error nothing has changed, and who asks again has it carried out.
+            MemoryError: There is none. After any error but data loss nothing has changed, and who asks
+                again has it carried out.
         """
         stamp = self._found(operation.name, STAMP_KIND)
+        with stamp.lock:  # most of those who bring a round find it carried out
+            if operation.decision.round <= _stamp_of(stamp)[1]:
+                return Result(stamp.version, True)
         slots = [self._found(name, STAGED_KIND) for name in operation.staged]
         others = [self._variables.find(name) for name in operation.variables]
         with HeldLocks(_in_order([stamp, *slots, *others])):
@@ -132,7 +137,7 @@ class RoundCalls:
                     counters.append(_taken_back(self._variables.find(of_variable[0].name)))
                     continue
                 gradients = [step.operands for step in of_variable]
-                average = mean(gradients, len(slots), of_present=operation.means_of_present_rows, room=room)
+                average = mean(gradients, len(gradients), of_present=operation.means_of_present_rows, room=room)
                 planned.append(self._functions.planned(_apply(of_variable[0], average)))
             after = np.array(staging.ended(begun).stamp, stamp.spec.dtype)
             _taken_back(stamp)
@@ -140,7 +145,7 @@ class RoundCalls:
                 stamp.initialized_value()[...] = begun.stamp
                 raise DataLossError(
                     f"{operation.name}: there was no memory to finish round {begun.begun}, of which a part was made; "
-                    f"restore a checkpoint",
+                    f"restore a checkpoint, or start the ps again if it has a journal",
                     variable=operation.name,
                 )
             for counter in counters:
@@ -211,9 +216,24 @@ class RoundCalls:
 
 
 def _staging(stamp: StoredVariable, slots: Sequence[StoredVariable]) -> Staging:
-    begun, ended = stamp.initialized_value().tolist()
-    found = [slot_of(each.initialized_value()) for each in slots]
+    begun, ended = _stamp_of(stamp)
+    found = [_header(each).slot for each in slots]
     return Staging(begun, ended, tuple([each for each in found if each is not None]))
+
+
+def _stamp_of(stamp: StoredVariable) -> Stamp:
+    begun, ended = stamp.initialized_value().tolist()
+    return begun, ended
+
+
+def _header(slot: StoredVariable) -> Header:
+    """With its lock held, what the header of a slot says; that is read once."""
+    there = slot.reading
+    if there is not None and there[0] == slot.version:
+        return cast(Header, there[1])
+    header = header_of(slot.initialized_value())
+    slot.reading = (slot.version, header)
+    return header
 
 
 def _taken_back(variable: StoredVariable) -> StoredVariable:
@@ -227,7 +247,7 @@ def _by_variable(slots: Sequence[StoredVariable]) -> list[list[StagedStep]]:
     """The steps for each variable, in the order of the slots."""
     found: dict[str, list[StagedStep]] = {}
     for slot in slots:
-        for step in steps_of(slot.initialized_value()):
+        for step in steps_of(slot.initialized_value(), _header(slot)):
             found.setdefault(step.name, []).append(step)
     return list(found.values())
 

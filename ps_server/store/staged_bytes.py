@@ -60,34 +60,42 @@ class StagedBytes(NamedTuple):
             begin += _aligned(each.nbytes)
 
 
-def slot_of(staged: Array) -> Slot | None:
-    """Says what is in a slot; None if nothing is."""
-    said = _header(staged)
-    return None if said is None else Slot(*said[1]["slot"])
+class Header(NamedTuple):
+    """What the header of a slot says.
+
+    Attributes:
+        slot: What is in it; None if nothing is.
+        begin: Where the operands begin.
+        steps: As JSON has them.
+    """
+
+    slot: Slot | None
+    begin: int
+    steps: Sequence[Any]
 
 
-def steps_of(staged: Array) -> list[StagedStep]:
+_NOTHING: Final = Header(None, 0, ())
+
+
+def header_of(staged: Array) -> Header:
+    """Reads the header of a slot."""
+    if staged.size < _LENGTH.itemsize:
+        return _NOTHING
+    end = _LENGTH.itemsize + int(staged[: _LENGTH.itemsize].view(_LENGTH)[0])
+    said = json.loads(staged[_LENGTH.itemsize : end].tobytes())
+    return Header(Slot(*said["slot"]), _aligned(end), said["steps"])
+
+
+def steps_of(staged: Array, header: Header) -> list[StagedStep]:
     """Returns the steps in a slot; their operands are views of it."""
-    said = _header(staged)
-    if said is None:
-        return []
-    begin, header = said
     steps = []
-    for name, function, slots, state, numbers, places in header["steps"]:
+    for name, function, slots, state, numbers, places in header.steps:
         operands = []
         for offset, dtype, shape in places:
             layout = parse_layout(dtype, shape)
-            operands.append(_view(staged, begin + offset, layout.dtype, layout.shape))
+            operands.append(_view(staged, header.begin + offset, layout.dtype, layout.shape))
         steps.append(StagedStep(name, function, tuple(slots), state, tuple(operands), np.array(numbers, np.float64)))
     return steps
-
-
-def _header(staged: Array) -> tuple[int, dict[str, Any]] | None:
-    """Where the operands begin, and what is said about them."""
-    if staged.size < _LENGTH.itemsize:
-        return None
-    end = _LENGTH.itemsize + int(staged[: _LENGTH.itemsize].view(_LENGTH)[0])
-    return _aligned(end), json.loads(staged[_LENGTH.itemsize : end].tobytes())
 
 
 def _view(staged: Array, begin: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:

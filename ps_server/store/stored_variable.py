@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.operations import Array, Result, VariableSpec
@@ -47,6 +48,7 @@ class StoredVariable:
         "declared",
         "lock",
         "position",
+        "reading",
         "relaid_condition",
         "size_bytes",
         "spec",
@@ -60,13 +62,15 @@ class StoredVariable:
         # whether it is still the same one.
         self.spec = spec
         self.size_bytes = spec.size_bytes
-        # guards: spec, size_bytes, version, value and its elements, what of it is lent, and position. Whether `value`
-        # is None may be read without it, since a value never becomes None. Re-entrant: a batch may hold it around its
-        # operations.
+        # guards: spec, size_bytes, version, value and its elements, reading, what of it is lent, and position. Whether
+        # `value` is None may be read without it, since a value never becomes None. Re-entrant: a batch may hold it
+        # around its operations.
         self.lock = threading.RLock()
         self.value = value
         self.version = 0
         self.position = 0  # of the newest record that is about it, on a task that keeps records
+        # A version, and what its value says to those who read it as something else than numbers; None if nobody has.
+        self.reading: tuple[int, Any] | None = None
         self._lendable: LendableArray | None = None
         # Of `lock`, for those who wait until a shared object has another state; made by the first of them.
         self.relaid_condition: threading.Condition | None = None

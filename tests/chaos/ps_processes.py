@@ -78,6 +78,12 @@ class PsTask:
         return f"{self._host}:{self._port}"
 
     @property
+    def pid(self) -> int:
+        """Of its newest process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def exit_code(self) -> int | None:
         """Of the last process; None while it runs."""
         return None if self._process is None else self._process.poll()

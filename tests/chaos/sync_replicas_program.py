@@ -6,6 +6,8 @@ HOW is "hook", as tutorials have it; "early", with the hook, but a worker that i
 or "bare": without hook, and without any queue runner. It says when it is ready, waits for a line, and says each step.
 """
 
+import faulthandler
+import signal
 import sys
 from typing import Any
 
@@ -57,4 +59,5 @@ def main(how: str, ps: str, workers: str, task: int, aggregate: int, steps: int)
 
 
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGUSR1)  # says where it is
     main(*sys.argv[1:4], *map(int, sys.argv[4:]))  # type: ignore[arg-type]

@@ -22,16 +22,28 @@ pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 ROOT: Final = Path(__file__).parents[2]
 TIMEOUT_S: Final = 150.0
 EPOCHS: Final = 14
-LEAST: Final = 0.93
-"""With all epochs it is 0.97."""
+LEAST: Final = 0.9
+"""With all epochs it is 0.97; after these it depends on whose gradients came when, and is 0.93 or more, mostly."""
 
 
 class Launch:
-    """``shardscope up ... -- python examples/digits.py ...`` with four workers, and what it has printed so far."""
+    """``shardscope up ... -- python examples/digits.py ...``, and what it has printed so far.
 
-    def __init__(self, supervisor: ProcessSupervisor, arguments: list[str], *digits: str):
+    Args:
+        supervisor: Starts it.
+        folder: For what its workers and the test tell each other; see ``held_digits``.
+        lost: Indices of the workers that the test kills or stops.
+        arguments: Of ``shardscope up``.
+        digits: Arguments of the example.
+    """
+
+    def __init__(
+        self, supervisor: ProcessSupervisor, folder: Path, lost: list[int], arguments: list[str], digits: list[str]
+    ):
         self.output: list[str] = []
-        command = [sys.executable, "-m", "ps_cluster", "up", *arguments, "--", "python", "examples/digits.py", *digits]
+        self._folder = folder
+        held = [sys.executable, "-m", "tests.chaos.held_digits", str(folder), ",".join(map(str, lost))]
+        command = [sys.executable, "-m", "ps_cluster", "up", *arguments, "--", *held, *digits]
         self.process: ChildProcess = supervisor.start(
             "shardscope up",
             command,
@@ -48,15 +60,24 @@ class Launch:
         for each in psutil.Process(self.process.pid).children(recursive=True):
             try:
                 task = json.loads(each.environ().get("TF_CONFIG", "{}")).get("task")
-                if "examples/digits.py" in each.cmdline() and task == {"type": "worker", "index": index}:
+                if "tests.chaos.held_digits" in each.cmdline() and task == {"type": "worker", "index": index}:
                     found.append(each)
             except psutil.Error:  # it has just ended
                 continue
         [process] = found
         return process
 
-    def is_midway(self, *indices: int) -> bool:
-        return all(re.search(rf"^worker:{index} +\| step ", self.text, re.MULTILINE) for index in indices)
+    def wait_until_midway(self, eventually: Eventually, *indices: int) -> None:
+        """Waits until these workers stand still, in the midst of training."""
+        marks = [self._folder / f"midway-{index}" for index in indices]
+        eventually(
+            lambda: all(each.exists() for each in marks) or self.process.returncode is not None, timeout_s=TIMEOUT_S
+        )
+        assert self.process.returncode is None, self.text
+
+    def go_on(self) -> None:
+        """Lets the others go on."""
+        (self._folder / "go on").touch()
 
     def wait(self) -> int:
         returncode = self.process.wait(TIMEOUT_S)
@@ -76,20 +97,28 @@ class Launch:
 
 
 @pytest.fixture
-def launch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Launch]]:
+def launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Launch]]:
     monkeypatch.chdir(ROOT)
     supervisor = ProcessSupervisor()
-    yield lambda *arguments, digits=(): Launch(supervisor, list(arguments), *digits)
+    yield lambda *arguments, lost, digits: Launch(supervisor, tmp_path, lost, list(arguments), digits)
     supervisor.close()
 
 
-@pytest.mark.parametrize("sync", ["async", "ssp(3)", "bsp", "sync(2, total=3)"])
+@pytest.mark.parametrize(
+    ("sync", "epochs"),
+    [
+        *[(sync, EPOCHS) for sync in ("async", "ssp(3)", "bsp", "sync(2, total=3)")],
+        ("local(16)", 2),  # of rounds, each of which is 16 steps of each worker
+    ],
+)
 def test_digits_are_learnt_though_a_worker_is_killed_midway(
-    launch: Callable[..., Launch], eventually: Eventually, sync: str
+    launch: Callable[..., Launch], eventually: Eventually, sync: str, epochs: int
 ) -> None:
-    up = launch("--ps", "2", "--workers", "3", "--min-workers", "2", digits=["--epochs", f"{EPOCHS}", "--sync", sync])
-    eventually(lambda: up.is_midway(2) or up.process.returncode is not None, timeout_s=TIMEOUT_S)
+    digits = ["--epochs", f"{epochs}", "--sync", sync]
+    up = launch("--ps", "2", "--workers", "3", "--min-workers", "2", lost=[2], digits=digits)
+    up.wait_until_midway(eventually, 2)
     up.worker(2).kill()
+    up.go_on()
     assert up.wait() == 0, up.text
     assert "worker:2 failed with signal SIGKILL; going on without it" in up.text
     accuracies = up.accuracies()
@@ -104,11 +133,13 @@ def test_digits_are_learnt_though_a_worker_is_killed_midway(
 def test_with_one_worker_stopped_and_one_killed_it_ends_by_itself(
     launch: Callable[..., Launch], eventually: Eventually
 ) -> None:
-    up = launch("--ps", "2", "--workers", "4", digits=["--sync", "sync(3)"])
-    eventually(lambda: up.is_midway(2, 3) or up.process.returncode is not None, timeout_s=TIMEOUT_S)
+    digits = ["--epochs", f"{EPOCHS}", "--sync", "sync(3)"]
+    up = launch("--ps", "2", "--workers", "4", lost=[2, 3], digits=digits)
+    up.wait_until_midway(eventually, 2, 3)
     stopped = up.worker(2)
     stopped.send_signal(signal.SIGSTOP)
     up.worker(3).kill()
+    up.go_on()
     assert up.wait() == 128 + signal.SIGKILL, up.text
     assert "worker:3 failed with signal SIGKILL; the others go on" in up.text
     assert "worker:2 is silent beyond the lease, stopped or hanging, and the others are done" in up.text

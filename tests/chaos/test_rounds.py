@@ -34,7 +34,7 @@ TIMEOUT_S: Final = 90.0
 STEPS: Final = 6
 CRASHES: Final = (
     # ps, place, number of the batch, transport. The first ones declare the model and join; then each step of two
-    # workers is two batches that stage, two that bring and, at ps 0, two that hand in.
+    # workers is two batches that stage, and at ps 0 hand in, and two that bring.
     (0, "request.received", 24, "tcp"),
     (0, "batch.before_log", 19, "grpc"),
     (0, "batch.after_log", 20, "tcp"),

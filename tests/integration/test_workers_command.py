@@ -14,6 +14,7 @@ import pytest
 
 import worker_client as ss
 from ps_cluster import LocalCluster
+from tests import commands
 from tests.conftest import Eventually
 from tests.unit.worker_client.optimizers.together import Worker, gradients
 
@@ -22,12 +23,17 @@ pytestmark = pytest.mark.integration
 TIMEOUT_S = 60.0
 
 
+def of(cluster: LocalCluster) -> tuple[str, str]:
+    return "--cluster", cluster.cluster_spec.ps_addresses()[0]
+
+
 def command(cluster: LocalCluster, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "ps_cluster", *arguments, "--cluster", cluster.cluster_spec.ps_addresses()[0]]
+    """What to start as a process of its own."""
+    return [sys.executable, "-m", "ps_cluster", *arguments, *of(cluster)]
 
 
 def shardscope(cluster: LocalCluster, *arguments: str, exit_code: int = 0) -> str:
-    done = subprocess.run(command(cluster, *arguments), capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    done = commands.shardscope(*arguments, *of(cluster))
     assert done.returncode == exit_code, done.stderr
     return done.stdout + done.stderr
 
@@ -69,7 +75,8 @@ def test_rounds_and_verdicts_are_shown_and_who_is_missing(cluster: LocalCluster,
         assert re.search(r"worker:0 +live +1 +0 +0 +0 +0 of 0 +0 of 0 +\d+ s ago +waits for worker:1", text)
         tasks = shardscope(cluster, "ls", "--tasks")
         assert re.search(r"^sgd: round 2 waits for worker:1 \(last seen \d+\.\d s ago\)$", tasks, re.MULTILINE)
-        watching = subprocess.Popen(command(cluster, "workers", "--watch", "--json"), stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "ps_cluster", "workers", "--watch", "--json", *of(cluster)]
+        watching = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         with watching:
             try:
                 assert watching.stdout is not None

@@ -25,8 +25,15 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-@pytest.mark.parametrize("ticks_per_lease", [4.0, 5.0])
-@pytest.mark.parametrize("has_disks", [False, True], ids=["memory", "disks"])
+@pytest.mark.parametrize(
+    ("has_disks", "ticks_per_lease"),
+    [
+        pytest.param(False, 4.0, id="memory-4.0"),
+        pytest.param(False, 5.0, id="memory-5.0"),
+        pytest.param(True, 4.0, id="disks-4.0"),
+        pytest.param(True, 5.0, id="disks-5.0", marks=pytest.mark.soak),
+    ],
+)
 def test_what_is_seen_at_a_backup_is_not_lost(ticks_per_lease: float, has_disks: bool) -> None:
     search = Search(World(ticks_per_lease, reads=True, has_disks=has_disks), max_faults=2)
     search.explore(whole_pair(search.world))

@@ -18,7 +18,16 @@ from ps_protocol.codec.operation_codec import CODECS, OperationCodec
 from ps_protocol.codec.spec_codec import TakeTensor
 from ps_protocol.codec.tensor_codec import encode_into
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, ValueKind
-from ps_protocol.operation_kinds import KINDS, Logged, OperationKind, map_tensors, reply_bytes, tensor_bytes, tensors_of
+from ps_protocol.operation_kinds import (
+    KINDS,
+    Logged,
+    OperationKind,
+    map_tensors,
+    names_of,
+    reply_bytes,
+    tensor_bytes,
+    tensors_of,
+)
 from ps_protocol.operations import (
     READ_ONLY,
     READS,
@@ -114,6 +123,14 @@ def test_reads_are_the_kinds_whose_tensor_has_a_place() -> None:
     for kind in READS:
         assert KINDS[kind].reply_bytes is not None
         assert kind in READ_ONLY
+
+
+def test_all_variables_that_an_operation_works_on_are_known() -> None:
+    names = {type(each): names_of([each]) for each in EXAMPLES}
+    assert names.pop(Apply) == {"w", "w/m", "w/step"}
+    assert names.pop(Stage) == {"staged/1", "stamp", "w", "w/m", "w/step", "v", "v/step"}
+    assert names.pop(Commit) == {"stamp", "staged/0", "staged/1", "w", "w/m", "w/step"}
+    assert set(map(frozenset, names.values())) == {frozenset({"w"})}
 
 
 @pytest.mark.parametrize("operation", EXAMPLES, ids=lambda each: type(each).__name__)

@@ -11,6 +11,7 @@ from ps_protocol.checkpoints.service import CheckpointService, Progress
 from ps_protocol.errors import CancelledError, ShardscopeError
 from worker_client.checkpoints.background import Wanted
 from worker_client.checkpoints.report import ShowProgress
+from worker_client.connection.fanout import Fanout
 from worker_client.connection.handle import PsHandle
 
 _T = TypeVar("_T")
@@ -28,13 +29,15 @@ class Tasks:
     Args:
         handles: Of all ps tasks, in order.
         is_wanted: Asked now and then; False ends what is under way.
+        fanout: The way to them for updates.
 
     Attributes:
         is_wanted: Likewise.
     """
 
-    def __init__(self, handles: Sequence[PsHandle], is_wanted: Wanted):
+    def __init__(self, handles: Sequence[PsHandle], is_wanted: Wanted, fanout: Fanout):
         self.handles: Final = handles
+        self.fanout: Final = fanout
         self.is_wanted = is_wanted
 
     @property

@@ -22,6 +22,7 @@ from worker_client.checkpoints.calls import GIVE_UP_S, Tasks
 from worker_client.checkpoints.periodic import Look, Metrics, PeriodicSaves, SavesOfChanges, Step, number_of
 from worker_client.checkpoints.report import RestoreReport, SavedCheckpoint, ShowProgress
 from worker_client.connection.ending import Ending, closed_connection
+from worker_client.connection.fanout import Fanout
 from worker_client.connection.handle import PsHandle
 from worker_client.connection.retry import Deadline
 from worker_client.connection.settings import Settings
@@ -43,6 +44,7 @@ class CheckpointMethods:
     settings: Settings
     observer: Any
     declarer: Declarer
+    fanout: Fanout
     _handles: Sequence[PsHandle]
     _background: BackgroundSaves
     _periodic: list[PeriodicSaves]
@@ -273,7 +275,7 @@ class CheckpointMethods:
         """Has another thread do it, which an interrupt ends soon, while the connection is still there to undo it."""
         self._handles[0].check_not_copy()
         wanted = Wanted()
-        tasks = Tasks(self._handles, wanted)
+        tasks = Tasks(self._handles, wanted, self.fanout)
         if not on_main_thread():
             return work(tasks)
         doing = begun(lambda: work(tasks))
@@ -329,7 +331,7 @@ class ConnectionSaver:
         saving = importlib.import_module(_SAVING)
         numbers = _checked(metrics() if callable(metrics) else metrics or {})
         work = saving.Saving(
-            Tasks(self._client._handles, wanted),
+            Tasks(self._client._handles, wanted, self._client.fanout),
             saving.request_of(
                 folder,
                 name=None if is_name_free else f"{saving.default_name(step)}-{saving.default_name(None)}",

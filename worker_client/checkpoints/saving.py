@@ -19,7 +19,9 @@ from ps_protocol.checkpoints.store import CheckpointStore, check_name, clean_dea
 from ps_protocol.errors import AbortedError, CancelledError
 from worker_client.checkpoints.calls import Tasks
 from worker_client.checkpoints.report import SavedCheckpoint, ShowProgress
+from worker_client.checkpoints.round_cuts import round_in_two
 from worker_client.checkpoints.shard_cuts import cut_in_two
+from worker_client.connection.whole_reads import WHOLE_READS
 
 MOST_HALFWAY_S: Final = 60.0
 """How long a save waits for an update that is on some of its ps tasks only, in seconds: its worker may be dead."""
@@ -114,7 +116,7 @@ class Saving:
                 _begin(self._tasks, self._session, CheckpointPath("", path.name))
             num_variables = self._tasks.num_variables()
             self._num_variables = sum(num_variables)
-            self._held_s = _cut_beside_shards(self._tasks, self._session, hold_s(max(num_variables)))
+            self._held_s = _cut_beside_steps(self._tasks, self._session, hold_s(max(num_variables)))
 
     def write(self, show: ShowProgress | None) -> SavedCheckpoint:
         """Has what was cut written, and makes the checkpoint visible.
@@ -208,35 +210,52 @@ def _begin(tasks: Tasks, session: UUID, path: CheckpointPath) -> None:
         tasks.call(index, "to begin a save", lambda service, t: service.begin(session, path, timeout_s=t))
 
 
-def _cut_beside_shards(tasks: Tasks, session: UUID, lease_s: float) -> float:
-    """Cuts where no update of a data shard is on some of its ps tasks only; returns for how long updates were held."""
-    began_s, pause_s = time.monotonic(), _FIRST_PAUSE_S
+def _cut_beside_steps(tasks: Tasks, session: UUID, lease_s: float) -> float:
+    """Cuts where neither an update of a data shard nor a round is on some of its ps tasks only.
+
+    Returns:
+        For how long updates were held.
+    """
+    began_s, pause_s, whole_reads = time.monotonic(), _FIRST_PAUSE_S, WHOLE_READS.get(tasks.fanout)
     while True:
-        held_s, halfway = _cut(tasks, session, lease_s)
-        if not halfway:
+        held_s, of_shard, group = _cut(tasks, session, lease_s)
+        if not of_shard and not group:
             return held_s
         waited_s = time.monotonic() - began_s
         if waited_s > MOST_HALFWAY_S:
-            raise AbortedError(
-                f"{halfway} has come to some of its ps tasks only, for {waited_s:.0f} s: the worker is gone, and "
-                f"nobody has gone on with the shard. Nothing was saved; have a worker take shards, and save again",
-                retryable=False,
-            )
+            raise _halfway(of_shard, group, waited_s)
+        if group and whole_reads is not None:
+            whole_reads.bring(group)
         if not tasks.is_wanted():
             raise CancelledError("the save was interrupted")
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-def _cut(tasks: Tasks, session: UUID, lease_s: float) -> tuple[float, str]:
+def _halfway(of_shard: str, group: str, waited_s: float) -> AbortedError:
+    if of_shard:
+        return AbortedError(
+            f"{of_shard} has come to some of its ps tasks only, for {waited_s:.0f} s: the worker is gone, and nobody "
+            f"has gone on with the shard. Nothing was saved; have a worker take shards, and save again",
+            retryable=False,
+        )
+    return AbortedError(
+        f"in {waited_s:.0f} s there was no moment at which each round of {group} was on all ps tasks or on none. "
+        f"Nothing was saved; save again, with a connection that may update, since that brings rounds where they lack",
+        retryable=True,
+    )
+
+
+def _cut(tasks: Tasks, session: UUID, lease_s: float) -> tuple[float, str, str]:
     """Has all tasks take their images while all hold updates back.
 
     Returns:
-        For how long, and whose update of a data shard is on some of its ps tasks only.
+        For how long; whose update of a data shard is on some of its ps tasks only, and a round of which group.
     """
     began_s = time.monotonic()
     tasks.each("to hold updates back", lambda _, service, t: service.hold(session, lease_s, timeout_s=t))
-    halfway = cut_in_two(tasks)
+    of_shard = cut_in_two(tasks)
+    group = "" if of_shard else round_in_two(tasks)
     held = tasks.each("to let updates go on", lambda _, service, t: service.release(session, timeout_s=t))
     held_s = time.monotonic() - began_s
     late = [name for name, was_held in zip(tasks.names, held, strict=True) if not was_held]
@@ -245,4 +264,4 @@ def _cut(tasks: Tasks, session: UUID, lease_s: float) -> tuple[float, str]:
             f"updates could not be held back on all ps tasks at once: {', '.join(late)} let them go on after "
             f"{lease_s:.1f} s. Nothing was saved; save again when the network is faster, or less is going on"
         )
-    return held_s, halfway
+    return held_s, of_shard, group

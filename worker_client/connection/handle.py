@@ -30,7 +30,7 @@ from ps_protocol.errors import (
 from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.interrupts import Turn, is_interrupt, sheltered
 from ps_protocol.operation_kinds import tensor_bytes
-from ps_protocol.operations import Array, Batch, PsOperation, Reply, mutates
+from ps_protocol.operations import Array, Batch, PsOperation, Read, Reply, mutates
 from ps_protocol.ps_service import PendingExchange
 from ps_protocol.service_types import Welcome
 from ps_protocol.shared_objects import Look
@@ -238,7 +238,7 @@ class PsHandle:
             linger(error, future)
             raise
 
-    def ask(self, question: Look) -> tuple[Reply, ...]:
+    def ask(self, question: Look | Read) -> tuple[Reply, ...]:
         """Asks beside what is queued, and never a backup; errors as of ``exchange``."""
         if self._queue.is_closed:
             raise self._closed((question,))

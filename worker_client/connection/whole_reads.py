@@ -34,6 +34,10 @@ class WholeReads(Protocol):
         """
         ...
 
+    def bring(self, group: str) -> None:
+        """Brings each ps the steps of a group that it lacks, if this connection may."""
+        ...
+
 
 WHOLE_READS: Final[WeakTable[Fanout, WholeReads]] = WeakTable()
 """By the way to the ps tasks."""

@@ -12,10 +12,9 @@ from ps_protocol.errors import InvalidArgumentError, PermissionDeniedError
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.service_types import Member
 from ps_protocol.settings import POSITIVE_SECONDS
-from ps_protocol.shared_objects import OBJECTS_PS_TASK, Json
+from ps_protocol.shared_objects import Json
 from ps_protocol.task_id import TaskId
 from ps_protocol.training.data_shards import NAMES, NAMES_KIND, SHARDS_KIND, shards_name
-from ps_protocol.training.round_operations import GROUP_KIND, group_name
 from worker_client.connection.fanout import Fanout
 from worker_client.connection.handle import PsHandle
 from worker_client.connection.settings import Settings
@@ -92,7 +91,7 @@ class SharedObjectMethods:
         Raises:
             NotFoundError: Nobody has trained together with an optimizer of that name.
         """
-        return training_report(self.object_on(OBJECTS_PS_TASK, group_name(name), GROUP_KIND))
+        return training_report(self.fanout, self._wait_places, name)
 
     def finish_together(self, name: str, timeout_s: float = 60.0) -> TrainingReport:
         """Tells the other workers that this one hands in no more, and waits until all of them have said so too.
@@ -115,8 +114,7 @@ class SharedObjectMethods:
         for group in [] if part is None else part.groups:
             if group.name == name:
                 group.finish()
-        group_object = self.object_on(OBJECTS_PS_TASK, group_name(name), GROUP_KIND)
-        return wait_for_end(group_object, self._list_members, seconds)
+        return wait_for_end(lambda: self.training_report(name), name, self._list_members, seconds)
 
     def shared_object(self, name: str, kind: str, settings: Json) -> SharedObject:
         """Opens an object that all workers share, for those who know its kind; errors as of ``SharedObject``."""

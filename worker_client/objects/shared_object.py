@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from ps_protocol.errors import ShardscopeError
 from ps_protocol.forks import new_lock
-from ps_protocol.operations import Declare, Result, VariableSpec
+from ps_protocol.operations import Declare, PsOperation, Reply, Result, VariableSpec
 from ps_protocol.service_types import Proposal
 from ps_protocol.shared_objects import (
     OBJECT_DTYPE,
@@ -108,6 +109,22 @@ class ObjectConnection:
         """
         tensor = self._acted(event, expected_bytes).tensor
         return None if tensor is None else unpacked(tensor, f"the answer of {self.name}")[1]
+
+    def act_behind(self, first: PsOperation, event: Json) -> tuple[Reply, Json | None]:
+        """Has something happen to it, once, if an operation on the same ps task is carried out that guards it.
+
+        Args:
+            first: The operation, a ``Stage``.
+            event: What happens.
+
+        Returns:
+            The reply to the operation; if that is no error, the answer as of ``act``.
+
+        Raises:
+            ShardscopeError: As of ``act``.
+        """
+        guard, reply = self._handle.exchange((first, self._act(event)), expected_reply_bytes=_EXPECTED_BYTES)
+        return guard, None if isinstance(guard, ShardscopeError) else _answer(succeeded(reply))
 
     def act_later(self, event: Json) -> None:
         """Has something happen to it soon, whatever comes of that."""

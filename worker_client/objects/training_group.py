@@ -1,22 +1,23 @@
 """The steps of one worker in a group that trains together: three round trips each.
 
 A worker stages its gradient at every ps, hands in at ps task 0, which decides, and when it may go on brings the
-decisions to every ps and reads behind them (``docs/decisions/rounds.md``). Whatever ends in between, the next step
+decisions to every ps and reads behind them (``docs/decisions/rounds.md``). What it stages at ps task 0 goes there with
+the hand-in, if it is small or there is no other ps. Whatever ends in between, the next step
 begins with what ps task 0 knows, and counts nothing twice.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from ps_protocol.errors import (
     AbortedError,
-    DeadlineExceededError,
     FailedPreconditionError,
     InternalError,
     InvalidArgumentError,
@@ -28,25 +29,24 @@ from ps_protocol.forks import new_lock
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.interrupts import Turn
 from ps_protocol.operations import Read, Reply, VariableSpec
-from ps_protocol.service_types import Member, MemberState
+from ps_protocol.service_types import Member
+from ps_protocol.shared_objects import OBJECTS_PS_TASK, Json
+from ps_protocol.training.data_shards import NAMES_KIND
 from ps_protocol.training.round_messages import (
     Answer,
-    Awaited,
     Back,
     Decision,
     Event,
     Finish,
-    GivenUp,
     HandIn,
     Join,
     Look,
     Outcome,
-    Silent,
-    Verdict,
     event_record,
 )
 from ps_protocol.training.round_operations import (
     GROUP_KIND,
+    GROUP_NAMES,
     ROUND_LAYOUTS,
     STAGED_KIND,
     STAMP_KIND,
@@ -58,25 +58,23 @@ from ps_protocol.training.round_operations import (
     staged_name,
     stamp_name,
 )
-from ps_protocol.training.sync_policy import OnMissing, SyncPolicy
+from ps_protocol.training.sync_policy import SyncPolicy
 from ps_protocol.weak_table import WeakTable
+from worker_client.connection.direct import MAX_DIRECT_BYTES
 from worker_client.connection.fanout import Fanout, Routed, succeeded
-from worker_client.connection.retry import Deadline, Reports
+from worker_client.connection.retry import Deadline
 from worker_client.connection.whole_reads import WHOLE_READS
+from worker_client.objects.group_watch import GroupWatch
 from worker_client.objects.shared_object import FIRST_WAIT_S, SharedObject, WaitPlaces
+from worker_client.objects.training_report import TrainingReport, training_report
 from worker_client.placement.beside import Beside, declare_beside
 
 _LOG = logging.getLogger(__name__)
 
-WAIT_TIMEOUT_S: Final = 600.0
-"""Bound on the wait for workers that are there, and are busy with a step."""
-
-_FIRST_REPORT_S: Final = 10.0
 _MOST_NEWS: Final = 8
 """How often a ps may know of no decision that others have brought it, in one step, before something must be wrong."""
 
 _ZEROS: Final = InitializerSpec(ConstantKind(0.0))
-_GONE: Final = (MemberState.DEAD, MemberState.LEFT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,17 +187,29 @@ class TrainingGroup:
         self._lock = new_lock()  # guards: _is_joined, which another thread looks at when the connection ends
         self._is_joined = False
         # All below is of whose turn it is.
+        self._is_ready = False  # whether there is room for its gradients; an interrupt may come before that
         self._object: SharedObject | None = None
         self._incarnation = ""
         self._store = ""
         self._answer = Answer("", 0)
         self._is_sure = False  # whether the newest answer is that to the newest event
         self._ended = [0] * part.num_ps  # the newest round that each ps is known to have carried out
-        self._computes_on: int | None = None  # the oldest model that it may have read; None if it is not known
+        self._computes_on: int | None = None  # the oldest model that it may have read; None: read before it joined
         part.groups.append(self)
         whole_reads = WHOLE_READS.get(fanout)
         if whole_reads is not None:
             whole_reads.follow(name, self._trained)
+
+    @classmethod
+    def of(
+        cls, fanout: Fanout, *, name: str, policy: SyncPolicy, digest: str, steps: Sequence[RoutedStep]
+    ) -> TrainingGroup:
+        """Returns the group that an optimizer like this one has on the connection, or a new one; errors as of those."""
+        part = TAKING_PART.get(fanout)
+        for each in () if part is None else part.groups:
+            if (each.name, each._policy, each._digest) == (name, policy, digest):
+                return each
+        return cls(fanout, name=name, policy=policy, digest=digest, steps=steps)
 
     @property
     def name(self) -> str:
@@ -208,12 +218,13 @@ class TrainingGroup:
 
     # -- a step -------------------------------------------------------------------------------
 
-    def step(self, steps: Sequence[RoutedStep], pull: Pull | None) -> StepResult:
+    def step(self, steps: Sequence[RoutedStep], pull: Pull | None, left_out: Container[str] = ()) -> StepResult:
         """Hands in gradients for the next round, and waits until this worker may go on.
 
         Args:
             steps: One for each variable of the group.
             pull: What to read behind the newest model.
+            left_out: Names of variables of which the round takes the gradients of the others alone.
 
         Raises:
             InvalidArgumentError: They are not of the variables of the group, or one is not finite.
@@ -227,17 +238,19 @@ class TrainingGroup:
             self._check_same(steps)
             is_sure, self._is_sure = self._is_sure, False
             try:
-                result = self._step(steps, pull, is_sure=is_sure)
+                counted = [each for each in steps if each.step.name not in left_out]
+                result = self._step(counted, pull, is_sure=is_sure)
             except (FailedPreconditionError, NotFoundError, StateLostError):
                 self._set_joined(False)  # whoever calls again means to join again
                 raise
             self._is_sure = True
             return result
 
-    def join(self, pull: Pull | None) -> int:
+    def join(self, steps: Sequence[RoutedStep], pull: Pull | None) -> int:
         """Joins, unless it has, and reads the newest model, so that the next gradient is of that.
 
         Args:
+            steps: Of the variables of the group; their gradients do not matter.
             pull: What to read.
 
         Returns:
@@ -249,6 +262,7 @@ class TrainingGroup:
         mine = threading.Lock()
         with mine:
             self._take_turn(mine)
+            self._check_same(steps)
             is_sure, self._is_sure = self._is_sure, False
             try:
                 self._go_on(is_sure=is_sure)
@@ -266,7 +280,8 @@ class TrainingGroup:
             self._take_turn(mine)
             if self._is_joined:
                 self._set_joined(False)
-                self._act(Finish(self._part.task, self._incarnation, self._wall_clock()))
+                with contextlib.suppress(NotFoundError):  # it was interrupted before it had joined
+                    self._act(Finish(self._part.task, self._incarnation, self._wall_clock()))
 
     def finish_later(self) -> None:
         """Does what ``finish`` does soon, whatever comes of that."""
@@ -274,6 +289,10 @@ class TrainingGroup:
             is_joined, self._is_joined = self._is_joined, False
         if is_joined and self._object is not None:
             self._object.act_later(event_record(Finish(self._part.task, self._incarnation, self._wall_clock())))
+
+    def report(self) -> TrainingReport:
+        """How it is: rounds, quorum, verdicts of all workers."""
+        return training_report(self._fanout, self._part.places, self._name)
 
     def _take_turn(self, mine: threading.Lock) -> None:
         if not self._turn.take(mine):
@@ -284,7 +303,7 @@ class TrainingGroup:
 
     def _go_on(self, *, is_sure: bool) -> None:
         """Joins if it has not, and waits until it may begin the next step."""
-        if not self._is_joined or self._opened().store != self._store:  # that of a restore has other rounds
+        if not (self._is_joined and self._is_ready) or self._opened().store != self._store:  # a restore has no rounds
             self._join()
         elif not is_sure:
             self._answer = self._act(Look(self._part.task, self._incarnation))
@@ -292,15 +311,19 @@ class TrainingGroup:
 
     def _step(self, steps: Sequence[RoutedStep], pull: Pull | None, *, is_sure: bool) -> StepResult:
         self._go_on(is_sure=is_sure)
-        number, task = self._answer.next_round, self._part.task
-        if self._computes_on is None:  # read before it joined: nobody knows of which model
-            outcome: Outcome | None = Outcome(number, Verdict.STALE)
+        number = self._answer.next_round
+        if self._computes_on is None:
+            _LOG.warning(
+                "%s has joined %s while others train: its first gradient, which it had computed before, is stale; "
+                "optimizer.join, before the first gradient, reads the newest model",
+                self._part.task,
+                self._name,
+            )
+            self._answer = self._act(HandIn(self._part.task, self._incarnation, number, None, self._wall_clock()))
         else:
-            self._stage(number, steps)
-            event = HandIn(task, self._incarnation, number, self._computes_on, self._wall_clock())
-            self._answer = self._act(event)
-            self._wait_to_go_on()
-            outcome = next((each for each in self._answer.outcomes if each.round == number), None)
+            self._stage_and_hand_in(number, steps, self._computes_on)
+        self._wait_to_go_on()
+        outcome = next((each for each in self._answer.outcomes if each.round == number), None)
         self._bring(pull)
         return StepResult(outcome, number, min(self._ended))
 
@@ -309,40 +332,56 @@ class TrainingGroup:
         if names != self._trained:
             only = sorted(names.symmetric_difference(self._trained))
             raise InvalidArgumentError(
-                f"{self._name} trains {len(self._trained)} variables together with other workers, and each step has a "
-                f"gradient of all of them; {', '.join(only[:5])} {'is' if len(only) == 1 else 'are'} only in this one "
-                f"or only in the first one. Train others with an optimizer of another name",
+                f"{self._name} trains {', '.join(sorted(self._trained)[:5])} together with others, all of them in "
+                f"each step, its global_step= too; {', '.join(only[:5])} {'is' if len(only) == 1 else 'are'} only in "
+                f"this one or only in the first one. Train others with an optimizer of another name",
                 variable=only[0],
             )
 
     # -- the three trips ----------------------------------------------------------------------
 
-    def _stage(self, number: int, steps: Sequence[RoutedStep]) -> None:
-        """Stages the gradients everywhere; whoever lacks a decision is brought it first."""
-        slots = self._policy.staging_slots
+    def _stage_and_hand_in(self, number: int, steps: Sequence[RoutedStep], computed_on: int) -> None:
+        """Stages the gradients everywhere, and hands in; whoever lacks a decision is brought it first."""
+        by_task = [tuple([each.step for each in steps if each.ps_task == ps]) for ps in range(self._part.num_ps)]
+        deciding = by_task[OBJECTS_PS_TASK]
+        goes_along = (
+            self._part.num_ps == 1
+            or sum([tensor.nbytes for step in deciding for tensor in step.tensors]) <= MAX_DIRECT_BYTES
+        )
         for _ in range(_MOST_NEWS):
-            routed = self._news()
-            first = len(routed)
-            for ps_task in range(self._part.num_ps):
-                staged = Stage(
-                    staged_name(self._name, ps_task, self._answer.seat, number % slots),
-                    stamp_name(self._name, ps_task),
-                    self._answer.seat,
-                    self._answer.ticket,
-                    number,
-                    self._answer.since,
-                    slots,
-                    tuple([each.step for each in steps if each.ps_task == ps_task]),
-                )
-                routed.append(Routed(ps_task, staged))
-            replies = self._fanout.exchange_all(routed)
-            if not self._lacks_news(replies):
-                for reply in replies:
-                    succeeded(reply)
-                if first:
-                    self._ended = [self._answer.committed] * self._part.num_ps
+            news = self._news()
+            staged = [Routed(ps, self._staged(number, ps, of_task)) for ps, of_task in enumerate(by_task)]
+            with_hand_in = staged.pop(OBJECTS_PS_TASK).operation if goes_along and not news else None
+            replies = self._fanout.exchange_all([*news, *staged]) if news or staged else []
+            if self._lacks_news(replies):
+                continue
+            for reply in replies:
+                succeeded(reply)
+            if news:
+                self._ended = [self._answer.committed] * self._part.num_ps
+            event = HandIn(self._part.task, self._incarnation, number, computed_on, self._wall_clock())
+            if with_hand_in is None:
+                self._answer = self._act(event)
+                return
+            reply, said = self._opened().act_behind(with_hand_in, event_record(event))
+            if not self._lacks_news([reply]):
+                succeeded(reply)
+                self._answer = self._answered(said)
                 return
         raise self._behind()
+
+    def _staged(self, number: int, ps_task: int, steps: tuple[StagedStep, ...]) -> Stage:
+        slots, answer = self._policy.staging_slots, self._answer
+        return Stage(
+            staged_name(self._name, ps_task, answer.seat, number % slots),
+            stamp_name(self._name, ps_task),
+            answer.seat,
+            answer.ticket,
+            number,
+            answer.since,
+            slots,
+            steps,
+        )
 
     def _bring(self, pull: Pull | None) -> None:
         """Brings the decisions to every ps, and reads behind them."""
@@ -390,12 +429,15 @@ class TrainingGroup:
     # -- coming and waiting -------------------------------------------------------------------
 
     def _join(self) -> None:
-        part = self._part
+        part, self._is_ready = self._part, False
         group = self._object = SharedObject(
             self._fanout, part.places, name=group_name(self._name), kind=GROUP_KIND, settings={}, by=part.task
         )
         self._store = group.store
         self._incarnation = part.incarnation
+        for each in part.groups:
+            if each is not self and each.name == self._name:  # of an optimizer that trains otherwise
+                each._set_joined(False)
         event = Join(
             part.task,
             self._incarnation,
@@ -406,13 +448,13 @@ class TrainingGroup:
             workers=part.num_workers,
             now_s=self._wall_clock(),
         )
+        self._set_joined(True)  # an interrupt may come before the answer: then it has to finish as well
         try:
             self._answer = self._act(event)
         except FailedPreconditionError:  # others train otherwise; but maybe all of them are dead
-            if not _Watch(self).tell_of_dead():
+            if not self._watch().tell_of_dead():
                 raise
             self._answer = self._act(event)
-        self._set_joined(True)
         self._ended = [0] * part.num_ps
         seat, made = self._answer.seat, []
         for ps_task in range(part.num_ps):
@@ -420,23 +462,38 @@ class TrainingGroup:
             slots = [staged_name(self._name, ps_task, seat, slot) for slot in range(self._policy.staging_slots)]
             made.extend([_declaration(each, STAGED_KIND, ps_task) for each in slots])
         declare_beside(self._fanout, made)
+        listed = SharedObject(self._fanout, part.places, name=GROUP_NAMES, kind=NAMES_KIND, settings={}, by=part.task)
+        listed.act({"do": "add", "name": self._name})
         self._bring(None)
         is_first = self._answer.committed == self._answer.since
-        self._computes_on = self._answer.committed if is_first else None
+        self._computes_on, self._is_ready = self._answer.committed if is_first else None, True
 
     def _wait_to_go_on(self) -> None:
         """Waits until the worker may go on."""
-        watch: _Watch | None = None
+        watch: GroupWatch | None = None
         while self._answer.base is None:
             if self._answer.is_silent:
                 self._answer = self._act(Back(self._part.task, self._incarnation, self._wall_clock()))
                 continue
-            watch = watch or _Watch(self)
+            watch = watch or self._watch()
             question = {"worker": self._part.task, "incarnation": self._incarnation}
             said = self._opened().wait(question, watch.deadline, watch.look, first_s=FIRST_WAIT_S)
             if said is None:
                 raise watch.late()
             self._answer = Answer.of_record(said)
+
+    def _watch(self) -> GroupWatch:
+        part = self._part
+        return GroupWatch(
+            self._name,
+            self._policy,
+            task=part.task,
+            lease_s=part.lease_s,
+            look=self._look,
+            act=self._act,
+            list_members=part.list_members,
+            wall_clock=self._wall_clock,
+        )
 
     def _look(self) -> Answer:
         """How things are, for nobody in particular."""
@@ -446,7 +503,9 @@ class TrainingGroup:
         return Answer.of_record(said)
 
     def _act(self, event: Event) -> Answer:
-        said = self._opened().act(event_record(event))
+        return self._answered(self._opened().act(event_record(event)))
+
+    def _answered(self, said: Json | None) -> Answer:
         if said is None:
             raise InternalError(f"{self._name}: ps task 0 has neither taken nor refused what {self._part.task} said")
         return Answer.of_record(said)
@@ -459,93 +518,6 @@ class TrainingGroup:
     def _set_joined(self, is_joined: bool) -> None:
         with self._lock:
             self._is_joined = is_joined
-
-
-class _Watch:
-    """Looks now and then who is missing, on behalf of a worker that waits.
-
-    Attributes:
-        deadline: When its time is over.
-    """
-
-    def __init__(self, group: TrainingGroup):
-        self._group = group
-        self._policy = group._policy
-        self._reports = Reports(_FIRST_REPORT_S)
-        self.deadline: Final = Deadline(WAIT_TIMEOUT_S)
-        self._unknown_since_s: dict[str, float] = {}
-
-    def look(self) -> None:
-        """Tells the group whose lease has run out, or who was waited for long enough, and the log who is missing."""
-        group, waited_s = self._group, self.deadline.elapsed_s()
-        now = group._look()
-        members = {each.task: each for each in group._part.list_members()}
-        for each in now.awaited:
-            if not each.is_silent and self._is_gone(each, members.get(each.worker), waited_s):
-                group._act(Silent(each.worker, each.incarnation, group._wall_clock()))
-        if waited_s >= self._policy.missing_timeout_s:
-            if now.to_join:
-                group._act(GivenUp("", group._wall_clock()))
-            elif self._policy.on_missing is OnMissing.WAIT:
-                for each in now.awaited:
-                    if each.is_silent:
-                        group._act(GivenUp(each.worker, group._wall_clock()))
-        if self._reports.is_due(waited_s):
-            _LOG.warning(
-                "%s waits in %s, %.0f s of up to %.0f s, for %s",
-                group._part.task,
-                group._name,
-                waited_s,
-                self.deadline.timeout_s,
-                self._missing(now),
-            )
-
-    def tell_of_dead(self) -> bool:
-        """Tells the group of workers that are dead though nobody waits for them; returns whether of any."""
-        group, members = self._group, {each.task: each for each in self._group._part.list_members()}
-        told: set[tuple[str, bool]] = set()
-        while True:  # once it is known of one, the round may commit, and the next one lacks others
-            now, before = group._look(), len(told)
-            for each in now.awaited:
-                key = (each.worker, each.is_silent)
-                if key in told:
-                    continue
-                waited_s = group._wall_clock() - each.last_seen_s
-                if each.is_silent and waited_s >= SyncPolicy.parse(now.policy).missing_timeout_s:
-                    told.add(key)
-                    group._act(GivenUp(each.worker, group._wall_clock()))
-                elif not each.is_silent and self._is_gone(each, members.get(each.worker), waited_s):
-                    told.add(key)
-                    group._act(Silent(each.worker, each.incarnation, group._wall_clock()))
-            if len(told) == before:
-                return bool(told)
-
-    def _is_gone(self, awaited: Awaited, member: Member | None, waited_s: float) -> bool:
-        """Whether a worker is dead, has left, or is another process by now; one that a ps has forgotten may report."""
-        if member is None:
-            lease_s = self._group._part.lease_s
-            unknown_s = waited_s - self._unknown_since_s.setdefault(awaited.worker, waited_s)
-            return 0 < lease_s < unknown_s
-        self._unknown_since_s.pop(awaited.worker, None)
-        return member.state in _GONE or f"{member.incarnation}" != awaited.incarnation
-
-    def late(self) -> DeadlineExceededError:
-        """The error for one who has waited long enough."""
-        return DeadlineExceededError(
-            f"{self._group._name}: {self._group._part.task} has waited {self.deadline.timeout_s:.0f} s for "
-            f"{self._missing(self._group._look())}. What it has handed in counts; its next step waits again",
-            retryable=False,
-        )
-
-    def _missing(self, answer: Answer) -> str:
-        if answer.to_join:
-            return f"{answer.to_join} more worker{'s' if answer.to_join > 1 else ''} to join before the first round"
-        now_s = self._group._wall_clock()
-        words = []
-        for each in answer.awaited:
-            seen = f"last seen {max(0.0, now_s - each.last_seen_s):.1f} s ago"
-            words.append(f"{each.worker} ({'silent, ' if each.is_silent else ''}{seen})")
-        return ", ".join(words) or "a decision"
 
 
 def _declaration(name: str, kind: str, ps_task: int) -> Beside:

@@ -8,14 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ps_protocol.errors import InternalError
-from ps_protocol.service_types import Member, MemberState
-from ps_protocol.shared_objects import Json
+from ps_protocol.errors import FailedPreconditionError, InternalError, NotFoundError
+from ps_protocol.service_types import Member, MemberState, VariableInfo
+from ps_protocol.shared_objects import OBJECT_DTYPE, OBJECTS_PS_TASK, Json
 from ps_protocol.task_id import TaskId
 from ps_protocol.training.json_records import from_record
 from ps_protocol.training.round_messages import Awaited
+from ps_protocol.training.round_operations import GROUP_KIND, group_name
+from worker_client.connection.fanout import Fanout
 from worker_client.connection.retry import Deadline, Reports
-from worker_client.objects.shared_object import ObjectConnection
+from worker_client.objects.shared_object import ObjectConnection, WaitPlaces
 
 REPORT: Final[Json] = {"report": True}
 """The question that is answered with a report."""
@@ -27,6 +29,7 @@ _GONE: Final = (MemberState.DEAD, MemberState.LEFT)
 _FIRST_REPORT_S: Final = 10.0
 _FIRST_PAUSE_S: Final = 0.01
 _LONGEST_PAUSE_S: Final = 0.5
+_MOST_NAMES: Final = 10
 _HEADINGS: Final = ("worker", "status", "applied", "late", "stale", "duplicate", "staleness", "lag")
 
 
@@ -122,16 +125,44 @@ class TrainingReport:
         return ", ".join(words)
 
 
-def training_report(group: ObjectConnection) -> TrainingReport:
-    """Asks for it; NotFoundError if nobody has trained in such a group."""
-    said = group.wait(REPORT, Deadline(0.0))
+def group_names(variables: Sequence[VariableInfo]) -> list[str]:
+    """Names of the groups whose objects are among these variables of ps task 0, in order.
+
+    After a restore an object is there whose group nobody has joined since; it is none of them.
+    """
+    specs = [each.spec for each in variables if each.spec.object_kind == GROUP_KIND]
+    return sorted([each.name.removeprefix(group_name("")) for each in specs if each.dtype != OBJECT_DTYPE])
+
+
+def training_report(fanout: Fanout, places: WaitPlaces, name: str) -> TrainingReport:
+    """Asks ps task 0 how a group is.
+
+    Raises:
+        NotFoundError: Nobody has trained in a group of that name; it says which there are.
+    """
+    handle = fanout.handle(OBJECTS_PS_TASK)
+    group = ObjectConnection(handle, places, name=group_name(name), kind=GROUP_KIND)
+    try:
+        said = group.wait(REPORT, Deadline(0.0))
+    except (NotFoundError, FailedPreconditionError):
+        there = group_names(handle.call(lambda service, t: service.list_variables(timeout_s=t), what="to list groups"))
+        if name in there:
+            raise
+        raise NotFoundError(no_such_group(name, there)) from None
     if said is None:
         raise InternalError(f"ps task 0 did not say how {group.name} is")
     return from_record(TrainingReport, said, "report of a group")
 
 
+def no_such_group(name: str, there: Sequence[str]) -> str:
+    """Says that nobody trains by an optimizer of that name, and by which ones somebody does."""
+    others = f"; they do by {', '.join(there[:_MOST_NAMES])}" if there else ", nor by any other yet"
+    return f"no workers train together by an optimizer {name!r}{others}"
+
+
 def wait_for_end(
-    group: ObjectConnection,
+    report_now: Callable[[], TrainingReport],
+    name: str,
     list_members: Callable[[], Sequence[Member]],
     timeout_s: float,
     pause: Callable[[float], None] = time.sleep,
@@ -139,14 +170,15 @@ def wait_for_end(
     """Waits until each worker of a group has finished, has left or is silent; the report of then, or when time is over.
 
     Args:
-        group: The object that decides for it.
+        report_now: Asks how the group is.
+        name: Of the group.
         list_members: Lists the members of the cluster.
         timeout_s: How long to wait, in seconds.
         pause: Waits for so many seconds.
     """
     deadline, reports, pause_s = Deadline(timeout_s), Reports(_FIRST_REPORT_S), _FIRST_PAUSE_S
     while True:
-        report = training_report(group)
+        report = report_now()
         gone = {each.task for each in list_members() if each.state in _GONE}
         missing = [each.worker for each in report.workers if each.status == _LIVE and each.worker not in gone]
         if not missing or not deadline.remaining_s():
@@ -155,7 +187,7 @@ def wait_for_end(
         if reports.is_due(elapsed_s):
             _LOG.warning(
                 "waiting at the end of %s, %.0f s of up to %.0f s, for %s",
-                group.name,
+                name,
                 elapsed_s,
                 timeout_s,
                 ", ".join(missing),

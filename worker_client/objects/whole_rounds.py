@@ -9,18 +9,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from ps_protocol.errors import AbortedError, DeadlineExceededError, NotFoundError, PermissionDeniedError
 from ps_protocol.operations import Read, Reply
+from ps_protocol.service_types import VariableInfo
+from ps_protocol.shared_objects import OBJECTS_PS_TASK
 from ps_protocol.training.round_messages import Answer
-from ps_protocol.training.round_operations import GROUP_KIND, commit_of, group_name, is_whole, stamp_name
+from ps_protocol.training.round_operations import (
+    GROUP_KIND,
+    commit_of,
+    group_name,
+    is_whole,
+    outer_name,
+    stamp_name,
+)
 from ps_protocol.training.sync_policy import SyncPolicy
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.retry import Deadline
 from worker_client.connection.whole_reads import Attempt
 from worker_client.objects.shared_object import ObjectConnection, WaitPlaces
+from worker_client.objects.training_report import group_names, no_such_group
 
+_Of = TypeVar("_Of")
 READ_TIMEOUT_S: Final = 60.0
 _FIRST_PAUSE_S: Final = 0.002
 _LONGEST_PAUSE_S: Final = 0.1
@@ -59,6 +70,8 @@ class WholeRounds:
 
         Raises:
             DeadlineExceededError: It was not in time.
+            NotFoundError: One of ``trained_by`` trains nothing, but another optimizer, which is not among them, trains
+                some of what it reads.
             ShardscopeError: A ps has failed.
         """
         read = frozenset(names)
@@ -67,23 +80,47 @@ class WholeRounds:
         looks = [Routed(ps, Read(stamp_name(group, ps))) for group in groups for ps in range(self._num_ps)]
         deadline, pause_s = Deadline(READ_TIMEOUT_S), _FIRST_PAUSE_S
         while True:
-            stamps = [_stamp(each) for each in attempt(looks)]
+            replies = attempt(looks)
+            stamps = [_stamp(each) for each in replies]
+            places = [groups.index(name) for name in trained_by]
+            absent = [groups[place] for place in places if _is_absent(self._of_group(replies, place))]
+            if absent:
+                self._check_names(absent, groups, read)
             lacking = [group for place, group in enumerate(groups) if not is_whole(self._of_group(stamps, place))]
             if not lacking:
                 return
             if not deadline.remaining_s():
                 raise self._late(lacking[0], self._of_group(stamps, groups.index(lacking[0])))
             for group in lacking:
-                self._bring(group)
+                self.bring(group)
             self._pause(min(pause_s, deadline.remaining_s()))
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-    def _of_group(self, stamps: Sequence[tuple[int, int]], place: int) -> list[tuple[int, int]]:
-        """The stamps of one group, before and after."""
+    def _check_names(self, absent: Sequence[str], groups: Sequence[str], read: frozenset[str]) -> None:
+        """Makes sure that groups which are not there are to come, and not others by a wrong name."""
+        others = [each for each in group_names(self._listed(OBJECTS_PS_TASK)) if each not in groups]
+        if not others:
+            return
+        counts: dict[
+            str, tuple[str, str]
+        ] = {}  # of steps, which every optimizer has beside each variable that it trains
+        for other in others:
+            counts |= {f"{each}/{name}/step": (each, other) for each in read for name in (other, outer_name(other))}
+        there = [info.spec.name for ps_task in range(self._num_ps) for info in self._listed(ps_task)]
+        by = sorted([counts[each] for each in there if each in counts])
+        if by:
+            variable, other = by[0]
+            raise NotFoundError(
+                f"{no_such_group(absent[0], [other])}, which {variable} is trained by; say trained_by={[other]}",
+                variable=variable,
+            )
+
+    def _of_group(self, stamps: Sequence[_Of], place: int) -> list[_Of]:
+        """What was said of the stamps of one group, before and after."""
         begin, half = place * self._num_ps, len(stamps) // 2
         return [*stamps[begin : begin + self._num_ps], *stamps[half + begin : half + begin + self._num_ps]]
 
-    def _bring(self, group: str) -> None:
+    def bring(self, group: str) -> None:
         """Brings each ps the decisions that it has not carried out, if this connection may."""
         name = group_name(group)
         said = ObjectConnection(self._fanout.handle(0), self._places, name=name, kind=GROUP_KIND).wait({}, Deadline(0))
@@ -111,9 +148,11 @@ class WholeRounds:
 
     def _variables_on(self, ps_task: int) -> tuple[str, ...]:
         """Names of all variables of a ps that a round may change."""
+        return tuple([each.spec.name for each in self._listed(ps_task) if not each.spec.object_kind])
+
+    def _listed(self, ps_task: int) -> Sequence[VariableInfo]:
         handle = self._fanout.handle(ps_task)
-        there = handle.call(lambda service, t: service.list_variables(timeout_s=t), what="to list its variables")
-        return tuple([each.spec.name for each in there if not each.spec.object_kind])
+        return handle.call(lambda service, t: service.list_variables(timeout_s=t), what="to list its variables")
 
     def _late(self, group: str, stamps: Sequence[tuple[int, int]]) -> DeadlineExceededError:
         rounds = ", ".join([f"ps:{ps} at {stamps[ps][1]}" for ps in range(self._num_ps)])
@@ -122,6 +161,11 @@ class WholeRounds:
             f"each other faster than they are read, or a ps lacks one that an observer may not bring it",
             retryable=True,
         )
+
+
+def _is_absent(replies: Sequence[Reply]) -> bool:
+    """Whether no ps has a stamp of a group, by what they have replied."""
+    return len([each for each in replies if isinstance(each, NotFoundError)]) == len(replies)
 
 
 def _stamp(reply: Reply) -> tuple[int, int]:

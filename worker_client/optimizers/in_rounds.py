@@ -30,7 +30,8 @@ def policy_of(name: str, sync: str | SyncPolicy) -> SyncPolicy:
 def check_call(name: str, **given: object) -> None:
     """Makes sure that a call asks for nothing that rounds do not have."""
     instead = {
-        "completes": "a round may drop a gradient, and the shard would not count; hand shards in with shard.hand_in()",
+        "completes": "whether it counts is decided by the round, later than the shard is handed in; call "
+        "shard.hand_in() when the verdict is 'applied'",
         "wait": "a worker waits until it may go on",
         "wire_dtype": "gradients travel exactly",
     }

@@ -9,7 +9,7 @@ own optimizer. That is DiLoCo (A. Douillard et al., "DiLoCo: Distributed Low-Com
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import VariableSpec
 from worker_client.connection.fanout import Fanout
+from worker_client.optimizers.outcomes import Applied
 from worker_client.placement.beside import Beside, declare_beside
 from worker_client.variables.found import FoundVariables
 from worker_client.variables.mirror import Mirror
@@ -70,7 +71,7 @@ class LocalSteps:
         learning_rate: float | None,
         global_step: Variable | None,
         pull: Mirror | None,
-    ) -> Any:
+    ) -> list[Applied]:
         """Makes a step alone, and a round if it is the last one before that.
 
         Args:
@@ -80,7 +81,7 @@ class LocalSteps:
             pull: A mirror that gets the values of this worker's copies.
 
         Returns:
-            What became of the round; None if there was none.
+            For each pair what became of it: of the round, "pending" if there was none.
 
         Raises:
             InvalidArgumentError: There is not one gradient for each variable.
@@ -94,19 +95,22 @@ class LocalSteps:
         if not self._has_begun:
             self.join(global_step, None)
         own = [(gradient, self._copies[variable]) for gradient, variable in pairs]
-        self._inner.apply_gradients(own, learning_rate=learning_rate)
+        made: list[Applied] = self._inner.apply_gradients(own, learning_rate=learning_rate)
         self._done += 1
-        outcome = self._round(global_step) if self._done >= self._num_steps else None
+        if self._done >= self._num_steps:
+            of_round = self._round(global_step)
+        else:
+            of_round = Applied("pending", self.model, self.model + 1)
         self._show(pull)
-        return outcome
+        return [of_round._replace(verdict="skipped") if each.verdict == "skipped" else of_round for each in made]
 
-    def _round(self, global_step: Variable | None) -> Any:
+    def _round(self, global_step: Variable | None) -> Applied:
         """Hands in how far it has come since the last round."""
         starts = zip(self._variables, self._newest.values, strict=True)
         moved = [(start - np.asarray(self._copies[variable].numpy()), variable) for variable, start in starts]
         self._has_begun = False  # whatever ends this, the next step is from the newest model
-        outcome = self.outer.apply_gradients(moved, global_step=global_step, pull=self._newest)
-        self.model = outcome[0].version
+        outcome: Applied = self.outer.apply_gradients(moved, global_step=global_step, pull=self._newest)[0]
+        self.model = cast(int, outcome.version)
         self._go_on_from_newest()
         return outcome
 

@@ -6,23 +6,25 @@ import copy
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from itertools import chain, compress
 from typing import Any, Final, Literal, Never, TypeAlias, cast, overload
 
 import numpy.typing as npt
 
-from ps_protocol.errors import InvalidArgumentError, NotFoundError
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ps_protocol.forks import new_lock
 from ps_protocol.operations import Apply, Reply, Update, UpdateRule, WireDType
 from ps_protocol.optimizer_rules import RULES, check_mode, check_settings
 from ps_protocol.optimizer_schedules import ScheduleSpec, check_schedule
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
-from ps_protocol.training.round_operations import COUNT_ROUNDS
+from ps_protocol.training.round_operations import COUNT_ROUNDS, outer_name
 from ps_protocol.training.sync_policy import SyncKind, SyncPolicy
 from ps_protocol.weak_table import WeakTable
 from worker_client.connection.completes import Completes, exchange_of
 from worker_client.connection.fanout import Fanout, Routed
 from worker_client.connection.futures import mapped
 from worker_client.objects.training_group import RoutedStep, TrainingGroup
+from worker_client.objects.training_report import TrainingReport
 from worker_client.optimizers.arguments import (
     check_counter,
     check_mirror,
@@ -44,6 +46,7 @@ from worker_client.optimizers.steps import (
     PartGradient,
     check_finite,
     check_trainable,
+    is_finite,
     numbers_of,
     of_one_connection,
     part_gradients,
@@ -96,6 +99,9 @@ class Optimizer:
         sync: How workers train together, as "bsp", "ssp(3)", "sync(3, total=4)" or "async(max_staleness=8)" (the
             guide has a section on that). None: each gradient is applied at once, alone.
 
+    Attributes:
+        outer: With "local(H)", what the ps tasks apply to how far the workers have moved; else None.
+
     Raises:
         InvalidArgumentError: A setting is unknown, missing, or not allowed.
     """
@@ -129,9 +135,10 @@ class Optimizer:
         self._learning_rate = learning_rate
         self.sync: Final = None if sync is None else policy_of(name, sync)
         self._slot_dtype = None if slot_dtype is None else dtype_of_slots(name, slot_dtype)
-        self._steps_alone = self.sync is not None and self.sync.kind is SyncKind.LOCAL
         self._forget()
         self.name: Final = checked_name(name)
+        self.outer: Final = _outer_of(self.name, self.sync)
+        self._group_name = self.name
         self.spec: Final = OptimizerSpec(
             rule,
             check_settings(rule, {"learning_rate": number, **settings}),
@@ -156,6 +163,8 @@ class Optimizer:
 
     def __setstate__(self, settings: Mapping[str, Any]) -> None:
         self.__dict__.update(settings)
+        if self.outer is not None:
+            self.__dict__["outer"] = copy.copy(self.outer)  # a copy of it has no part in its rounds either
         self._forget()
 
     @property
@@ -243,11 +252,10 @@ class Optimizer:
         asked = self._asked(grads_and_vars)
         if self.sync is not None:
             check_call(self.name, wait=wait, wire_dtype=wire_dtype, completes=completes)
-        if self.sync is not None and self._steps_alone:
+        if self.sync is not None and self.outer is not None:
             fanout = cast(Fanout, of_one_connection([part for _, variable in asked for part in parts_of(variable)]))
-            alone = self._local_steps(fanout, self.sync, [variable for _, variable in asked])
-            of_round = alone.step(asked, self._rate_of_call(learning_rate), global_step, pull)
-            return of_round or [Applied("pending", alone.model, alone.model + 1)] * len(asked)
+            alone = self._local_steps(fanout, self.sync, self.outer, [variable for _, variable in asked])
+            return alone.step(asked, self._rate_of_call(learning_rate), global_step, pull)
         checked = self.spec.on_nonfinite
         gradients = [
             part_gradients(variable, gradient, copy=not wait, on_nonfinite=checked) for gradient, variable in asked
@@ -261,7 +269,10 @@ class Optimizer:
             if pull is not None:
                 check_mirror(pull)
             steps = self._round_steps(fanout, parts, kept, rate, global_step)
-            return [in_round(self._group(fanout, parts, steps, self.sync).step(steps, pull))] * len(lengths)
+            skipped = [checked is OnNonfinite.SKIP and not is_finite(each) for each in gradients]
+            left_out = [each.part.spec.name for each in chain(*compress(gradients, skipped))]
+            result = self._group(fanout, parts, steps, self.sync).step(steps, pull, left_out)
+            return [in_round(result, is_skipped=each) for each in skipped]
         exchange = exchange_of(fanout, completes, wait=wait)
         if completes is not None and checked is OnNonfinite.REFUSE:
             check_finite(parts)
@@ -320,34 +331,59 @@ class Optimizer:
         if pull is not None:
             check_mirror(pull)
         variables = list(variables)
+        if not variables:
+            raise InvalidArgumentError(f"{self.name}.join was given no variables; give those that it trains")
         parts = [PartGradient(part, ()) for each in variables for part in parts_of(each)]
         fanout = cast(Fanout, of_one_connection([each.part for each in parts]))
-        if self._steps_alone:
-            return self._local_steps(fanout, self.sync, variables).join(global_step, pull)
+        if self.outer is not None:
+            return self._local_steps(fanout, self.sync, self.outer, variables).join(global_step, pull)
         kept = self._declared(fanout, [each.part for each in parts])
         steps = self._round_steps(fanout, parts, kept, None, global_step)
-        return self._group(fanout, parts, steps, self.sync).join(pull)
+        return self._group(fanout, parts, steps, self.sync).join(steps, pull)
 
     def finish(self) -> None:
         """With ``sync``, tells the other workers that this one hands in no more: they go on without it at once.
 
         The end of the connection does that too, unless the program has failed. The next step joins again.
         """
-        with self._lock:
-            groups, alone = self._groups.values(), self._alone.values()
-        for each in (*groups, *[of_connection.outer for of_connection in alone]):
+        for each in self._joined():
             each.finish()
 
-    def _local_steps(self, fanout: Fanout, policy: SyncPolicy, variables: Sequence[EagerVariable]) -> LocalSteps:
+    def training_report(self) -> TrainingReport:
+        """With ``sync``, returns how all its workers are: rounds, quorum, verdicts and staleness of each.
+
+        The same as ``client.training_report(name)``, by the connection on which it has joined last.
+
+        Raises:
+            InvalidArgumentError: The optimizer has no ``sync``.
+            FailedPreconditionError: It has neither joined nor made a step in this process.
+        """
+        if self.sync is None:
+            raise InvalidArgumentError(f"{self.name} has no sync, so that there are no rounds; give it, as sync='bsp'")
+        joined = self._joined()
+        if not joined:
+            raise FailedPreconditionError(
+                f"{self.name} has neither joined nor made a step in this process; "
+                f"client.training_report({self.name!r}) tells of other workers"
+            )
+        return joined[-1].report()
+
+    def _joined(self) -> list[TrainingGroup]:
+        """The groups of its connections."""
+        if self.outer is not None:
+            return self.outer._joined()
+        with self._lock:
+            return self._groups.values()
+
+    def _local_steps(
+        self, fanout: Fanout, policy: SyncPolicy, outer: Optimizer, variables: Sequence[EagerVariable]
+    ) -> LocalSteps:
         with self._lock:
             found = self._alone.get(fanout)
         if found is not None:
             return found
-        inner, settings = copy.copy(self), {"momentum": policy.outer_momentum, "use_nesterov": 1.0}
-        inner.__dict__.update(sync=None, _steps_alone=False)
-        rate, name = policy.outer_learning_rate, f"{self.name}_outer"
-        outer = Optimizer("momentum", settings, learning_rate=rate, name=name, sync=policy)
-        outer._steps_alone = False
+        inner = copy.copy(self)
+        inner.__dict__.update(sync=None, outer=None)
         made = LocalSteps(fanout, num_steps=policy.local_steps, variables=variables, inner=inner, outer=outer)
         with self._lock:
             return self._alone.setdefault(fanout, made)
@@ -360,7 +396,7 @@ class Optimizer:
             if group is None:
                 counters = [each.step.name for each in steps if each.step.function == COUNT_ROUNDS]
                 digest = digest_of(parts, self.spec, counters)
-                made = TrainingGroup(fanout, name=self.name, policy=policy, digest=digest, steps=steps)
+                made = TrainingGroup.of(fanout, name=self._group_name, policy=policy, digest=digest, steps=steps)
                 group = self._groups.setdefault(fanout, made)
         return group
 
@@ -460,7 +496,9 @@ class Optimizer:
     # -- slots --------------------------------------------------------------------------------
 
     def slot_names(self) -> list[str]:
-        """Names of the slots that it keeps beside each variable, in the rule's order."""
+        """Names of the slots that it keeps beside each variable, as the rule has them; with ``local`` of the rounds."""
+        if self.outer is not None:
+            return self.outer.slot_names()
         rule = RULES[self.spec.function]
         return [each.name for each in rule.slots(self.spec.numbers, self.spec.sparse.name.lower())]
 
@@ -485,6 +523,8 @@ class Optimizer:
 
     def slots(self, variable: EagerVariable) -> dict[str, Any]:
         """Returns all slots of a variable by their names, as ``get_slot`` does, and the count of steps as "step"."""
+        if self.outer is not None:
+            return self.outer.slots(variable)
         parts = parts_of(variable)
         fanout = cast(Fanout, of_one_connection(parts))
         kept = self._declared(fanout, parts)
@@ -514,6 +554,16 @@ class Optimizer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} learning_rate={self.learning_rate}>"
+
+
+def _outer_of(name: str, policy: SyncPolicy | None) -> Optimizer | None:
+    """Returns what moves the variables on the ps tasks, of an optimizer whose workers make steps alone; else None."""
+    if policy is None or policy.kind is not SyncKind.LOCAL:
+        return None
+    settings = {"momentum": policy.outer_momentum, "use_nesterov": 1.0}
+    made = Optimizer("momentum", settings, learning_rate=policy.outer_learning_rate, name=outer_name(name))
+    made.__dict__.update(sync=policy, _group_name=name)  # it has no outer one itself
+    return made
 
 
 def _missing(self: Optimizer, name: str) -> Never:

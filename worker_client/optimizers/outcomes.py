@@ -7,10 +7,12 @@ from typing import Final, Literal, NamedTuple
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Reply, Result, Verdict
+from ps_protocol.training.round_messages import Verdict as RoundVerdict
 from worker_client.connection.fanout import succeeded
 from worker_client.objects.training_group import StepResult
 
 _APPLIED: Final = Verdict.APPLIED  # looking a member up takes as long as a call
+_IN_ROUND: Final = RoundVerdict.APPLIED
 
 
 class Applied(NamedTuple):
@@ -19,7 +21,8 @@ class Applied(NamedTuple):
     Attributes:
         verdict: "applied"; or "skipped", if it was not finite and the optimizer was made with ``on_nonfinite="skip"``.
             Of a partitioned variable "skipped" if any of its parts was. With ``sync`` what became of the gradient in
-            its round: "applied", "late", "stale" or "duplicate"; or "pending", if the round has not committed yet.
+            its round: "applied", "late", "stale" or "duplicate"; "pending", if the round has not committed yet; or
+            "skipped", if the round is the average of those of the others.
         version: Of the variable after it; of a partitioned one those of its parts. With ``sync`` the number of the
             newest model that all ps tasks had then.
         round: With ``sync``, that it was handed in for; else 0.
@@ -35,12 +38,18 @@ class Applied(NamedTuple):
     publish_lag: int = 0
 
 
-def in_round(result: StepResult) -> Applied:
-    """What became of a gradient that was handed in for a round."""
+def in_round(result: StepResult, *, is_skipped: bool) -> Applied:
+    """What became of a gradient that was handed in for a round.
+
+    Args:
+        result: What became of the gradients of all variables.
+        is_skipped: Whether the round goes without this one, since it is not finite.
+    """
     outcome = result.outcome
     if outcome is None:
-        return Applied("pending", result.model, result.round)
-    return Applied(outcome.verdict.value, result.model, result.round, outcome.staleness, outcome.publish_lag)
+        return Applied("skipped" if is_skipped else "pending", result.model, result.round)
+    applied = Applied(outcome.verdict.value, result.model, result.round, outcome.staleness, outcome.publish_lag)
+    return applied._replace(verdict="skipped") if is_skipped and outcome.verdict is _IN_ROUND else applied
 
 
 def is_applied(reply: Reply) -> bool:

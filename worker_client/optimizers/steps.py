@@ -101,6 +101,11 @@ def _stand_in(gradient: PartGradient) -> PartGradient:
     return PartGradient(part, (np.zeros(1, rows[0].dtype), values), is_stand_in=True)
 
 
+def is_finite(parts: Sequence[PartGradient]) -> bool:
+    """Whether the gradient of a variable, given by parts, has neither an infinity nor a NaN."""
+    return False not in [bool(np.isfinite(each.operands[-1]).all()) for each in parts]
+
+
 def check_finite(parts: Sequence[PartGradient]) -> None:
     """Makes sure that gradients are finite before any is sent: those of several ps tasks count all or not at all.
 
@@ -108,7 +113,7 @@ def check_finite(parts: Sequence[PartGradient]) -> None:
         InvalidArgumentError: One is not.
     """
     for each in parts:
-        if not bool(np.isfinite(each.operands[-1]).all()):
+        if not is_finite([each]):
             raise InvalidArgumentError(
                 f"the gradient of variable {each.part.spec.name} is not finite; nothing was changed, and the shard is "
                 f"not handed in",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -45,6 +45,8 @@ class QueueBase:
         shapes: Of the components; unknown ones if they were not given.
         names: Of the components, None if they have none.
     """
+
+    _names_closer: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -255,7 +257,7 @@ class QueueBase:
             name: Of the operation.
         """
         cancel = bool(cancel_pending_enqueues)
-        access = acting(self._object, partial(_closing, cancel))
+        access = acting(self._object, partial(_closing, cancel), names_worker=self._names_closer)
         attributes = {"cancel_pending_enqueues": cancel}
         name = name or f"{self._short_name}_Close"
         return add_op(self._object, "QueueCloseV2", [], [], access, name, attributes=attributes)
@@ -328,8 +330,9 @@ class FIFOQueue(QueueBase):
         super().__init__(found, known, called, shared)
 
 
-def _closing(cancel: bool, _: Any) -> tuple[dict[str, Any], tuple[Array, ...]]:
-    return {"do": "close", "cancel": cancel}, ()
+def _closing(cancel: bool, told: Any) -> tuple[dict[str, Any], tuple[Array, ...]]:
+    by = {"by": told} if isinstance(told, str) else {}
+    return {"do": "close", "cancel": cancel, **by}, ()
 
 
 def _sizes(shape: TensorShape) -> tuple[int, ...]:

@@ -61,6 +61,7 @@ class Mirror(
         Raises:
             FailedPreconditionError: One of them has not been initialised. The others are up to date.
             DeadlineExceededError: Rounds came too fast to read one of them whole.
+            NotFoundError: An optimizer that the mirror was made for trains nothing, and another one some of these.
             ShardscopeError: A ps task has failed. The arrays may hold old and new values mixed until a pull succeeds.
         """
         whole_reads = WHOLE_READS.get(self._fanout)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from ps_protocol.errors import (
     AbortedError,
     CancelledError,
+    DeadlineExceededError,
     InvalidArgumentError,
     OutOfRangeError,
     ShardscopeError,
@@ -24,12 +25,13 @@ from worker_client.graph.computation import GraphObject, TrainingHome
 from worker_client.objects.shared_object import ObjectConnection
 from worker_client.resources.accumulators import Taking
 from worker_client.training.monitored.log import LOG
+from worker_client.training.monitored.session_manager import MAX_WAIT_S
 
 LOOK_S: Final = 0.5
 """So often a session that waits looks who is gone."""
 
 PATIENCE_S: Final = 2.0
-"""So long a worker waits for its token before it makes the steps that nobody makes."""
+"""So long the first worker waits for its token before it makes the steps that nobody makes; the next twice as long."""
 
 
 class Crew:
@@ -73,10 +75,12 @@ class Crew:
         self.ticket: int | None = None
         self._lock = new_lock()  # guards: ticket, and all below
         self._has_joined = False
+        self._needs_no_token = False
         self._looked_s = -math.inf
         self._gone: dict[str, str] = {}
         self._told: set[str] = set()
-        self._crew: Json = {"leader": None, "ticket": 0, "left": [], "closed": False, "workers": []}
+        self._crew: Json = {"leader": None, "ticket": 0, "left": [], "closed": False, "waits": False, "workers": []}
+        self._waits_since_s = math.inf
         self._nobody_since_s: float | None = None
         self._thread: threading.Thread | None = None
         self._failure: ShardscopeError | None = None
@@ -89,8 +93,23 @@ class Crew:
             self._check_numbers()
             self._has_joined = True
             tokens = self._connection()
-            tokens.act({"do": "join", "by": self.name})
+            answer = tokens.act({"do": "join", "by": self.name})
             self._home.at_close(lambda: tokens.act_later({"do": "leave", "by": self.name}))
+            if answer is not None and answer["waits"]:
+                self._needs_no_token = True
+                LOG.warning(
+                    "training has come to its end; if there is more to do, %s waits for the chief to begin", self.name
+                )
+
+    def step_without_token(self) -> int | None:
+        """The step from which a worker goes on without a token; None if it needs one.
+
+        Who comes when training has come to its end goes on once, so that it sees whether there is more to do for it.
+        """
+        if not self._needs_no_token:
+            return None
+        self._needs_no_token = False
+        return int(self._home.session.run(self._global_step))
 
     def required(self) -> int:
         """How many gradients a step takes now: no more than there are workers left to hand some in."""
@@ -116,6 +135,8 @@ class Crew:
     def who_leads(self) -> str:
         """Says who makes the steps, for the log and for errors."""
         leader = self._crew["leader"]
+        if self._crew["waits"]:
+            return "is of another run than that which has come to its end: start the chief"
         if leader is None:
             return "nobody makes: start the chief, or its queue runner"
         missing = ", ".join(self._gone.values())
@@ -128,7 +149,7 @@ class Crew:
             if now_s - self._looked_s < LOOK_S:
                 return
             self._looked_s = now_s
-        crew = self._connection().wait({"ask": "crew"}, Deadline(0.0)) or self._crew
+        crew = self._asked_crew(self._connection())
         gone = self._home.gone_workers() if self.is_shared else {}
         gone |= {worker: f"{worker} has ended its session" for worker in crew["left"] if worker not in gone}
         gone.pop(self.name, None)
@@ -140,6 +161,9 @@ class Crew:
             self._told = set(gone)
         if news and self.ticket is not None:
             LOG.warning("%s: steps go on without", ", ".join(news))
+
+    def _asked_crew(self, tokens: ObjectConnection) -> Json:
+        return tokens.wait({"ask": "crew", "by": self.name}, Deadline(0.0)) or self._crew
 
     def _connection(self) -> ObjectConnection:
         self._home.place([self._tokens])
@@ -158,10 +182,16 @@ class Crew:
         self._look()
         if self._crew["closed"]:
             raise CancelledError("training has come to its end: the tokens of its workers are closed")
-        if self.ticket is not None and self._crew["ticket"] > self.ticket:
-            with self._lock:
-                self.ticket = None
+        if self._was_replaced():
             raise AbortedError(f"{self._crew['leader']} makes the steps now, in the place of {self.name}")
+
+    def _was_replaced(self) -> bool:
+        """Whether another task makes the steps that this session made; if so it is no longer to make any."""
+        with self._lock:
+            if self.ticket is None or self._crew["ticket"] <= self.ticket:
+                return False
+            self.ticket = None
+            return True
 
     def lead(self, *, after_another: bool = False) -> None:
         """Makes this session the one that makes the steps.
@@ -174,7 +204,7 @@ class Crew:
                 return
         self._check_numbers()
         tokens = self._connection()
-        crew = tokens.wait({"ask": "crew"}, Deadline(0.0)) or self._crew
+        crew = self._asked_crew(tokens)
         if after_another and crew["ticket"] != self._crew["ticket"]:
             return
         ticket = crew["ticket"]
@@ -188,6 +218,7 @@ class Crew:
             ticket = answer["ticket"]
         with self._lock:
             self.ticket, self._looked_s = answer["ticket"], -math.inf
+        self.join()  # so that it is known when this session is closed
         if not answer["begins"]:
             self._repair(tokens)
 
@@ -207,29 +238,42 @@ class Crew:
             raise self._failure
         self._look()
         crew = self._crew
-        if crew["closed"] or self.ticket is not None:
+        if crew["closed"] or (self.ticket is not None and not self._was_replaced()):
             return
         is_free = crew["leader"] is None or crew["leader"] in self._gone
         now_s = time.monotonic()
         with self._lock:
+            self._waits_since_s = min(self._waits_since_s, now_s) if crew["waits"] else math.inf
+            if now_s - self._waits_since_s > MAX_WAIT_S:
+                raise DeadlineExceededError(
+                    f"training had come to its end when {self.name} came, and no chief has begun another run within "
+                    f"{MAX_WAIT_S:.0f} s; start the chief, or end this worker",
+                    retryable=False,
+                )
             if not is_free:
                 self._nobody_since_s = None
                 return
             if self._nobody_since_s is None:
                 self._nobody_since_s = now_s
-            if now_s - self._nobody_since_s < PATIENCE_S or not self._comes_first():
+            if now_s - self._nobody_since_s < PATIENCE_S * self._place():
                 return
         self.lead(after_another=True)
         if self.ticket is not None:
             self._thread = threading.Thread(target=self._make_steps, name="steps of all workers", daemon=True)
             self._thread.start()
 
-    def _comes_first(self) -> bool:
-        """Whether nobody else is there who should make the steps: the chief does, or else the first worker."""
+    def _place(self) -> float:
+        """How many times longer than the chief this worker waits until it makes the steps.
+
+        It does so if none of those does who come before it, since they wait for nothing or have not come. Another run
+        is begun by the chief alone.
+        """
         if self._home.is_chief or not self._home.workers:
-            return True
+            return 1
+        if self._crew["waits"]:
+            return math.inf
         live = [each for each in self._home.workers if each not in self._gone]
-        return not live or live[0] == self.name
+        return 1 + (live.index(self.name) if self.name in live else len(live))
 
     def _make_steps(self) -> None:
         session = self._home.session

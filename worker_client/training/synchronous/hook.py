@@ -53,8 +53,10 @@ class SyncReplicasHook(SessionRunHook):
                 f"Init operations did not make model ready for SyncReplicasOptimizer local_init. Init op: "
                 f"{self._init_op.name}, error: {lacking}"
             )
+        crew = self._crew_in(session.home)
         if self._runner is not None:
-            self._crew_in(session.home).lead()
+            crew.lead()
+        crew.join()  # now, since who comes late, when training has come to its end, has taken part in it
         session.run(self._init_op)
         if self._tokens_op is not None:
             session.run(self._tokens_op)

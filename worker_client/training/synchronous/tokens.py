@@ -32,6 +32,8 @@ class TokenQueue(QueueBase):
         crew: Returns who trains together, in the session of a home.
     """
 
+    _names_closer = True
+
     def __init__(self, dtype: Any, *, once: bool, crew: Callable[[TrainingHome], Crew]):
         graph, step = graph_of_sessions("FIFOQueue"), DType.of(dtype)
         with graph.control_dependencies(None), graph.device("/device:CPU:*"):
@@ -118,7 +120,7 @@ class _TakingToken:
     def __init__(self, crew: Crew, dtype: np.dtype[Any], once: bool):
         self._crew = crew
         self._dtype = dtype
-        self._by = crew.name if once and crew.is_shared else None
+        self._asked = {"by": crew.name if crew.is_shared else None, "any": not once}
         crew.join()
 
     @property
@@ -128,16 +130,19 @@ class _TakingToken:
 
     def attempt(self, shared: ObjectConnection) -> tuple[Array, ...] | None:
         """Takes it; None if there is none."""
-        answer = shared.act({"do": "take", "by": self._by})
-        if answer is None:
-            return None
-        if not np.can_cast(np.min_scalar_type(answer["step"]), self._dtype):
-            raise InvalidArgumentError(f"step {answer['step']} of queue {NAME} is no {self._dtype.name}")
-        return (np.array(answer["step"], self._dtype),)
+        step = self._crew.step_without_token()
+        if step is None:
+            answer = shared.act({"do": "take", **self._asked})
+            if answer is None:
+                return None
+            step = answer["step"]
+        if not np.can_cast(np.min_scalar_type(step), self._dtype):
+            raise InvalidArgumentError(f"step {step} of queue {NAME} is no {self._dtype.name}")
+        return (np.array(step, self._dtype),)
 
     def question(self) -> Json:
         """What the queue answers when there is one, or never will be."""
-        return {"ask": "token", "by": self._by}
+        return {"ask": "token", **self._asked}
 
     def meanwhile(self, shared: ObjectConnection) -> None:
         """Makes the steps if nobody else does."""

@@ -28,7 +28,7 @@ from worker_client.objects.training_report import TrainingReport
 from worker_client.optimizers.optimizer import Optimizer
 from worker_client.optimizers.outcomes import Applied
 from worker_client.training.monitored.hook import SessionRunArgs, SessionRunContext, SessionRunHook, SessionRunValues
-from worker_client.training.together.start import is_ready, say_ready, wait_until_ready
+from worker_client.training.together.start import is_ready, is_restored, say_ready, wait_until_ready
 
 _LOG: Final = logging.getLogger(__name__)
 _PROGRESS: Final = "worker_client.training.together.progress"
@@ -39,6 +39,13 @@ _MOST_RECOVERIES: Final = 5
 
 Build: TypeAlias = Callable[[Client], tuple[Sequence[Any], Optimizer]]
 """Names the variables of a model on a connection; returns those that are trained, and what trains them."""
+
+
+class _NoCheckpointError(Exception):
+    """What the ps tasks had is lost, and there is no checkpoint of it: ``lost`` says so."""
+
+    def __init__(self, lost: StateLostError):
+        self.lost: Final = lost
 
 
 class TrainingSession:
@@ -125,7 +132,10 @@ class TrainingSession:
         try:
             for hook in self._hooks:
                 hook.begin()
-            self._begin(is_recovery=False)
+            try:
+                self._begin()
+            except StateLostError as error:
+                self._recover(error, has_trained=False)
             if self._shows_progress:
                 module = sheltered(importlib.import_module, _PROGRESS)
                 made = module.SessionProgress(f"{self.client.task}", self._steps)
@@ -230,30 +240,39 @@ class TrainingSession:
 
     # -- coming and going ---------------------------------------------------------------------
 
-    def _begin(self, *, is_recovery: bool) -> None:
+    def _begin(self, lost: StateLostError | None = None) -> None:
+        """Connects, and makes ready, or waits for that; ``lost`` is why it does so again."""
         client = self._connect()
         self._client = client
+        if lost is not None and self._folder is None and not (is_restored(client) or is_ready(client)):
+            message = f"{lost.message}; and the session has no checkpoint= to go on from"
+            raise _NoCheckpointError(StateLostError(message, task=lost.task)) from lost
         if client.is_chief:
-            self._make_ready(client, is_recovery=is_recovery)
+            self._make_ready(client, lost)
         else:
             client = self._client = wait_until_ready(client, self._connect, self._wait_timeout_s)
             self._name(client)
         if client.is_chief and self._folder is not None:
             self._saves = client.save(self._folder, every=self._save_every_s, step=lambda: self.step, keep=self._keep)
 
-    def _make_ready(self, client: Client, *, is_recovery: bool) -> None:
+    def _make_ready(self, client: Client, lost: StateLostError | None) -> None:
         was_ready = is_ready(client)
-        if not was_ready and self._folder is not None:
+        if not was_ready and is_restored(client):
+            _LOG.warning("%s: going on from the checkpoint that the ps tasks were restored from", client.task)
+        elif not was_ready and self._folder is not None:
             try:
                 restored = client.restore(self._folder)
             except NotFoundError as error:
-                if is_recovery:
-                    raise StateLostError(
+                if lost is not None:
+                    message = (
                         f"ps tasks have lost their state, and there is no checkpoint in {self._folder} yet: start the "
-                        f"program again, or save more often",
-                    ) from error
+                        f"program again, or save more often"
+                    )
+                    raise _NoCheckpointError(StateLostError(message)) from error
             else:
-                _LOG.info("restored %s, of step %s", restored.path, restored.step)
+                level = logging.INFO if lost is None else logging.WARNING
+                said = "%s: going on from the newest checkpoint, %s, of step %s"
+                _LOG.log(level, said, client.task, restored.path, restored.step)
         self._name(client)
         if not was_ready:
             say_ready(client)
@@ -266,20 +285,25 @@ class TrainingSession:
         self._mirror = client.mirror([*self._variables, self._optimizer.get_slot(self._variables[0], "step")])
         self._mirror.pull()
 
-    def _recover(self, error: StateLostError) -> None:
-        """Goes on from the newest checkpoint, when ps tasks have lost their state or it was restored."""
-        if self._folder is None:
-            raise error
+    def _recover(self, error: StateLostError, *, has_trained: bool = True) -> None:
+        """Goes on from the newest checkpoint, when ps tasks have lost their state; or from one that was restored.
+
+        Args:
+            error: Says so.
+            has_trained: Whether something is lost if there is no checkpoint.
+        """
         while True:
             self._recoveries += 1
             if self._recoveries > _MOST_RECOVERIES:
                 raise error
-            _LOG.warning("%s: %s; going on from the newest checkpoint in %s", self.client.task, error, self._folder)
+            _LOG.warning("%s: %s; connecting again", self.client.task, error)
             self._leave(error)
             try:
-                self._begin(is_recovery=True)
+                self._begin(error if has_trained else None)
+            except _NoCheckpointError as nothing:
+                raise nothing.lost from nothing.__cause__
             except StateLostError as again:
-                if self._client is None or isinstance(again.__cause__, NotFoundError):
+                if self._client is None:
                     raise
                 error = again
             else:
@@ -320,6 +344,10 @@ class TrainingSession:
         now_s = time.monotonic()
         if self._optimizer.sync is not None and now_s >= self._look_at_s:
             self._look_at_s = now_s + _LOOK_EVERY_S
-            report = self.client.training_report(self._optimizer.name)
-            self._missing = ", ".join([each.worker for each in report.workers if each.status == "silent"])
+            try:
+                report = self._optimizer.training_report()
+            except (NotFoundError, StateLostError) as error:
+                raise_interrupt(error)  # else the ps tasks have lost it, and the next step goes on from the checkpoint
+            else:
+                self._missing = ", ".join([each.worker for each in report.workers if each.status == "silent"])
         self._progress.update(self.step, applied.staleness, self._missing)

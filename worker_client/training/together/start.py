@@ -7,21 +7,23 @@ import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final
+from uuid import UUID
 
-import numpy as np
-
-from ps_protocol.errors import DeadlineExceededError, NotFoundError, StateLostError
+from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError, NotFoundError, StateLostError
+from ps_protocol.shared_objects import OBJECTS_PS_TASK
+from ps_protocol.training.round_operations import SESSION_KIND
 from worker_client.client import Client
 from worker_client.connection.retry import Deadline, Reports
-from worker_client.graph.blocks import device
-from worker_client.initializers.standard import Zeros
 from worker_client.objects.training_group import TAKING_PART
-from worker_client.scopes.variable_scope import get_variable
 
 _LOG: Final = logging.getLogger(__name__)
 
-READY: Final = "training_session/ready"
-"""Name of the variable that says for which state of the ps tasks the chief has made all ready."""
+READY: Final = "training_session/start"
+"""Name of the object that says for which state of the ps tasks the chief has made all ready."""
+
+_EMPTIED: Final = -1
+_OF_A_RESTORE: Final = 5
+"""Version of the identity of a state that was restored: it follows from that restore. Others are drawn."""
 
 _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 0.5
@@ -29,24 +31,41 @@ _LONGEST_PAUSE_S: Final = 0.5
 
 def state_of(client: Client) -> int:
     """A number that is another one when a ps task has lost its state, or a checkpoint was restored."""
-    stores = [str(client.fanout.store(ps_task)) for ps_task in range(client.cluster_spec.num_tasks("ps"))]
-    digest = hashlib.blake2b(" ".join(stores).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+    stores = " ".join([str(each) for each in _stores(client)])
+    return 1 + (int.from_bytes(hashlib.blake2b(stores.encode(), digest_size=8).digest(), "big") >> 2)
 
 
 def is_ready(client: Client) -> bool:
     """Whether the chief has made ready what the ps tasks have now."""
-    try:
-        return int(client.variable(READY).numpy()) == state_of(client)
-    except NotFoundError:
-        return False
+    return _said(client) == state_of(client)
+
+
+def is_restored(client: Client) -> bool:
+    """Whether somebody has restored a checkpoint of all ps tasks since the chief has made ready what they had."""
+    return _said(client) == _EMPTIED and not [each for each in _stores(client) if each.version != _OF_A_RESTORE]
 
 
 def say_ready(client: Client) -> None:
     """Tells the others, once all that they need is there."""
-    with client.as_default(), device("/job:ps/task:0"):
-        ready = get_variable(READY, [], dtype=np.int64, initializer=Zeros(), trainable=False)
-    ready.assign(np.int64(state_of(client)))
+    client.shared_object(READY, SESSION_KIND, {}).act({"ready": state_of(client)})
+
+
+def _said(client: Client) -> int:
+    """The number that the chief has said; 0 if none has since ps task 0 is there, ``_EMPTIED`` since a restore."""
+    try:
+        said = client.object_on(OBJECTS_PS_TASK, READY, SESSION_KIND).wait({}, Deadline(0.0))
+    except NotFoundError:
+        return 0
+    except StateLostError:
+        raise
+    except FailedPreconditionError:
+        return _EMPTIED
+    return 0 if said is None else int(said["ready"])
+
+
+def _stores(client: Client) -> list[UUID]:
+    """Identities of what the ps tasks have."""
+    return [UUID(str(client.fanout.store(ps_task))) for ps_task in range(client.cluster_spec.num_tasks("ps"))]
 
 
 def wait_until_ready(
@@ -82,6 +101,9 @@ def wait_until_ready(
                 )
             pause(min(pause_s, deadline.remaining_s()))
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            if _is_of_another_state(client):  # a ps may have lost or restored its state since this one has connected
+                client.close()
+                client = connect()
     except BaseException:
         client.close()
         raise
@@ -102,6 +124,14 @@ def _is_ready_or_lost(client: Client) -> bool | None:
         return is_ready(client)
     except StateLostError:
         return None
+
+
+def _is_of_another_state(client: Client) -> bool:
+    """Whether the chief has made ready another state than this connection knows; it asks ps task 0 alone."""
+    try:
+        return _said(client) not in (0, _EMPTIED, state_of(client))
+    except StateLostError:
+        return False  # which is told again
 
 
 def _chief(client: Client) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -106,13 +108,18 @@ def replica(tf: Any, notes: Any, optimizer: Any, aggregate: int, total: int | No
     return made
 
 
-def free_addresses(number: int) -> list[str]:
-    """Returns addresses of this machine that nobody listens at."""
-    listeners = [socket.create_server(("localhost", 0)) for _ in range(number)]
-    addresses = [f"localhost:{each.getsockname()[1]}" for each in listeners]
-    for each in listeners:
-        each.close()
-    return addresses
+@contextlib.contextmanager
+def free_addresses(number: int) -> Iterator[list[str]]:
+    """Holds ports of this machine until servers listen there: others do not get them, and servers that share them do."""
+    with contextlib.ExitStack() as held:
+        addresses = []
+        for _ in range(number):
+            holder = held.enter_context(socket.socket())
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            holder.bind(("127.0.0.1", 0))
+            addresses.append(f"localhost:{holder.getsockname()[1]}")
+        yield addresses
 
 
 class Replicas:
@@ -125,12 +132,12 @@ class Replicas:
 
     def __init__(self, tf: Any, notes: Any, number: int, optimizer: Any, aggregate: int, total: int | None = None, tokens: int | None = 0, **options: Any) -> None:
         self._notes = notes
-        addresses = free_addresses(number + 1)
-        spec = tf.train.ClusterSpec({"ps": addresses[:1], "worker": addresses[1:]})
-        self.servers = [tf.train.Server(spec, job_name="ps", task_index=0)]
+        with free_addresses(number + 1) as addresses:
+            spec = tf.train.ClusterSpec({"ps": addresses[:1], "worker": addresses[1:]})
+            self.servers = [tf.train.Server(spec, job_name="ps", task_index=0)]
+            self.servers += [tf.train.Server(spec, job_name="worker", task_index=task) for task in range(number)]
         self.workers = []
         for task in range(number):
-            self.servers.append(tf.train.Server(spec, job_name="worker", task_index=task))
             setter = tf.train.replica_device_setter(cluster=spec, worker_device=f"/job:worker/task:{task}")
             with tf.Graph().as_default() as graph, tf.device(setter):
                 worker = Replica(tf, notes, optimizer(), aggregate, total, label=f"worker {task}", **options)

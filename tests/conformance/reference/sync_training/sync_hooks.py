@@ -209,10 +209,10 @@ def session_with_the_runner_in_the_collection(tf, notes):
 @program
 def session_of_a_chief_and_a_worker(tf, notes):
     """Two threads, each with its session; a step begins when both have ended the one before."""
-    chief_address, ps_address, worker_address = free_addresses(3)
-    spec = tf.train.ClusterSpec({"ps": [ps_address], "worker": [chief_address, worker_address]})
-    servers = [tf.train.Server(spec, job_name="ps", task_index=0)]
-    servers += [tf.train.Server(spec, job_name="worker", task_index=task) for task in range(2)]
+    with free_addresses(3) as (chief_address, ps_address, worker_address):
+        spec = tf.train.ClusterSpec({"ps": [ps_address], "worker": [chief_address, worker_address]})
+        servers = [tf.train.Server(spec, job_name="ps", task_index=0)]
+        servers += [tf.train.Server(spec, job_name="worker", task_index=task) for task in range(2)]
     made, found, barrier = threading.Event(), [[], []], threading.Barrier(2, timeout=60)
 
     def train(task):

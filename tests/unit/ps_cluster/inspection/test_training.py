@@ -3,11 +3,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ps_cluster.inspection.training import (
     WORKERS_DROPPABLE,
-    group_names,
     group_records,
     heading,
     missing,
@@ -17,7 +17,7 @@ from ps_cluster.inspection.training import (
 from ps_cluster.inspection.views import print_table
 from ps_protocol.training.round_messages import Awaited
 from tests.unit.ps_cluster.fakes import member, variable
-from worker_client.objects.training_report import TrainingReport, WorkerTally
+from worker_client.objects.training_report import TrainingReport, WorkerTally, group_names
 
 NOW_S = 1000.0
 TALLY = WorkerTally("worker:0", 0, "live", "waits for worker:1", 8, 990.0, 7, 1, 2, 0, 1, 3, 0, 2)
@@ -25,9 +25,13 @@ SILENT = replace(TALLY, worker="worker:1", seat=1, status="silent", does="is wai
 REPORT = TrainingReport("ssp(3)", 7, 1, 0, (Awaited("worker:1", True, 940.0),), (TALLY, SILENT))
 
 
-def test_groups_are_the_objects_of_their_kind() -> None:
-    rounds = [variable(name, ()) for name in ("rounds/b", "rounds/a")]
-    infos = [replace(each, spec=replace(each.spec, object_kind="rounds")) for each in rounds]
+def test_groups_are_the_objects_of_their_kind_that_somebody_has_joined() -> None:
+    rounds = [variable(name, ()) for name in ("rounds/b", "rounds/a", "rounds/not joined since a restore")]
+    dtypes = [np.dtype(name) for name in ("S9", "S7", "S1")]
+    infos = [
+        replace(each, spec=replace(each.spec, object_kind="rounds", dtype=dtype))
+        for each, dtype in zip(rounds, dtypes, strict=True)
+    ]
     stamp = variable("rounds/a/stamp/0", (2,))
     assert group_names([*infos, variable("w", ()), stamp]) == ["a", "b"]
 
@@ -69,3 +73,17 @@ def test_programs_are_given_json() -> None:
     assert (record["group"], record["policy"], record["round"]) == ("adam", "ssp(3)", 7)
     assert record["awaited"][0]["worker"] == "worker:1"
     assert record["workers"][1]["late"] == 2
+
+
+def test_of_many_that_a_round_waits_for_the_silent_are_named_and_the_others_counted() -> None:
+    awaited = tuple([Awaited(f"worker:{index}", False, 999.0) for index in range(4)])
+    assert heading("adam", replace(REPORT, awaited=awaited), NOW_S).endswith("1 live, waits for 4 workers")
+    awaited = (*awaited, Awaited("worker:9", True, 960.0))
+    said = "waits for worker:9 (silent, last seen 40.0 s ago) and 4 others"
+    assert heading("adam", replace(REPORT, awaited=awaited), NOW_S).endswith(said)
+
+
+def test_workers_are_in_the_order_of_their_tasks() -> None:
+    seats = [replace(TALLY, worker=f"worker:{index}", seat=seat) for seat, index in enumerate((10, 2, 0))]
+    cells = [str(each) for each in workers_table(replace(REPORT, workers=tuple(seats)), NOW_S).columns[0].cells]
+    assert cells == ["worker:0", "worker:2", "worker:10"]

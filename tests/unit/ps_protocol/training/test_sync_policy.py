@@ -53,7 +53,7 @@ def test_a_policy_has_one_text(text: str, canonical: str) -> None:
         ("async(8)", "did you mean 'async(max_staleness=8)' or 'ssp(8)'?"),
         ("ssp(3, 4)", "'4' is another one; write the name"),
         ("ssp(3, bound=4)", "ssp is given bound twice"),
-        ("ssp(-1)", "bound of ssp is '-1'; give a whole number from 0 to 64"),
+        ("ssp(-1)", "bound of ssp is '-1'; give a whole number from 0 to 64, as in 'ssp(3)'"),
         ("ssp(1.5)", "bound of ssp is '1.5'"),
         ("sync(0)", "replicas_to_aggregate of sync is '0'; give a whole number from 1 to 1024"),
         ("sync(4, total=3)", "above the 3 that there are, and none is a backup"),
@@ -107,3 +107,8 @@ def test_two_policies_differ_in_words() -> None:
     )
     assert said("bsp", "bsp") == ""
     assert said("ssp(0)", "bsp") == said("bsp", "ssp(0)") == "", "they are the same"
+
+
+def test_an_example_is_given_only_if_it_has_the_setting() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"give shrink or wait or fail$"):
+        SyncPolicy.parse("bsp(on_missing=stop)")

@@ -35,11 +35,12 @@ from ps_protocol.operations import (
 )
 from ps_protocol.optimizer_spec import OnNonfinite
 from ps_protocol.shared_objects import OBJECT_DTYPE, Act, encode_json
-from ps_protocol.training.round_messages import Answer, Join, event_record
-from ps_protocol.training.round_operations import StagedStep
+from ps_protocol.training.round_messages import Answer, Event, HandIn, Join, Verdict, event_record
+from ps_protocol.training.round_operations import Stage, StagedStep, is_whole
 from ps_server.log import record_codec
 from ps_server.log.restore_mark import RestoreMark
 from ps_server.rules.round_means import mean
+from ps_server.store import round_calls
 from ps_server.store.function_calls import FunctionCalls, PlannedCall
 from tests.unit.ps_server.log.logged_tasks import TIMEOUT_S, Journal, Task
 from tests.unit.ps_server.rounds_on_ps import (
@@ -275,6 +276,23 @@ def test_what_is_lent_does_not_change(task: Task) -> None:
     assert_close(task.value("vector"), large - 0.125)
 
 
+def test_what_is_lent_of_a_slot_does_not_change_with_the_next_gradient_in_it(task: Task) -> None:
+    large = np.zeros((200, 100), FLOAT)
+    task.result(Replace("vector", large))
+    for slot in ("m", "v"):
+        task.result(Replace(f"vector/{slot}", large))
+    task.result(stage(0, 1, step("vector", large + 1)))
+    read = task.result(Read(staged_name(0))).tensor
+    assert read is not None
+    before = np.array(read)
+    task.result(commit(1, 0))
+    task.result(stage(0, 2, step("vector", large + 2)))
+    np.testing.assert_array_equal(read, before)
+    after = task.result(Read(staged_name(0))).tensor
+    assert after is not None
+    assert not np.array_equal(after, before)
+
+
 def test_gradients_of_16_bits_are_added_up_in_32() -> None:
     parts = [(np.array([2048.0], np.float16),), *[(np.array([1.0], np.float16),) for _ in range(4)]]
     assert mean(parts, 5)[0].tolist() == [np.float16(2052 / 5)]
@@ -365,6 +383,49 @@ def test_a_round_that_has_begun_is_finished_when_there_is_memory_again(
         assert_close(task.value(name), expected[name], name)
 
 
+def test_a_round_that_cannot_be_finished_is_not_taken_for_whole_and_a_journal_has_it_whole(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = begun(journal)
+    for seat in range(2):
+        task.result(stage(seat, 1, *gradients(seat)))
+    before, carry_out, called = state(task), FunctionCalls.carry_out, list[PlannedCall]()
+
+    def scarce(calls: FunctionCalls, planned: PlannedCall) -> None:
+        called.append(planned)
+        if len(called) > 1:
+            raise MemoryError
+        carry_out(calls, planned)
+
+    with monkeypatch.context() as patches:
+        patches.setattr(FunctionCalls, "carry_out", scarce)
+        patches.setattr(round_calls, "_PAUSE_S", 0.0)
+        error = refusal(task, commit(1, 0, 1))
+    assert isinstance(error, DataLossError)
+    assert "there was no memory to finish round 1, of which a part was made" in error.message
+    assert len(called) == 1 + round_calls._ATTEMPTS  # it has tried
+    expected = alone(mean_of([gradients(0), gradients(1)]))
+    of_step = [[name for name in TRAINED if name.partition("/")[0] == variable] for variable in ("table", "vector")]
+    made = 0 if task.value("table/step") else 1
+    for name in of_step[made]:
+        assert_close(task.value(name), expected[name], name)
+    for name in of_step[1 - made]:
+        assert task.value(name) == before[name]
+    stamp = task.value(STAMP)
+    assert stamp == [1, 0]  # a reader sees by it that this is no model
+    assert not is_whole([tuple(stamp), tuple(stamp)])
+    for operation in (commit(1, 0, 1), stage(0, 2, *gradients(0)), commit(2, 0)):
+        assert isinstance(refusal(task, operation), DataLossError)
+    task.log.close(TIMEOUT_S)
+    again = Task(journal)
+    again.hello()
+    assert state(again) == before
+    again.result(commit(1, 0, 1))
+    for name in TRAINED:
+        assert_close(again.value(name), expected[name], name)
+    again.log.close(TIMEOUT_S)
+
+
 def test_a_row_is_divided_by_all_or_by_those_that_have_it() -> None:
     one = (np.array([2, 5, 2]), np.array([[2.0], [4.0], [6.0]], np.float32))
     two = (np.array([5]), np.array([[8.0]], np.float32))
@@ -417,6 +478,55 @@ def test_a_round_goes_on_after_a_crash_anywhere(num_done: int) -> None:
     assert state(after) == state(whole)
     for each in (whole, after):
         each.log.close(TIMEOUT_S)
+
+
+def told(event: Event) -> Act:
+    return Act("rounds", "rounds", encode_json(event_record(event)))
+
+
+def with_a_group(journal: Journal) -> Task:
+    """A ps whose only worker has joined."""
+    task = begun(journal)
+    task.run(Declare(VariableSpec("rounds", OBJECT_DTYPE, (), object_kind="rounds")))
+    task.run(Act("rounds", "rounds", encode_json({"open": {}, "by": "worker:0"})), told(Join("worker:0", "a", "bsp")))
+    return task
+
+
+def test_what_is_staged_is_handed_in_with_it(journal: Journal) -> None:
+    task = with_a_group(journal)
+    staged, handed = task.run(stage(0, 1, *gradients(0)), told(HandIn("worker:0", "a", 1, 0)))
+    assert isinstance(staged, Result)
+    assert isinstance(handed, Result)
+    assert handed.tensor is not None
+    assert Answer.decode(handed.tensor.tobytes()).verdict is Verdict.APPLIED
+    task.result(commit(1, 0))
+    before = state(task), task.value("rounds")
+    task.log.close(TIMEOUT_S)
+    after = Task(written(journal), client=task.client)
+    assert (state(after), after.value("rounds")) == before
+    after.log.close(TIMEOUT_S)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        stage(0, 2, *gradients(0)),  # round 1 has not been carried out here
+        stage(0, 1, step("table", np.zeros(2, FLOAT)), step("vector", VECTOR)),
+        replace(stage(0, 1, *gradients(0)), name="rounds/staged/nobody"),
+    ],
+    ids=["too early", "no gradient", "no slot"],
+)
+def test_what_was_not_staged_is_not_handed_in(journal: Journal, refused: Stage) -> None:
+    task = with_a_group(journal)
+    before = state(task), task.value("rounds")
+    replies = task.run(refused, told(HandIn("worker:0", "a", 1, 0)))
+    assert [type(each) for each in replies] == [type(replies[0])] * 2
+    assert isinstance(replies[0], ShardscopeError)
+    assert (state(task), task.value("rounds")) == before
+    task.log.close(TIMEOUT_S)
+    after = Task(written(journal), client=task.client)
+    assert (state(after), after.value("rounds")) == before
+    after.log.close(TIMEOUT_S)
 
 
 def test_an_image_has_what_is_staged(journal: Journal) -> None:

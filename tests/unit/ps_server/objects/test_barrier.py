@@ -195,3 +195,12 @@ def test_malformed_events_are_refused(event: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError, match=r"should be|do not know"):
         BARRIER.step(machine.state, event)
     assert machine.state == before
+
+
+def test_who_has_met_before_a_restore_has_not_met_since() -> None:
+    machine = Machine()
+    for by in TASKS:
+        machine.arrive(by)
+    machine.arrive("worker:0", 2, store="of the restored state")
+    machine.arrive("worker:1", 1, store="of the restored state")
+    assert sorted(machine.state["arrived"]) == ["worker:0", "worker:1"]

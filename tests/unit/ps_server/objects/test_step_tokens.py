@@ -29,9 +29,14 @@ class Tokens:
     def put(self, *steps: int, keep: int | None = None) -> None:
         self.do("put", steps=list(steps), keep=keep)
 
-    def take(self, by: str | None = None) -> int | None:
-        assert STEP_TOKENS.look(self.state, {"ask": "token", "by": by}) in ({}, None)
-        answer = self.do("take", by=by)
+    def take(self, by: str | None = None, **how: bool) -> int | None:
+        is_decided = STEP_TOKENS.look(self.state, {"ask": "token", "by": by, **how}) == {}
+        try:
+            answer = self.do("take", by=by, **how)
+        except OutOfRangeError:
+            assert is_decided
+            raise
+        assert is_decided is (answer is not None)
         return None if answer is None else answer["step"]
 
     def lead(self, by: str) -> int:
@@ -40,8 +45,13 @@ class Tokens:
         assert answer["leads"]
         return int(answer["ticket"])
 
-    def ask(self, what: str) -> Json | None:
-        return STEP_TOKENS.look(self.state, {"ask": what})
+    def ask(self, what: str, by: str | None = None) -> Json | None:
+        return STEP_TOKENS.look(self.state, {"ask": what, "by": by})
+
+    def crew(self, leader: str | None, ticket: int, **differs: Any) -> Json:
+        """What is answered of who takes part, where nothing differs."""
+        others = {"left": [], "closed": False, "waits": False, "workers": []}
+        return {"leader": leader, "ticket": ticket, **others, **differs}
 
 
 @pytest.fixture
@@ -68,6 +78,8 @@ def test_a_worker_takes_none_before_its_last_one(tokens: Tokens) -> None:
 def test_who_gives_no_name_takes_any(tokens: Tokens) -> None:
     tokens.put(1, 1)
     assert [tokens.take(), tokens.take(), tokens.take()] == [1, 1, None]
+    tokens.put(2, 2)
+    assert [tokens.take("worker:0", any=True) for _ in range(3)] == [2, 2, None]
 
 
 def test_what_is_put_in_for_the_same_step_again_is_another_token(tokens: Tokens) -> None:
@@ -119,10 +131,21 @@ def test_closed_tokens_are_taken_first(tokens: Tokens) -> None:
 def test_one_leads_at_a_time(tokens: Tokens) -> None:
     assert tokens.lead("worker:0") == 1
     assert tokens.do("lead", by="worker:1", instead_of=0) == {"leads": False, "ticket": 1}
-    assert tokens.ask("crew") == {"leader": "worker:0", "ticket": 1, "left": [], "closed": False, "workers": []}
+    assert tokens.ask("crew") == tokens.crew("worker:0", 1)
     assert tokens.lead("worker:1") == 2
     tokens.do("leave", by="worker:1")
-    assert tokens.ask("crew") == {"leader": None, "ticket": 2, "left": ["worker:1"], "closed": False, "workers": []}
+    assert tokens.ask("crew") == tokens.crew(None, 2, left=["worker:1"])
+
+
+def test_who_was_replaced_does_not_close_them(tokens: Tokens) -> None:
+    tokens.lead("worker:0")
+    tokens.lead("worker:1")
+    for _ in range(2):
+        tokens.do("close", cancel=True, by="worker:0")
+        assert not tokens.state["closed"]
+        tokens.do("leave", by="worker:1")
+    tokens.do("close", cancel=True, by="worker:1")
+    assert tokens.state["closed"]
 
 
 def test_who_comes_again_has_not_left(tokens: Tokens) -> None:
@@ -140,12 +163,29 @@ def test_who_comes_after_the_end_waits_for_another_run(tokens: Tokens) -> None:
     tokens.do("close", cancel=True)
     for worker in ("worker:0", "worker:1"):
         tokens.do("leave", by=worker)
-    tokens.do("join", by="worker:1")
-    assert tokens.take("worker:1") is None
+    assert tokens.do("join", by="worker:1") == {"waits": True}
+    assert [tokens.take("worker:1"), tokens.take("worker:1", any=True)] == [None, None]
+    left = ["worker:0", "worker:1"]
+    assert tokens.ask("crew", "worker:1") == tokens.crew(None, 1, left=left, waits=True, workers=["worker:1"])
     assert tokens.lead("worker:0") == 2
-    assert tokens.ask("crew") == {"leader": "worker:0", "ticket": 2, "left": [], "closed": False, "workers": []}
+    assert tokens.ask("crew", "worker:1") == tokens.crew("worker:0", 2)
     tokens.put(6, 6)
     assert tokens.take("worker:1") == 6
+
+
+def test_who_came_before_the_end_hears_of_it_also_when_others_come_after_it(tokens: Tokens) -> None:
+    tokens.lead("worker:0")
+    assert tokens.do("join", by="worker:2") == {"waits": False}
+    tokens.put(5, 5)
+    tokens.do("close", cancel=True)
+    tokens.do("join", by="worker:1")
+    assert tokens.ask("crew", "worker:2") == tokens.crew("worker:0", 1, closed=True)
+    assert tokens.take("worker:2") == 5
+    with pytest.raises(OutOfRangeError):
+        tokens.take("worker:2")
+    tokens.do("leave", by="worker:1")
+    assert tokens.state["next"] == []
+    assert tokens.take("worker:1") == 5
 
 
 @pytest.mark.parametrize("closes", [False, True])
@@ -158,7 +198,7 @@ def test_who_leads_after_all_others_begins_another_run(tokens: Tokens, closes: b
     if closes:
         tokens.do("close", cancel=True)
     assert tokens.lead("worker:0") == 2
-    assert tokens.ask("crew") == {"leader": "worker:0", "ticket": 2, "left": [], "closed": False, "workers": []}
+    assert tokens.ask("crew") == tokens.crew("worker:0", 2)
     assert tokens.take("worker:1") == (None if closes else 5)
 
 
@@ -179,6 +219,7 @@ def test_in_a_run_who_has_left_stays_so_when_another_leads(tokens: Tokens) -> No
         {"do": "put", "steps": ["x"]},
         {"do": "put", "steps": [1] * (MAX_TOKENS + 1)},
         {"do": "take", "by": 3},
+        {"do": "take", "by": "worker:0", "any": 1},
         {"do": "lead", "by": "worker:0"},
         {"do": "join"},
         {"do": "close"},

@@ -110,22 +110,28 @@ class Search:
         state, phase = key
         following = (phase + 1) % len(PHASES)
 
-        def after(label: str, act: Callable[[], object], next_phase: int, cost: int) -> tuple[str, int, Key]:
-            self.world.load(state)
+        def after(
+            label: str, act: Callable[[], object], next_phase: int, cost: int, *, is_put_back: bool = False
+        ) -> tuple[str, int, Key]:
+            if not is_put_back:
+                self.world.load(state)
             self._act(key, label, act)
             if cost:
                 self.seen[label] += 1
             return label, cost, (self._saved(), next_phase)
 
+        # To put a state back takes longest, so that all is asked of it that can be before something is done.
         world = self.world
-        yield after(PHASES[phase], partial(self._default, phase), following, 0)
+        world.load(state)
+        free: list[tuple[str, Callable[[], object], int]]
+        free = [(PHASES[phase], partial(self._default, phase), following)]
         if phase == 0:
-            for label, act in self._mends(key):
-                yield after(label, act, 0, 0)
+            free += [(label, act, phase) for label, act in self._mends()]
         for process in world.pair:
-            world.load(state)
             if process.late is not None:
-                yield after(f"{process.place}'s late call", partial(self._deliver_late, process), phase, 0)
+                free.append((f"{process.place}'s late call", partial(self._deliver_late, process), phase))
+        for number, (label, act, next_phase) in enumerate(free):
+            yield after(label, act, next_phase, 0, is_put_back=number == 0)
         if not may_fail:
             return
         if phase == 1:
@@ -220,15 +226,31 @@ class Search:
 
     # -- with faults --------------------------------------------------------------------------
 
-    def _faults(self, key: Key) -> Iterator[tuple[str, Callable[[], object]]]:
+    def _faults(self, key: Key) -> list[tuple[str, Callable[[], object]]]:
         world, (state, phase) = self.world, key
+        can_be_promoted = self._promotions(state)
+        world.load(state)
+        return list(self._faults_now(phase, can_be_promoted))
+
+    def _promotions(self, state: State) -> set[tuple[str, bool]]:
+        """Which places can be promoted, and whether with loss."""
+        found = set()
+        for process in self.world.pair:
+            for accept_loss in (False, True) if self.accepts_loss else (False,):
+                self.world.load(state)
+                if not process.is_gone and self._promote(process, accept_loss):
+                    found.add((process.place, accept_loss))
+        return found
+
+    def _faults_now(
+        self, phase: int, can_be_promoted: set[tuple[str, bool]]
+    ) -> Iterator[tuple[str, Callable[[], object]]]:
+        world = self.world
         if phase == 0:  # nothing else happens between them
             yield "the two are parted", partial(setattr, world, "is_parted", True)
-        world.load(state)
         if world.has_disks and not any(process.is_gone for process in world.pair):
             yield "both die", self._both_die
         for process in world.pair:
-            world.load(state)
             name = process.place
             if process.is_gone:
                 continue
@@ -239,17 +261,14 @@ class Search:
             yield f"{name} dies", partial(self._die, process)
             if world.has_disks:
                 yield f"{name} dies, and its disk is lost", partial(self._die, process, loses_disk=True)
-                world.load(state)
                 # With reads at backups a record is on the disk of the primary before it is sent.
                 if process.waiting and not (world.reads and process.waiting & process.sent):
                     label = f"{name} dies, and its last update is not on its disk"
                     yield label, partial(self._die, process, loses_last=True)
-            world.load(state)
             if not process.replica.is_retiring and not process.other.replica.is_retiring:
                 yield f"{name} is told to end", partial(self._tell_to_end, process)
             for accept_loss in (False, True) if self.accepts_loss else (False,):
-                world.load(state)
-                if self._promote(process, accept_loss):
+                if (name, accept_loss) in can_be_promoted:
                     label = f"{name} is promoted{' with loss' if accept_loss else ''}"
                     yield label, partial(self._promote, process, accept_loss)
 
@@ -291,13 +310,11 @@ class Search:
             self.world.is_lost = self.world.may_be_lost = False
         return True
 
-    def _mends(self, key: Key) -> Iterator[tuple[str, Callable[[], object]]]:
-        world, (state, _phase) = self.world, key
-        world.load(state)
+    def _mends(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        world = self.world
         if world.is_parted:
             yield "the two are together again", partial(setattr, world, "is_parted", False)
         for process in world.pair:
-            world.load(state)
             name = process.place
             if process.is_gone:
                 yield f"{name} is started", partial(world.start, process)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import enum
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -244,7 +244,7 @@ class World:
             made += 1
         if isinstance(event, Join) and answer.outcomes:
             made = len(answer.outcomes)
-        number = self.answers.number(replace(answer, awaited=(), verdict=None, outcomes=()))
+        number = self.answers.number(answer._replace(awaited=(), verdict=None, outcomes=()))
         after = Worker(Step.WAIT, worker.incarnation, made)
         if answer.base is not None:
             if made >= self.steps:
@@ -336,8 +336,8 @@ class World:
             else:
                 self._check_event(before, after)
                 # No rule asks for what was counted.
-                members = tuple([replace(each, tally=Tally()) for each in after.members])
-                self._known[key] = (self.groups.number(replace(after, members=members)), answer)
+                members = tuple([each._replace(tally=Tally()) for each in after.members])
+                self._known[key] = (self.groups.number(after._replace(members=members)), answer)
         number, answer = self._known[key]
         return state._replace(group=number), answer
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -22,6 +21,7 @@ from ps_protocol.training.round_messages import (
     HandIn,
     Join,
     Look,
+    Outcome,
     Part,
     Silent,
     Verdict,
@@ -117,6 +117,34 @@ def test_a_gradient_on_an_older_model_than_the_policy_allows_is_stale_and_its_ro
     answer = group.hand_in(1, 2, computed_on=0)
     assert (answer.verdict, answer.committed, answer.base, answer.next_round) == (Verdict.STALE, 1, 1, 2)
     assert group.hand_in(1, 2).verdict is Verdict.APPLIED
+
+
+@pytest.mark.parametrize("policy", ["bsp", "ssp(2)", "async", "async(max_staleness=4)"])
+def test_a_gradient_on_a_model_that_nobody_knows_is_stale_and_counted(policy: str) -> None:
+    group = Group(policy, joined=1)
+    for number in (1, 2):
+        group.hand_in(0, number)
+    number = group.join(1).next_round
+    answer = group.tell(HandIn("worker:1", "a", number, None, group.now_s))
+    assert (answer.verdict, answer.committed, answer.base, answer.next_round) == (Verdict.STALE, 2, 2, number)
+    assert answer.outcomes == (Outcome(number, Verdict.STALE),)
+    assert (rows(group.state)[1]["stale"], group.state.pending) == (1, ())
+    with pytest.raises(InvalidArgumentError, match="what it hands in next"):
+        group.tell(HandIn("worker:1", "a", number + 1, None, group.now_s))
+    group.hand_in(0, number)
+    assert group.hand_in(1, number).verdict is Verdict.APPLIED
+
+
+def test_what_became_of_the_newest_gradient_for_a_round_is_what_is_said_of_it() -> None:
+    group = Group("ssp(2)", joined=2)
+    for worker in (0, 1):
+        for number in (1, 2, 3):
+            group.hand_in(worker, number, number - 1 if worker else 0)
+    assert group.hand_in(0, 4, computed_on=0).verdict is Verdict.STALE
+    again = group.hand_in(0, 4, computed_on=3)
+    assert (again.verdict, [each for each in again.outcomes if each.round == 4]) == (None, [])
+    group.hand_in(1, 4)
+    assert [each.verdict for each in group.look(0).outcomes if each.round == 4] == [Verdict.APPLIED]
 
 
 def test_a_gradient_that_comes_again_counts_once() -> None:
@@ -352,7 +380,7 @@ def test_seats_of_workers_that_have_finished_are_taken_again() -> None:
 def test_a_group_has_no_more_workers_than_it_may() -> None:
     members = [Member(f"worker:{seat}", "a", seat, seat + 1) for seat in range(MAX_WORKERS)]
     group = Group("bsp", joined=1)
-    group.state = replace(group.state, members=tuple(members), tickets=MAX_WORKERS)
+    group.state = group.state._replace(members=tuple(members), tickets=MAX_WORKERS)
     with pytest.raises(ResourceExhaustedError, match=f"the group has {MAX_WORKERS} workers"):
         group.join(MAX_WORKERS)
 
@@ -551,3 +579,39 @@ def test_what_is_shown_of_each_worker() -> None:
     group.hand_in(0, 3, 1)
     group.hand_in(0, 4, 2)
     assert rows(group.state)[0]["does"] == "waits for worker:1"
+
+
+def test_of_the_processes_that_were_replaced_the_newest_are_known() -> None:
+    group = Group("bsp", 1)
+    for number in range(10):
+        group.join(0, f"b{number}")
+    member = group.state.member("worker:0")
+    assert member is not None
+    assert member.replaced == ("b5", "b6", "b7", "b8")
+    with pytest.raises(FailedPreconditionError, match="is the process b9 now; the process b8"):
+        group.join(0, "b8")
+
+
+def test_decisions_that_every_ps_has_carried_out_are_forgotten() -> None:
+    group = Group("bsp", 1)
+    for number in range(1, 5):
+        group.hand_in(0, number)
+        assert group.seats() == [(number, [0])]
+
+
+def test_without_rounds_a_worker_has_one_gradient_that_waits() -> None:
+    group = Group("async(max_staleness=2)", 3)
+    group.hand_in(0, 1, 0)
+    group.hand_in(0, 2, 1)  # waits, since the others' would be too old
+    group.hand_in(1, 1, 0)
+    assert [(each.seat, each.round) for each in group.state.pending] == [(0, 2)]
+    with pytest.raises(InvalidArgumentError, match="hands in for round 3"):
+        group.hand_in(0, 3, 2)
+
+
+def test_without_rounds_a_process_that_was_started_again_builds_on_what_it_had_handed_in() -> None:
+    group = Group("async", 1)
+    group.hand_in(0, 1)
+    group.join(0, "b")
+    assert group.hand_in(0, 2, 0, incarnation="b").verdict is Verdict.STALE
+    assert group.hand_in(0, 2, 1, incarnation="b").verdict is Verdict.APPLIED

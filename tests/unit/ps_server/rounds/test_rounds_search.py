@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -104,7 +103,7 @@ def test_a_gradient_that_is_taken_twice_is_found(monkeypatch: pytest.MonkeyPatch
     judged = group._judged
 
     def forgets(state: GroupState, member: Member, event: Any) -> Any:
-        return judged(state, replace(member, handed=0), event)
+        return judged(state, member._replace(handed=0), event)
 
     monkeypatch.setattr(group, "_judged", forgets)
     _breaks("bsp", faults=1)
@@ -114,7 +113,7 @@ def test_decisions_that_are_forgotten_too_early_are_found(monkeypatch: pytest.Mo
     committed = quorum._committed
 
     def forgets(state: GroupState, parts: Any) -> GroupState:
-        return replace(committed(state, parts), decisions=())
+        return committed(state, parts)._replace(decisions=())
 
     monkeypatch.setattr(quorum, "_committed", forgets)
     _breaks("bsp", faults=0)
@@ -125,7 +124,7 @@ def test_a_slot_that_is_overwritten_too_early_is_found(monkeypatch: pytest.Monke
     staged = staging.staged
 
     def takes_all(state: staging.Staging, part: Any, *, since: int, slots: int) -> staging.Staging:
-        return replace(staged(replace(state, ended=99), part, since=since, slots=slots), ended=state.ended)
+        return staged(state._replace(ended=99), part, since=since, slots=slots)._replace(ended=state.ended)
 
     monkeypatch.setattr(staging, "staged", takes_all)
     monkeypatch.setattr(World, "_bring", lambda _self, state, _ps, _answer: state)
@@ -137,7 +136,7 @@ def test_a_late_gradient_of_an_earlier_process_is_found(monkeypatch: pytest.Monk
 
     def takes_older(state: staging.Staging, part: Any, *, since: int, slots: int) -> staging.Staging:
         others = [each for each in state.slots if each.seat != part.seat]
-        return staged(replace(state, slots=tuple(others)), part, since=since, slots=slots)
+        return staged(state._replace(slots=tuple(others)), part, since=since, slots=slots)
 
     monkeypatch.setattr(staging, "staged", takes_older)
     _breaks("bsp")
@@ -151,7 +150,7 @@ def test_a_silent_worker_that_may_not_come_back_is_found(monkeypatch: pytest.Mon
 def test_workers_that_are_not_told_to_go_on_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def only_the_first(state: GroupState) -> GroupState:
         first = state.members[0]
-        return state.with_member(replace(first, base=state.committed)) if first.status is Status.LIVE else state
+        return state.with_member(first._replace(base=state.committed)) if first.status is Status.LIVE else state
 
     monkeypatch.setattr(quorum, "_started", only_the_first)
     _breaks("bsp", faults=1)
@@ -164,11 +163,11 @@ def test_a_ps_that_skips_rounds_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
         try:
             return begun(state, decision)
         except AbortedError:
-            return replace(state, begun=decision.round)
+            return state._replace(begun=decision.round)
 
     def keeps_the_newest(state: GroupState, parts: Any) -> GroupState:
         after = committed(state, parts)
-        return replace(after, decisions=after.decisions[-1:])
+        return after._replace(decisions=after.decisions[-1:])
 
     monkeypatch.setattr(staging, "begun", skips)
     monkeypatch.setattr(quorum, "_committed", keeps_the_newest)
@@ -194,7 +193,7 @@ def test_a_restarted_worker_that_hands_in_again_is_found(monkeypatch: pytest.Mon
         after = seated(state, event, known)
         member = after.member(event.worker)
         assert member is not None
-        return after.with_member(replace(member, handed=0))
+        return after.with_member(member._replace(handed=0))
 
     monkeypatch.setattr(group, "_seated", forgets)
     _breaks("bsp")

@@ -63,6 +63,15 @@ def test_a_gradient_that_is_not_there_is_not_left_out() -> None:
             begun(state, Decision(1, (part,)))
 
 
+def test_a_ps_that_gave_up_in_the_middle_of_a_round_goes_no_further() -> None:
+    state = Staging(2, 1, (Slot(0, 0, 1, 2),))
+    for number in (1, 2, 3):
+        with pytest.raises(DataLossError, match="had no memory to finish round 2, of which it has made a part"):
+            begun(state, Decision(number, (Part(0, 1, 2),)))
+    with pytest.raises(DataLossError, match="had no memory to finish round 2"):
+        _stage(state, 0, 3, slots=9)
+
+
 # -- readers ------------------------------------------------------------------------------------
 
 VARIABLES = 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -36,9 +37,7 @@ def test_a_report_counts_the_verdicts_of_each_worker_and_says_who_is_awaited() -
         assert {each.worker for each in report.awaited} == {"worker:0", "worker:1", "worker:2"}
         tallies = {each.worker: each for each in report.workers}
         last = tallies["worker:2"]
-        verdicts: list[str] = (
-            ["late"] if first == "stale" else [first, "late"]
-        )  # as it came late, and handed nothing in
+        verdicts = [first, "late"]
         assert (last.status, last.applied, last.late, last.stale) == (
             *("live", verdicts.count("applied"), verdicts.count("late"), verdicts.count("stale")),
         )
@@ -54,9 +53,21 @@ def test_a_report_counts_the_verdicts_of_each_worker_and_says_who_is_awaited() -
         assert next(each for each in after.workers if each.worker == "worker:0").status == "finished"
 
 
-def test_nobody_has_trained_under_another_name() -> None:
-    with SmallCluster(1) as cluster, pytest.raises(NotFoundError):
-        cluster.client().training_report("sgd")
+def test_nobody_has_trained_under_another_name(tmp_path: Path) -> None:
+    with SmallCluster(2) as cluster:
+        looker = cluster.client(observer=True)
+        with pytest.raises(NotFoundError, match="no workers train together by an optimizer 'sgd', nor by any other"):
+            looker.training_report("sgd")
+        workers = [Worker(cluster.client(), ss.train.GradientDescent(0.25, name=name, sync="bsp")) for name in "ba"]
+        for each in workers:
+            each.step(gradients(0, 0))
+        for ask in (looker.training_report, workers[0].client.finish_together):
+            with pytest.raises(NotFoundError, match="by an optimizer 'sgd'; they do by a, b"):
+                ask("sgd")
+        client = workers[0].client
+        client.restore(client.save(tmp_path / "saved").path)
+        with pytest.raises(NotFoundError, match="by an optimizer 'a', nor by any other yet"):
+            cluster.client(observer=True).training_report("a")
 
 
 def test_whom_a_round_waits_for_is_said_with_when_they_were_last_seen() -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import pickle
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import worker_client as ss
-from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
+from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError, InvalidArgumentError
+from ps_protocol.operations import PsOperation, Reply
+from ps_protocol.shared_objects import Json
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from tests.unit.worker_client.optimizers.together import OPTIMIZERS, Array, Make, Worker, alone, gradients
+from worker_client.objects.shared_object import SharedObject
+from worker_client.optimizers.optimizer import Optimizer
 
 TIMEOUT_S = 60.0
 NUM_ROUNDS = 3
@@ -112,6 +118,36 @@ def test_a_late_worker_begins_with_the_newest_model_and_who_finishes_is_not_wait
     assert waiting.result(TIMEOUT_S)[:3] == ("applied", 2, 2)
 
 
+def test_its_rounds_have_the_name_of_the_optimizer(cluster: SmallCluster) -> None:
+    worker = Worker(cluster.client(), ss.train.Adam(0.25, sync="local(2)"))
+    for number in range(4):
+        worker.step(gradients(0, number))
+    report = worker.client.training_report("Adam")
+    assert (report.policy, report.round, report.workers[0].applied) == ("local(2)", 2, 2)
+    assert worker.optimizer.training_report() == report
+    outer = worker.optimizer.outer
+    assert outer is not None
+    assert outer.get_slot(worker.matrix, "step").numpy() == 2
+    looker = cluster.client(observer="update").mirror(["matrix"], trained_by="Adam")
+    looker.pull()
+    np.testing.assert_array_equal(looker.values[0], worker.matrix.numpy())
+    assert worker.client.finish_together("Adam").first_finished == "worker:0"
+
+
+@pytest.mark.parametrize("copier", [lambda each: pickle.loads(pickle.dumps(each)), copy.copy], ids=["pickle", "copy"])
+def test_a_copy_makes_its_steps_alone_too_and_takes_no_part_before(
+    cluster: SmallCluster, copier: Callable[[Optimizer], Optimizer]
+) -> None:
+    worker = Worker(cluster.client(), ss.train.Adam(0.25, sync="local(2)"))
+    worker.step(gradients(0, 0))
+    copied = copier(worker.optimizer)
+    with pytest.raises(FailedPreconditionError, match="Adam has neither joined nor made a step in this process"):
+        copied.training_report()
+    other = Worker(cluster.client(1), copied)
+    assert other.step(gradients(1, 0)).verdict == "pending"
+    assert {each.worker for each in copied.training_report().workers} == {"worker:0", "worker:1"}
+
+
 def test_what_steps_alone_do_not_take_is_refused(cluster: SmallCluster) -> None:
     first = Worker(cluster.client(0), ss.train.GradientDescent(0.25, sync="local(2)"))
     first.step(gradients(0, 0))
@@ -128,3 +164,59 @@ def test_what_steps_alone_do_not_take_is_refused(cluster: SmallCluster) -> None:
         InvalidArgumentError, match=r"trained by momentum\(momentum=0.9\) .* with momentum\(momentum=0.5\)"
     ):
         third.step(gradients(2, 0))
+
+
+def test_the_group_has_the_name_of_the_optimizer(cluster: SmallCluster) -> None:
+    worker = Worker(cluster.client(), ss.train.GradientDescent(0.25, name="alone", sync="local(1)"))
+    worker.step(gradients(0, 0))
+    assert worker.client.training_report("alone").round == 1
+    with worker.client.as_default():
+        seen = worker.client.mirror(worker.variables, trained_by=["alone"])
+    for value, expected in zip(seen.values, worker.values(), strict=True):
+        np.testing.assert_array_equal(value, expected)
+    assert worker.optimizer.slot_names() == ["momentum"]
+    assert worker.optimizer.get_slot(worker.bias, "step").name == "bias/alone_outer/step:0"
+    assert worker.optimizer.get_slot(worker.bias, "step").numpy() == 1
+    assert worker.client.finish_together("alone").first_finished == "worker:0"
+
+
+def test_a_step_alone_that_is_skipped_says_so(cluster: SmallCluster) -> None:
+    worker = Worker(cluster.client(), ss.train.GradientDescent(0.25, sync="local(2)", on_nonfinite="skip"))
+    given = gradients(0, 0)
+    given[2][1] = np.nan
+    pairs = list(zip(given, worker.variables, strict=True))
+    assert [each.verdict for each in worker.optimizer.apply_gradients(pairs)] == ["pending", "pending", "skipped"]
+    assert [each.verdict for each in worker.optimizer.apply_gradients(pairs)] == ["applied", "applied", "skipped"]
+
+
+def test_after_a_round_that_has_failed_steps_begin_anew(cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(cluster.client(), ss.train.GradientDescent(0.25, sync="local(2)"))
+    worker.step(gradients(0, 0))
+
+    def refused(_shared: SharedObject, _staged: PsOperation, _event: Json) -> tuple[Reply, Json | None]:
+        raise DeadlineExceededError("there is no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedObject, "act_behind", refused)
+        with pytest.raises(DeadlineExceededError):
+            worker.step(gradients(0, 1))
+    start = worker.values()
+    assert worker.step(gradients(0, 2)).verdict == "pending"
+    for seen, before, gone in zip(
+        worker.mirror.values, start, moved(OPTIMIZERS["sgd"], start, 0, range(2, 3)), strict=True
+    ):
+        np.testing.assert_allclose(seen, before - gone, rtol=1e-6, atol=1e-6)
+    assert worker.step(gradients(0, 3)).verdict == "applied"
+
+
+def test_a_pull_reads_variables_that_are_not_trained_as_well(cluster: SmallCluster) -> None:
+    worker = Worker(cluster.client(), ss.train.GradientDescent(0.25, sync="local(3)"))
+    with worker.client.as_default():
+        other = ss.get_variable("other", [], initializer=ss.zeros_initializer())
+    pulled = worker.client.mirror([*worker.variables, other])
+    other.assign(7.0)
+    pairs = list(zip(gradients(0, 0), worker.variables, strict=True))
+    worker.optimizer.apply_gradients(pairs, pull=pulled)
+    assert pulled.values[3] == 7.0
+    for seen, gone in zip(pulled.values, moved(OPTIMIZERS["sgd"], worker.values(), 0, range(1)), strict=False):
+        np.testing.assert_allclose(seen, 1 - gone, rtol=1e-6, atol=1e-6)

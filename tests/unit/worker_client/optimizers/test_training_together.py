@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from ps_protocol.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
     InvalidArgumentError,
+    NotFoundError,
     PermissionDeniedError,
 )
 from ps_protocol.operations import Result
@@ -34,12 +33,13 @@ from tests.unit.worker_client.optimizers.together import (
     alone,
     every_optimizer,
     gradients,
-    mean_of,
 )
-from worker_client.objects import whole_rounds
+from worker_client.connection.direct import MAX_DIRECT_BYTES
+from worker_client.objects import training_group, whole_rounds
 from worker_client.optimizers.outcomes import Applied
 
 TIMEOUT_S = 60.0
+PLAIN = ("Adam", "GradientDescent", "Momentum", "Adagrad", "Ftrl")
 
 
 @pytest.fixture
@@ -91,6 +91,24 @@ def test_bsp_is_one_worker_with_all_batches_for_every_optimizer(
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("num_ps", "most_bytes", "expected"),
+    [(1, 0, [2]), (2, MAX_DIRECT_BYTES, [2, 2]), (2, 0, [3, 2])],
+    ids=["one ps", "small", "large"],
+)
+def test_what_is_staged_at_ps_0_goes_with_the_hand_in_unless_it_would_hold_up_others(
+    num_ps: int, most_bytes: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_group, "MAX_DIRECT_BYTES", most_bytes)
+    with SmallCluster(num_ps) as cluster:
+        worker = Worker(cluster.client(), OPTIMIZERS["sgd"](sync="bsp"))
+        worker.step(gradients(0, 0))
+        before = [each.status(timeout_s=TIMEOUT_S).batches for each in cluster.tasks]
+        assert worker.step(gradients(0, 1)).verdict == "applied"
+        after = [each.status(timeout_s=TIMEOUT_S).batches for each in cluster.tasks]
+    assert [new - old for new, old in zip(after, before, strict=True)] == expected
+
+
 def test_rows_are_divided_by_those_that_have_them_if_asked_for(cluster: SmallCluster, pool: ThreadPoolExecutor) -> None:
     """As TensorFlow does it."""
     first, second = (
@@ -110,9 +128,11 @@ def test_rows_are_divided_by_those_that_have_them_if_asked_for(cluster: SmallClu
     np.testing.assert_allclose(first.values()[2], 1 - (of_first[2] + of_second[2]) / 2, rtol=1e-6, atol=1e-6)
 
 
-def test_ssp_of_0_is_bsp_bit_for_bit(pool: ThreadPoolExecutor, eventually: Eventually) -> None:
+@pytest.mark.parametrize("rows", ["all", "present"])
+@pytest.mark.parametrize("name", [each for each in every_optimizer() if each.split()[0] in PLAIN])
+def test_ssp_of_0_is_bsp_bit_for_bit(pool: ThreadPoolExecutor, eventually: Eventually, name: str, rows: str) -> None:
     found = []
-    for sync in ("bsp(total=3)", "ssp(0, total=3)", "sync(3)"):
+    for sync in (f"bsp(total=3, rows={rows})", f"ssp(0, total=3, rows={rows})", f"sync(3, rows={rows})"):
         with SmallCluster(2) as cluster:
             first_ps = cluster.tasks[0]
 
@@ -121,9 +141,13 @@ def test_ssp_of_0_is_bsp_bit_for_bit(pool: ThreadPoolExecutor, eventually: Event
                 if number < 3:
                     eventually(lambda: ps.num_waiting == number)
 
-            workers, _ = train(cluster, pool, OPTIMIZERS["adam"], 3, sync, joined)
-            found.append([each.tobytes() for each in workers[0].values()])
+            workers, applied = train(cluster, pool, every_optimizer()[name], 3, sync, joined)
+            assert [each.verdict for of_worker in applied for each in of_worker] == ["applied"] * 3 * NUM_STEPS
+            slots = [slot for each in workers[0].variables for slot in workers[0].optimizer.slots(each).values()]
+            values = [*workers[0].values(), *[np.array(each.read_value()) for each in slots]]
+            found.append([each.tobytes() for each in values])
     assert found[0] == found[1] == found[2]
+    assert found[0][:3] != [np.ones_like(each).tobytes() for each in values[:3]]
 
 
 def test_in_ssp_a_worker_goes_ahead_and_then_waits(cluster: SmallCluster, pool: ThreadPoolExecutor) -> None:
@@ -193,12 +217,16 @@ def test_who_closes_its_connection_is_not_waited_for(cluster: SmallCluster, pool
     assert waiting.result(TIMEOUT_S)[:3] == ("applied", 2, 2)
 
 
-def test_a_late_joiner_enters_with_the_newest_model(cluster: SmallCluster, pool: ThreadPoolExecutor) -> None:
+def test_a_late_joiner_enters_with_the_newest_model(
+    cluster: SmallCluster, pool: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
     first, second = (Worker(cluster.client(index), ss.train.GradientDescent(0.25, sync="bsp")) for index in range(2))
     for number in range(2):
         first.step(gradients(0, number))
     joined = second.step(gradients(1, 0))
     assert joined[:3:2] == ("stale", 3)  # what it had read before it joined, nobody knows
+    assert [each.stale for each in second.client.training_report(second.optimizer.name).workers] == [0, 1]
+    assert caplog.text.count("its first gradient, which it had computed before, is stale; optimizer.join") == 1
     for pulled, value in zip(second.mirror.values, first.values(), strict=True):
         np.testing.assert_array_equal(pulled, value)
     together = pool.submit(first.step, gradients(0, 2))
@@ -235,8 +263,13 @@ def test_more_workers_than_there_are_is_refused(cluster: SmallCluster) -> None:
 def test_each_step_is_of_the_same_variables(cluster: SmallCluster) -> None:
     worker = Worker(cluster.client(0), ss.train.Adam(0.25, sync="bsp"))
     worker.step(gradients(0, 0))
-    with pytest.raises(InvalidArgumentError, match="bias is only in this one or only in the first one"):
+    message = "trains bias, matrix, table.* together .*bias is only in this one or only in the first one"
+    with pytest.raises(InvalidArgumentError, match=message):
         worker.optimizer.apply_gradients(list(zip(gradients(0, 1), worker.variables, strict=True))[:2])
+    with pytest.raises(InvalidArgumentError, match="bias is only in this one or only in the first one"):
+        worker.optimizer.join(worker.variables[:2])
+    with pytest.raises(InvalidArgumentError, match=r"Adam\.join was given no variables"):
+        worker.optimizer.join([])
     assert worker.step(gradients(0, 1)).round == 2
 
 
@@ -310,6 +343,25 @@ def test_a_pull_sees_a_round_on_all_ps_tasks_or_on_none(
     assert mirror.pull() == []
 
 
+@pytest.mark.parametrize("sync", ["bsp", "local(1)"])
+def test_a_reader_that_names_another_optimizer_than_the_one_that_trains_is_told_which_does(
+    cluster: SmallCluster, sync: str
+) -> None:
+    reader = cluster.client(observer=True)
+    worker = Worker(cluster.client(0), ss.train.Adam(0.25, sync=sync))
+    names = ["matrix", "table", "bias"]
+    early = reader.mirror(names, trained_by=["Adma"])  # it may be one that is to come
+    worker.step(gradients(0, 0))
+    message = "by an optimizer 'Adma'; they do by Adam, which bias is trained by; say trained_by=.'Adam'."
+    with pytest.raises(NotFoundError, match=message):
+        early.pull()
+    with pytest.raises(NotFoundError, match=message):
+        reader.mirror(names, trained_by="Adma")
+    both = reader.mirror(names, trained_by=["Adam", "the next one"])
+    worker.step(gradients(0, 1))
+    assert len(both.pull()) == 3
+
+
 def test_a_worker_pulls_whole_rounds_unasked(
     cluster: SmallCluster, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,6 +411,21 @@ def test_without_sync_there_is_nothing_to_join(cluster: SmallCluster) -> None:
     worker = Worker(cluster.client(0), ss.train.Adam(0.25))
     with pytest.raises(InvalidArgumentError, match=r"Adam has no sync, so .*; give it, as sync='bsp'"):
         worker.optimizer.join(worker.variables)
+
+
+def test_an_optimizer_reports_what_its_connection_does(cluster: SmallCluster) -> None:
+    optimizer = ss.train.Adam(0.25, name="report", sync="bsp")
+    with pytest.raises(
+        FailedPreconditionError, match=r"report has neither joined nor .*; client.training_report\('report'\) tells"
+    ):
+        optimizer.training_report()
+    worker = Worker(cluster.client(0), optimizer)
+    worker.step(gradients(0, 0))
+    report = optimizer.training_report()
+    assert (report.policy, report.round, report.workers[0].applied) == ("bsp", 1, 1)
+    assert report == worker.client.training_report("report")
+    with pytest.raises(InvalidArgumentError, match="Adam has no sync, so that there are no rounds"):
+        ss.train.Adam(0.25).training_report()
 
 
 def test_the_global_step_counts_each_round_once_and_with_it(
@@ -429,55 +496,62 @@ def test_after_a_restore_workers_join_again(cluster: SmallCluster, tmp_path: Pat
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
-class Interrupt(BaseException):
-    """What a handler raises at a chosen place."""
+def test_a_gradient_that_is_skipped_is_left_out_of_the_average(cluster: SmallCluster, pool: ThreadPoolExecutor) -> None:
+    workers = [
+        Worker(cluster.client(index), ss.train.GradientDescent(0.25, sync="bsp(total=2)", on_nonfinite="skip"))
+        for index in range(2)
+    ]
+    given = [gradients(index, 0) for index in range(2)]
+    given[0][1].values[2, 1] = np.nan  # of one part of the table
+    given[0][2][0] = np.inf
+
+    def work(index: int) -> list[Applied]:
+        pairs = list(zip(given[index], workers[index].variables, strict=True))
+        return workers[index].optimizer.apply_gradients(pairs)
+
+    of_first, of_second = [each.result(TIMEOUT_S) for each in [pool.submit(work, index) for index in range(2)]]
+    assert [each.verdict for each in of_first] == ["applied", "skipped", "skipped"]
+    assert [each.verdict for each in of_second] == ["applied"] * 3
+    expected = [1 - 0.25 * (given[0][0] + given[1][0]) / 2, np.ones([9, 2], np.float32), 1 - 0.25 * given[1][2]]
+    np.subtract.at(expected[1], given[1][1].indices, 0.25 * given[1][1].values)
+    for found, value in zip(workers[0].values(), expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-5, atol=1e-6)
 
 
-class Place:
-    """Raises where a handler could: when a function of ours begins, or right after it has called one of C."""
-
-    def __init__(self, number: int):
-        self._number = number
-        self.count = 0
-
-    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
-        ours = ("worker_client.", "ps_protocol.")
-        if event in ("call", "c_return") and str(frame.f_globals.get("__name__")).startswith(ours):
-            self.count += 1
-            if self.count == self._number:
-                raise Interrupt
+def test_what_all_skip_changes_nothing(cluster: SmallCluster) -> None:
+    worker = Worker(cluster.client(), ss.train.Adam(0.25, sync="ssp(1)", on_nonfinite="skip"))
+    given = gradients(0, 0)
+    given[2][1] = np.nan
+    pairs = list(zip(given, worker.variables, strict=True))
+    applied = worker.optimizer.apply_gradients(pairs)
+    assert [each[:3] for each in applied] == [("applied", 1, 1), ("applied", 1, 1), ("skipped", 1, 1)]
+    assert worker.values()[2].tolist() == [1, 1, 1]
+    assert worker.optimizer.slots(worker.bias)["step"].numpy() == 0
 
 
-def test_an_interrupt_anywhere_counts_no_gradient_twice(cluster: SmallCluster, pool: ThreadPoolExecutor) -> None:
-    first, second = (
-        Worker(cluster.client(index), ss.train.GradientDescent(0.25, sync="bsp(total=2)")) for index in range(2)
-    )
-    begun = pool.submit(second.step, gradients(1, 0))
-    first.step(gradients(0, 0))
-    begun.result(TIMEOUT_S)
-    rounds, verdicts, number, was_interrupted = 1, set(), 1, True
-    while was_interrupted:
-        there = pool.submit(second.step, gradients(1, 0))
-        was_interrupted = False
-        sys.setprofile(Place(number))
-        try:
-            first.step(gradients(0, 0))
-        except Interrupt:
-            was_interrupted = True
-        finally:
-            sys.setprofile(None)
-        rounds += 1
-        if was_interrupted:
-            again = first.step(gradients(0, 0))
-            verdicts.add(again.verdict)  # stale: the one that was interrupted counts
-            assert again.version == rounds
-        assert there.result(TIMEOUT_S)[:3] == ("applied", rounds, rounds)
-        number += 1 + number // 4
-    assert verdicts == {"applied", "stale"}
-    both = mean_of([gradients(0, 0), gradients(1, 0)])
-    with SmallCluster(2) as other:
-        worker = Worker(other.client(), ss.train.GradientDescent(0.25))
-        for _ in range(rounds):
-            worker.step(both)
-        for found, expected in zip(first.values(), worker.values(), strict=True):
-            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+def test_two_optimizers_of_a_name_are_one_member_of_its_group(cluster: SmallCluster) -> None:
+    worker = Worker(cluster.client(), ss.train.Adam(0.25, sync="bsp"))
+    verdicts = []
+    for number in range(4):
+        verdicts.append(worker.step(gradients(0, number))[:3])
+        worker.optimizer = ss.train.Adam(0.25, sync="bsp")
+    assert verdicts == [("applied", number, number) for number in range(1, 5)]
+
+
+def test_of_two_optimizers_that_train_otherwise_each_joins_in_its_turn(cluster: SmallCluster) -> None:
+    worker = Worker(cluster.client(), ss.train.Adam(0.25, sync="bsp"))
+    others = [worker.optimizer, ss.train.Adam(0.25, sync="ssp(1)")]
+    versions = []
+    for number in range(4):
+        worker.optimizer = others[number % 2]
+        versions.append(worker.step(gradients(0, number))[:2])
+    assert versions == [("applied", number) for number in range(1, 5)]
+
+
+def test_workers_that_count_rounds_and_others_are_refused(cluster: SmallCluster) -> None:
+    first, second = (Worker(cluster.client(index), ss.train.Adam(0.25, sync="bsp")) for index in range(2))
+    with first.client.as_default():
+        count = ss.get_variable("count", [], np.int64, initializer=ss.zeros_initializer())
+    first.step(gradients(0, 0), global_step=count)
+    with pytest.raises(FailedPreconditionError, match=r"worker:1 trains 4 variables .* the group trains 5 variables"):
+        second.step(gradients(1, 0))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from ps_protocol.errors import AbortedError, InvalidArgumentError
 from ps_protocol.shared_objects import decode_json
 from tests.conftest import Eventually
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
+from worker_client.training.synchronous import crew
 
 TIMEOUT_S: Final = 60.0
 STEPS: Final = 5
@@ -155,6 +157,24 @@ def test_whoever_closes_its_session_is_waited_for_no_more(cluster: SmallCluster)
     assert chief.values() == [[-1.0, -1.0], [-1.0], 2]
 
 
+def test_a_worker_makes_the_steps_though_those_before_it_have_not_come(
+    cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "PATIENCE_S", 0.1)
+    chief, other = Worker(cluster, 0), Worker(cluster, 2)  # worker 1 does not come
+    chief.begin(True)
+    other.begin(False)
+    for each in (chief, other):
+        each.pushes([1.0, 1.0])
+    chief.session.run(chief.round)
+    assert int(other.session.run(other.token)) == 1
+    chief.session.close()
+    wait = tf.RunOptions(timeout_in_ms=1000 * int(TIMEOUT_S) // 2)
+    steps = [int(other.session.run(other.train, {other.given: [1.0, 1.0]}, options=wait)) for _ in range(2)]
+    assert steps == [1, 2]  # what the chief may have begun is made again
+    other.session.close()
+
+
 def test_more_gradients_than_workers_are_refused_naming_both(cluster: SmallCluster) -> None:
     worker = Worker(cluster, 0, aggregate=5)
     worker.begin(True)
@@ -196,18 +216,35 @@ def test_a_program_with_supervisors(cluster: SmallCluster) -> None:
         assert [each.result(TIMEOUT_S) for each in workers] == [list(range(1, STEPS + 1))] * 2
 
 
-def monitored(cluster: SmallCluster, task: int, last_step: int) -> list[int]:
+def monitored(
+    cluster: SmallCluster,
+    task: int,
+    last_step: int | None,
+    *,
+    total: int = 2,
+    begin: Callable[[], object] = lambda: None,
+) -> list[int]:
+    """What a worker of tutorials does, whose session calls ``begin`` before its first step."""
     with tf.Graph().as_default():
         step = tf.train.get_or_create_global_step()
         w = tf.get_variable("w", [2], initializer=tf.ones_initializer())
-        optimizer = tf.train.SyncReplicasOptimizer(tf.train.AdamOptimizer(0.5), 2)
+        optimizer = tf.train.SyncReplicasOptimizer(tf.train.AdamOptimizer(0.5), 2, total)
         train = optimizer.minimize(tf.reduce_sum(w * [1.0, task]), global_step=step)
-        hooks = [optimizer.make_session_run_hook(task == 0), tf.train.StopAtStepHook(last_step=last_step)]
+        hooks: list[tf.train.SessionRunHook] = [optimizer.make_session_run_hook(task == 0)]
+        if last_step is not None:
+            hooks.append(tf.train.StopAtStepHook(last_step=last_step))
         found = []
         with tf.train.MonitoredTrainingSession(cluster.client(task), is_chief=task == 0, hooks=hooks) as session:
+            begin()
             while not session.should_stop():
                 found.append(int(session.run(train)))
         return found
+
+
+def looked_at(cluster: SmallCluster) -> Callable[[], Any]:
+    """Returns what says the state of the tokens."""
+    looker = cluster.client(3, observer=True)
+    return lambda: decode_json(looker.variable("tokens/sync_token_q").read_value().item(), "it")["state"]
 
 
 def test_run_after_run_on_the_same_ps_tasks(cluster: SmallCluster) -> None:
@@ -229,14 +266,81 @@ def test_a_worker_that_comes_before_the_chief_of_another_run_waits_for_it(
     with ThreadPoolExecutor(2) as pool:
         for each in [pool.submit(monitored, cluster, task, 3) for task in range(2)]:
             each.result(TIMEOUT_S)
-        looker = cluster.client(2, observer=True)
-
-        def tokens() -> Any:
-            return decode_json(looker.variable("tokens/sync_token_q").read_value().item(), "it")["state"]
-
+        tokens = looked_at(cluster)
         assert tokens()["closed"]
         other = pool.submit(monitored, cluster, 1, 6)
-        eventually(lambda: other.done() or not tokens()["closed"])
+        eventually(lambda: other.done() or tokens()["next"] == ["worker:1"])
         chief = pool.submit(monitored, cluster, 0, 6)
         assert chief.result(TIMEOUT_S)[-1] == 6
         assert other.result(TIMEOUT_S)[-1] >= 6
+
+
+def test_a_chief_that_was_replaced_does_not_end_training_for_the_others(
+    cluster: SmallCluster, eventually: Eventually
+) -> None:
+    may_go_on = Event()
+    with ThreadPoolExecutor(2) as pool:
+        chief = pool.submit(monitored, cluster, 0, 6, begin=lambda: may_go_on.wait(TIMEOUT_S))
+        other = pool.submit(monitored, cluster, 1, 6)
+        client, tokens = cluster.client(3, observer="update"), looked_at(cluster)
+        try:
+            eventually(lambda: other.done() or "tokens/sync_token_q" in [each.name for each in client.variables()])
+            eventually(lambda: other.done() or tokens()["last"].get("worker:1") == tokens()["puts"] == 1)
+            shared = client.object_on(0, "tokens/sync_token_q", "step_tokens")
+            led = shared.act({"do": "lead", "by": "worker:3", "instead_of": 1})
+            assert led == {"leads": True, "ticket": 2, "begins": False}
+            shared.act({"do": "leave", "by": "worker:3"})
+            (entry,) = [each for each in client.variables() if each.name.startswith("accumulator/")]
+            accumulator = client.object_on(int(entry.task.removeprefix("ps:")), entry.name, "accumulator")
+            accumulator.act({"do": "set_step", "step": 0, "ticket": 2})  # from now on the chief takes nothing
+        finally:
+            may_go_on.set()
+        assert other.result(TIMEOUT_S)[-1] == 6
+        assert chief.exception(TIMEOUT_S) is None or isinstance(chief.exception(), AbortedError)
+    assert tokens()["ticket"] >= 3
+
+
+@pytest.mark.parametrize("last_step", [3, None])
+def test_a_worker_whose_first_step_is_after_the_end_ends(
+    cluster: SmallCluster, eventually: Eventually, last_step: int | None
+) -> None:
+    has_begun, may_go_on = Event(), Event()
+
+    def begin() -> None:
+        has_begun.set()
+        assert may_go_on.wait(TIMEOUT_S)
+
+    with ThreadPoolExecutor(3) as pool:
+        late = pool.submit(monitored, cluster, 2, last_step, total=3, begin=begin)
+        others = [
+            pool.submit(monitored, cluster, task, 3, total=3, begin=lambda: has_begun.wait(TIMEOUT_S))
+            for task in range(2)
+        ]
+        tokens = looked_at(cluster)
+        try:
+            for each in others:
+                each.result(TIMEOUT_S)
+            eventually(lambda: tokens()["left"] == ["worker:0", "worker:1"])
+            assert tokens()["closed"]
+        finally:
+            may_go_on.set()
+        assert late.result(TIMEOUT_S) == ([1] if last_step else [1, 2, 3])
+    eventually(lambda: tokens()["left"] == ["worker:0", "worker:1", "worker:2"])
+
+
+def test_a_worker_that_comes_after_the_end_sees_that_there_is_no_more_to_do(cluster: SmallCluster) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        for each in [pool.submit(monitored, cluster, task, 3, total=3) for task in range(2)]:
+            each.result(TIMEOUT_S)
+        assert pool.submit(monitored, cluster, 2, 3, total=3).result(TIMEOUT_S) == [3]
+
+
+def test_a_worker_that_comes_after_the_end_waits_for_another_run_no_longer_than_for_a_session(
+    cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "MAX_WAIT_S", 0.0)
+    with ThreadPoolExecutor(2) as pool:
+        for each in [pool.submit(monitored, cluster, task, 3) for task in range(2)]:
+            each.result(TIMEOUT_S)
+        with pytest.raises(tf.errors.DeadlineExceededError, match="no chief has begun another run within 0 s"):
+            pool.submit(monitored, cluster, 1, 6).result(TIMEOUT_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from worker_client.client import Client
 from worker_client.optimizers.optimizer import Optimizer
 from worker_client.optimizers.outcomes import Applied
 from worker_client.training.monitored.hook import SessionRunArgs, SessionRunContext, SessionRunHook, SessionRunValues
+from worker_client.training.together import start
 from worker_client.training.together.session import TrainingSession
 
 TIMEOUT_S = 60.0
@@ -45,8 +47,7 @@ def session(cluster: SmallCluster, index: int = 0, sync: str | None = None, **mo
     return ss.train.TrainingSession(
         builder(sync, more.pop("initial", 0.0)),
         connect=lambda: cluster.client(index),
-        show_progress=False,
-        **{"steps": 3, **more},
+        **{"steps": 3, "show_progress": False, **more},
     )
 
 
@@ -79,6 +80,27 @@ def test_workers_train_in_rounds_and_end_together(cluster: SmallCluster) -> None
         assert each.report.first_finished == "worker:0"
 
 
+def test_with_local_steps_a_step_is_a_round(cluster: SmallCluster) -> None:
+    sync = "local(2, total=2, outer_learning_rate=1, outer_momentum=0)"
+    made = [session(cluster, index, sync, steps=3) for index in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        results = [each.result(TIMEOUT_S) for each in [pool.submit(train, one) for one in made]]
+    for applied, bias in results:
+        assert [each.verdict for each in applied] == ["pending", "applied"] * 3
+        assert bias == -6.0
+    for each in made:
+        assert each.report is not None
+        assert (each.report.round, each.report.quorum) == (3, 0)
+
+
+def test_with_local_steps_its_bar_counts_rounds(cluster: SmallCluster) -> None:
+    made = session(cluster, sync="local(2)", steps=3, show_progress=True)
+    applied, _ = train(made)
+    assert [each.verdict for each in applied] == ["pending", "applied"] * 3
+    assert made.report is not None
+    assert (made.report.policy, made.report.round) == ("local(2)", 3)
+
+
 def test_the_others_wait_for_the_chief_and_say_so(cluster: SmallCluster, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     with pytest.raises(
@@ -90,6 +112,21 @@ def test_the_others_wait_for_the_chief_and_say_so(cluster: SmallCluster, caplog:
         with session(cluster, 0, initial=5.0) as chief:
             assert waiting.result(TIMEOUT_S)[1] == 2.0
             assert chief.client.is_chief
+
+
+def test_who_knows_another_state_than_the_chief_has_made_ready_connects_again(
+    cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one who has connected while a ps was being restored: ps task 0, which it asks, was by then."""
+    start.say_ready(cluster.client(0))
+    early, made = cluster.client(1), list[Client]()
+    monkeypatch.setattr(early.fanout, "store", lambda _ps_task: "00000000-0000-4000-8000-000000000000")
+
+    def connect() -> Client:
+        made.append(cluster.client(1))
+        return made[-1]
+
+    assert start.wait_until_ready(early, connect, TIMEOUT_S) is made[0]
 
 
 def test_the_chief_restores_the_newest_checkpoint_and_saves_at_the_end(tmp_path: Path) -> None:
@@ -107,6 +144,53 @@ def test_the_chief_restores_the_newest_checkpoint_and_saves_at_the_end(tmp_path:
                 running.apply_gradients(ONES)
     with SmallCluster(1) as cluster, cluster.client() as client:
         assert client.restore(folder).step == 5
+
+
+def lose_state(cluster: SmallCluster, folder: str, step: int) -> str:
+    """Puts a state in the place of the ps tasks' own; returns which."""
+    with cluster.client(2) as client:
+        return client.restore(client.save(folder, step=step).path).path
+
+
+def test_a_state_that_is_lost_while_a_session_begins_is_waited_for_again(cluster: SmallCluster, tmp_path: Path) -> None:
+    folder, lost, sync = str(tmp_path), threading.Event(), "bsp(total=2)"
+    with session(cluster, 0, sync, checkpoint=folder) as chief, ThreadPoolExecutor(1) as pool:
+
+        def build(client: Client) -> tuple[Sequence[Any], Optimizer]:
+            if not lost.is_set():
+                lose_state(cluster, folder, 0)
+                lost.set()
+            return builder(sync)(client)
+
+        other = ss.train.TrainingSession(
+            build, steps=3, checkpoint=folder, connect=lambda: cluster.client(1), show_progress=False
+        )
+        waiting = pool.submit(train, other)
+        assert lost.wait(TIMEOUT_S)
+        verdicts = []
+        while not chief.should_stop():
+            verdicts.append(chief.apply_gradients(ONES).verdict)
+        assert verdicts == ["stale", *["applied"] * 3]
+        chief.optimizer.finish()
+        applied, bias = waiting.result(TIMEOUT_S)
+        assert ([each.verdict for each in applied], bias) == (["applied"] * 3, -3.0)
+
+
+def test_a_state_that_is_lost_before_a_step_is_shown_is_found_out_by_the_next_one(
+    cluster: SmallCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, report = str(tmp_path), Optimizer.training_report
+    lost: list[str] = []
+
+    def losing(optimizer: Optimizer) -> Any:
+        if not lost:
+            lost.append(lose_state(cluster, folder, 1))
+        return report(optimizer)
+
+    monkeypatch.setattr(Optimizer, "training_report", losing)
+    applied, bias = train(session(cluster, 0, "bsp", checkpoint=folder, show_progress=True))
+    assert [each.verdict for each in applied] == ["applied", "stale", "applied", "applied"]
+    assert bias == -3.0
 
 
 class Recorder(SessionRunHook):

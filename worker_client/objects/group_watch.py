@@ -1,0 +1,135 @@
+"""Who is missing in a group that trains together, as a worker that waits for them finds out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from ps_protocol.errors import DeadlineExceededError
+from ps_protocol.service_types import Member, MemberState
+from ps_protocol.training.round_messages import Answer, Awaited, Event, GivenUp, Silent
+from ps_protocol.training.sync_policy import OnMissing, SyncPolicy
+from worker_client.connection.retry import Deadline, Reports
+
+_LOG: Final = logging.getLogger(__name__)
+
+WAIT_TIMEOUT_S: Final = 600.0
+"""Bound on the wait for workers that are there, and are busy with a step."""
+
+_FIRST_REPORT_S: Final = 10.0
+_GONE: Final = (MemberState.DEAD, MemberState.LEFT)
+
+
+class GroupWatch:
+    """Looks now and then who is missing, on behalf of a worker that waits.
+
+    Args:
+        name: Of the group.
+        policy: What the worker trains by.
+        task: Which worker, as "worker:1".
+        lease_s: How long a worker may be silent, in seconds; 0 for ever.
+        look: Asks how things are in the group.
+        act: Tells the group of an event.
+        list_members: Lists the members of the cluster.
+        wall_clock: Seconds since the epoch of the clock.
+
+    Attributes:
+        deadline: When its time is over.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        policy: SyncPolicy,
+        *,
+        task: str,
+        lease_s: float,
+        look: Callable[[], Answer],
+        act: Callable[[Event], Answer],
+        list_members: Callable[[], Sequence[Member]],
+        wall_clock: Callable[[], float],
+    ):
+        self._name = name
+        self._policy = policy
+        self._task = task
+        self._lease_s = lease_s
+        self._look_at_group = look
+        self._act = act
+        self._list_members = list_members
+        self._wall_clock = wall_clock
+        self._reports = Reports(_FIRST_REPORT_S)
+        self.deadline: Final = Deadline(WAIT_TIMEOUT_S)
+        self._unknown_since_s: dict[str, float] = {}
+
+    def look(self) -> None:
+        """Tells the group whose lease has run out, or who was waited for long enough, and the log who is missing."""
+        waited_s = self.deadline.elapsed_s()
+        now = self._look_at_group()
+        members = {each.task: each for each in self._list_members()}
+        for each in now.awaited:
+            if not each.is_silent and self._is_gone(each, members.get(each.worker), waited_s):
+                self._act(Silent(each.worker, each.incarnation, self._wall_clock()))
+        if waited_s >= self._policy.missing_timeout_s:
+            if now.to_join:
+                self._act(GivenUp("", self._wall_clock()))
+            elif self._policy.on_missing is OnMissing.WAIT:
+                for each in now.awaited:
+                    if each.is_silent:
+                        self._act(GivenUp(each.worker, self._wall_clock()))
+        if self._reports.is_due(waited_s):
+            _LOG.warning(
+                "%s waits in %s, %.0f s of up to %.0f s, for %s",
+                self._task,
+                self._name,
+                waited_s,
+                self.deadline.timeout_s,
+                self._missing(now),
+            )
+
+    def tell_of_dead(self) -> bool:
+        """Tells the group of workers that are dead though nobody waits for them; returns whether of any."""
+        members = {each.task: each for each in self._list_members()}
+        told: set[tuple[str, bool]] = set()
+        while True:  # once it is known of one, the round may commit, and the next one lacks others
+            now, before = self._look_at_group(), len(told)
+            for each in now.awaited:
+                key = (each.worker, each.is_silent)
+                if key in told:
+                    continue
+                waited_s = self._wall_clock() - each.last_seen_s
+                if each.is_silent and waited_s >= SyncPolicy.parse(now.policy).missing_timeout_s:
+                    told.add(key)
+                    self._act(GivenUp(each.worker, self._wall_clock()))
+                elif not each.is_silent and self._is_gone(each, members.get(each.worker), waited_s):
+                    told.add(key)
+                    self._act(Silent(each.worker, each.incarnation, self._wall_clock()))
+            if len(told) == before:
+                return bool(told)
+
+    def _is_gone(self, awaited: Awaited, member: Member | None, waited_s: float) -> bool:
+        """Whether a worker is dead, has left, or is another process by now; one that a ps has forgotten may report."""
+        if member is None:
+            lease_s = self._lease_s
+            unknown_s = waited_s - self._unknown_since_s.setdefault(awaited.worker, waited_s)
+            return 0 < lease_s < unknown_s
+        self._unknown_since_s.pop(awaited.worker, None)
+        return member.state in _GONE or f"{member.incarnation}" != awaited.incarnation
+
+    def late(self) -> DeadlineExceededError:
+        """The error for one who has waited long enough."""
+        return DeadlineExceededError(
+            f"{self._name}: {self._task} has waited {self.deadline.timeout_s:.0f} s for "
+            f"{self._missing(self._look_at_group())}. What it has handed in counts; its next step waits again",
+            retryable=False,
+        )
+
+    def _missing(self, answer: Answer) -> str:
+        if answer.to_join:
+            return f"{answer.to_join} more worker{'s' if answer.to_join > 1 else ''} to join before the first round"
+        now_s = self._wall_clock()
+        words = []
+        for each in answer.awaited:
+            seen = f"last seen {max(0.0, now_s - each.last_seen_s):.1f} s ago"
+            words.append(f"{each.worker} ({'silent, ' if each.is_silent else ''}{seen})")
+        return ", ".join(words) or "a decision"
