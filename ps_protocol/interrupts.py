@@ -120,13 +120,19 @@ class Begun(Generic[_T]):
         self.done.release()
 
     def outcome(self) -> _T:
-        """Waits for what the function returns, or raises its error."""
+        """Waits for what the function returns, or raises its error. Once: it keeps neither."""
         while not self.done.acquire(timeout=_LOOK_S if self.has_begun else _BEGIN_S):
             if not self.has_begun:
                 _helpers.add()  # the others are busy with what was interrupted before
-        if self.error is not None:
-            raise self.error
-        return self.result  # type: ignore[return-value] # a result of None is one
+        # The thread that has made the call has this in hand for a moment yet, and must not keep alive what it returned.
+        result, self.result = self.result, None
+        error, self.error = self.error, None
+        if error is None:
+            return result  # type: ignore[return-value] # a result of None is one
+        try:
+            raise error
+        finally:
+            del error  # or it would be kept by its own trace
 
     def give_up(self, timeout_s: float = LINGER_S) -> None:
         """Keeps it from being begun; if it is, waits for its end, but not for longer than ``timeout_s``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from types import FrameType
 
@@ -17,6 +18,18 @@ NOTHING: dict[str, int] = {}
 
 class AlarmError(Exception):
     """A handler's."""
+
+
+class Made:
+    """What a call makes."""
+
+
+class FailureError(Exception):
+    """Of a call."""
+
+    def __init__(self, made: Made):
+        super().__init__()
+        self.made = made
 
 
 @pytest.fixture(autouse=True)
@@ -149,6 +162,20 @@ def test_what_is_begun_goes_on_meanwhile_and_its_outcome_is_waited_for() -> None
     assert work.outcome()
     with pytest.raises(KeyError, match="missing"):
         begun(lambda: NOTHING["missing"]).outcome()
+
+
+def test_what_a_call_returned_or_raised_is_its_callers_alone() -> None:
+    def fail() -> Made:
+        raise FailureError(Made())
+
+    succeeding, failing = begun(Made), begun(fail)  # which their threads may still have when the outcome is there
+    made = weakref.ref(succeeding.outcome())
+    assert made() is None
+    with pytest.raises(FailureError) as failure:
+        failing.outcome()
+    made = weakref.ref(failure.value.made)
+    del failure
+    assert made() is None
 
 
 def test_what_is_given_up_before_it_has_begun_never_is() -> None:
