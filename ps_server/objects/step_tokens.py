@@ -7,6 +7,7 @@
              "last": {worker: the put of which it has taken one last},
              "left": [worker, ...] which take part no more,
              "next": [worker, ...] which came when it was closed: they wait for another run,
+             "sessions": {worker: its newest session},
              "leader": the task that makes the steps; null if nobody does,
              "led": the last one that did,
              "ticket": how often that has changed}
@@ -15,6 +16,9 @@ A worker takes one token of each put, and none of a put before that. Who says so
 
 When it is closed, training has come to its end, for all who took part: they take what there is, and then hear so. Who
 comes after that is there for another run, which begins when a task leads it.
+
+Who joins, leads or leaves says with which session: that an earlier session of a worker has left may come late, when
+the next one is there already, and counts for nothing.
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ def _empty(settings: Json) -> Json:
         "last": {},
         "left": [],
         "next": [],
+        "sessions": {},
         "leader": None,
         "led": None,
         "ticket": 0,
@@ -53,9 +58,9 @@ def _step(state: Json, event: Json) -> Step:
         case "take":
             return _take(state, event)
         case "join":
-            return _join(state, fields.text(event, "by"))
+            return _join(_in_session(state, event), fields.text(event, "by"))
         case "leave":
-            return _leave(state, fields.text(event, "by")), {}
+            return _leave(state, event), {}
         case "lead":
             return _lead(state, event)
         case "close":
@@ -121,10 +126,20 @@ def _join(state: Json, worker: str) -> Step:
 
 def _another_run(state: Json) -> Json:
     """Nobody has left it, or has had a token; those that are put in count on, and so do leaders."""
-    return {**_empty({}), "puts": state["puts"], "ticket": state["ticket"]}
+    return {**_empty({}), **{name: state[name] for name in ("puts", "sessions", "ticket")}}
 
 
-def _leave(state: Json, worker: str) -> Json:
+def _in_session(state: Json, event: Json) -> Json:
+    """The state that knows the session of whoever comes with one."""
+    if event.get("session") is None:
+        return state
+    return {**state, "sessions": {**state["sessions"], fields.text(event, "by"): fields.text(event, "session")}}
+
+
+def _leave(state: Json, event: Json) -> Json:
+    worker, session = fields.text(event, "by"), event.get("session")
+    if session is not None and fields.text(event, "session") != state["sessions"].get(worker, session):
+        return state  # it has come again since
     leader = None if state["leader"] == worker else state["leader"]
     if worker in state["left"] and worker not in state["next"] and leader == state["leader"]:
         return state
@@ -146,7 +161,7 @@ def _lead(state: Json, event: Json) -> Step:
     worker = fields.text(event, "by")
     if fields.whole(event, "instead_of") != state["ticket"]:
         return state, {"leads": False, "ticket": state["ticket"]}
-    ticket = state["ticket"] + 1
+    state, ticket = _in_session(state, event), state["ticket"] + 1
     is_over = state["closed"] or (state["leader"] is None and set(state["last"]) <= set(state["left"]))
     before = _another_run(state) if is_over else _without(state, worker)
     if not state["closed"]:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from typing import Any, Final
+from uuid import uuid4
 
 from ps_protocol.errors import (
     AbortedError,
@@ -72,6 +73,7 @@ class Crew:
         self._global_step = global_step
         self.is_shared: Final = home.worker is not None
         self.name: Final = home.worker or "the session"
+        self._caller: Final = {"by": self.name, "session": str(uuid4())}
         self.ticket: int | None = None
         self._lock = new_lock()  # guards: ticket, and all below
         self._has_joined = False
@@ -93,8 +95,8 @@ class Crew:
             self._check_numbers()
             self._has_joined = True
             tokens = self._connection()
-            answer = tokens.act({"do": "join", "by": self.name})
-            self._home.at_close(lambda: tokens.act_later({"do": "leave", "by": self.name}))
+            answer = tokens.act({"do": "join", **self._caller})
+            self._home.at_close(lambda: tokens.act_later({"do": "leave", **self._caller}))
             if answer is not None and answer["waits"]:
                 self._needs_no_token = True
                 LOG.warning(
@@ -209,7 +211,7 @@ class Crew:
             return
         ticket = crew["ticket"]
         while True:
-            answer = tokens.act({"do": "lead", "by": self.name, "instead_of": ticket})
+            answer = tokens.act({"do": "lead", **self._caller, "instead_of": ticket})
             assert answer is not None
             if answer["leads"]:
                 break

@@ -157,6 +157,26 @@ def test_whoever_closes_its_session_is_waited_for_no_more(cluster: SmallCluster)
     assert chief.values() == [[-1.0, -1.0], [-1.0], 2]
 
 
+def test_an_earlier_session_that_is_closed_late_does_not_take_the_next_one_with_it(cluster: SmallCluster) -> None:
+    chief, earlier = two_workers(cluster)
+    with pytest.raises(tf.errors.DeadlineExceededError):  # it has come
+        earlier.session.run(earlier.token, options=tf.RunOptions(timeout_in_ms=50))
+    other = Worker(cluster, 1)
+    other.begin(False)
+    chief.pushes([1.0, 1.0])
+    other.pushes([3.0, 3.0])
+    chief.session.run(chief.round)
+    for each in (chief, other):
+        assert int(each.session.run(each.token)) == 1
+    earlier.session.close()
+    other.pushes([1.0, 1.0])
+    with pytest.raises(tf.errors.DeadlineExceededError):
+        chief.session.run(chief.round, options=tf.RunOptions(timeout_in_ms=1000 * int(2 * crew.LOOK_S)))
+    chief.pushes([1.0, 1.0])
+    chief.session.run(chief.round)
+    assert chief.values() == [[-0.5, -0.5], [-0.5], 2]
+
+
 def test_a_worker_makes_the_steps_though_those_before_it_have_not_come(
     cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
