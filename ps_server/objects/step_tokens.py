@@ -8,6 +8,7 @@
              "left": [worker, ...] which take part no more,
              "next": [worker, ...] which came when it was closed: they wait for another run,
              "sessions": {worker: its newest session},
+             "replaced": how often one came after another of the same worker,
              "leader": the task that makes the steps; null if nobody does,
              "led": the last one that did,
              "ticket": how often that has changed}
@@ -45,6 +46,7 @@ def _empty(settings: Json) -> Json:
         "left": [],
         "next": [],
         "sessions": {},
+        "replaced": 0,
         "leader": None,
         "led": None,
         "ticket": 0,
@@ -126,14 +128,16 @@ def _join(state: Json, worker: str) -> Step:
 
 def _another_run(state: Json) -> Json:
     """Nobody has left it, or has had a token; those that are put in count on, and so do leaders."""
-    return {**_empty({}), **{name: state[name] for name in ("puts", "sessions", "ticket")}}
+    return {**_empty({}), **{name: state[name] for name in ("puts", "sessions", "replaced", "ticket")}}
 
 
 def _in_session(state: Json, event: Json) -> Json:
     """The state that knows the session of whoever comes with one."""
     if event.get("session") is None:
         return state
-    return {**state, "sessions": {**state["sessions"], fields.text(event, "by"): fields.text(event, "session")}}
+    worker, session = fields.text(event, "by"), fields.text(event, "session")
+    replaced = state["replaced"] + (state["sessions"].get(worker, session) != session)
+    return {**state, "sessions": {**state["sessions"], worker: session}, "replaced": replaced}
 
 
 def _leave(state: Json, event: Json) -> Json:
@@ -205,6 +209,7 @@ def _look(state: Json, question: Json) -> Json | None:
                 "leader": None if waits else state["leader"],
                 "ticket": state["ticket"],
                 "left": state["left"],
+                "replaced": state["replaced"],
                 "closed": _is_over(state, worker),
                 "waits": waits,
                 "workers": sorted(state["last"]),

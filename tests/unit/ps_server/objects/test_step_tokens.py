@@ -50,7 +50,7 @@ class Tokens:
 
     def crew(self, leader: str | None, ticket: int, **differs: Any) -> Json:
         """What is answered of who takes part, where nothing differs."""
-        others = {"left": [], "closed": False, "waits": False, "workers": []}
+        others = {"left": [], "replaced": 0, "closed": False, "waits": False, "workers": []}
         return {"leader": leader, "ticket": ticket, **others, **differs}
 
 
@@ -162,7 +162,7 @@ def test_that_an_earlier_session_has_left_counts_for_nothing(tokens: Tokens, com
     tokens.do("join", by="worker:1", session="a")
     tokens.do(comes, by="worker:1", session="b", **lead)
     tokens.do("leave", by="worker:1", session="a")
-    assert tokens.ask("crew") == tokens.crew("worker:1" if lead else None, tokens.state["ticket"])
+    assert tokens.ask("crew") == tokens.crew("worker:1" if lead else None, tokens.state["ticket"], replaced=1)
     tokens.do("leave", by="worker:1", session="b")
     assert tokens.state["left"] == ["worker:1"]
 

@@ -157,6 +157,54 @@ def test_whoever_closes_its_session_is_waited_for_no_more(cluster: SmallCluster)
     assert chief.values() == [[-1.0, -1.0], [-1.0], 2]
 
 
+def test_who_waits_without_a_token_hands_in_for_a_worker_that_has_left_with_one(cluster: SmallCluster) -> None:
+    chief, other = two_workers(cluster)
+    third = Worker(cluster, 2)  # there are two tokens for three
+    third.begin(False)
+    for takers in ((chief, third), (chief, other)):
+        for each in (chief, third):
+            each.pushes([1.0, 1.0])
+        chief.session.run(chief.round)
+        for each in takers:
+            each.session.run(each.token)
+    other.session.close()
+    chief.pushes([1.0, 1.0])
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(chief.session.run, chief.round)
+        wait = tf.RunOptions(timeout_in_ms=1000 * int(TIMEOUT_S) // 2)
+        assert int(third.session.run(third.token, options=wait)) == 2
+        third.pushes([3.0, 3.0])
+        making.result(TIMEOUT_S)
+    assert chief.values() == [[-1.0, -1.0], [-1.0], 3]
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_with_fewer_replicas_than_gradients_tokens_that_a_worker_took_with_it_are_handed_out_again(
+    cluster: SmallCluster, is_replaced: bool
+) -> None:
+    chief, other = two_workers(cluster, aggregate=3, total=2)
+    for each in (chief, other, other):
+        each.pushes([1.0, 1.0])
+    chief.session.run(chief.round)
+    for each in (chief, other, other):
+        assert int(each.session.run(each.token)) == 1
+    if is_replaced:
+        other = Worker(cluster, 1, aggregate=3, total=2)
+        other.begin(False)
+        other.pushes([2.0, 2.0])
+    else:
+        other.session.close()
+    chief.pushes([2.0, 2.0])
+    wait = tf.RunOptions(timeout_in_ms=1000 * int(TIMEOUT_S) // 2)
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(chief.session.run, chief.round)
+        hands_in = other if is_replaced else chief
+        assert int(hands_in.session.run(hands_in.token, options=wait)) == 1
+        hands_in.pushes([2.0, 2.0])
+        making.result(TIMEOUT_S)
+    assert chief.values() == [[-0.5, -0.5], [-0.5], 2]
+
+
 def test_an_earlier_session_that_is_closed_late_does_not_take_the_next_one_with_it(cluster: SmallCluster) -> None:
     chief, earlier = two_workers(cluster)
     with pytest.raises(tf.errors.DeadlineExceededError):  # it has come
