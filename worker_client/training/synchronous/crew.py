@@ -81,6 +81,7 @@ class Crew:
         self._lock = new_lock()  # guards: ticket, and all below
         self._has_joined = False
         self._needs_no_token = False
+        self._is_stopped = False
         self._looked_s = -math.inf
         self._gone: dict[str, str] = {}
         self._told: set[str] = set()
@@ -195,18 +196,24 @@ class Crew:
         that is pending. Whoever has one wastes another.
 
         Raises:
-            CancelledError: The tokens are closed: training has come to its end.
+            CancelledError: The tokens are closed: training has come to its end; or the session is made again.
             AbortedError: Another task makes them.
         """
         self._look()
         if self._crew["closed"]:
             raise CancelledError("training has come to its end: the tokens of its workers are closed")
+        if self._is_stopped:
+            raise CancelledError("the session is made again")
         if self._was_replaced():
             raise AbortedError(f"{self._crew['leader']} makes the steps now, in the place of {self.name}")
         with self._lock:
             owes_tokens, self._owes_tokens = self._owes_tokens, False
         if owes_tokens:
             self._hand_out(self._step(), KEPT_ROUNDS)
+
+    def stop(self) -> None:
+        """Has this session make no more steps."""
+        self._is_stopped = True
 
     def _was_replaced(self) -> bool:
         """Whether another task makes the steps that this session made; if so it is no longer to make any."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any, Final
@@ -291,6 +291,7 @@ def monitored(
     *,
     total: int = 2,
     begin: Callable[[], object] = lambda: None,
+    more_hooks: Sequence[tf.train.SessionRunHook] = (),
 ) -> list[int]:
     """What a worker of tutorials does, whose session calls ``begin`` before its first step."""
     with tf.Graph().as_default():
@@ -298,7 +299,7 @@ def monitored(
         w = tf.get_variable("w", [2], initializer=tf.ones_initializer())
         optimizer = tf.train.SyncReplicasOptimizer(tf.train.AdamOptimizer(0.5), 2, total)
         train = optimizer.minimize(tf.reduce_sum(w * [1.0, task]), global_step=step)
-        hooks: list[tf.train.SessionRunHook] = [optimizer.make_session_run_hook(task == 0)]
+        hooks: list[tf.train.SessionRunHook] = [optimizer.make_session_run_hook(task == 0), *more_hooks]
         if last_step is not None:
             hooks.append(tf.train.StopAtStepHook(last_step=last_step))
         found = []
@@ -366,6 +367,29 @@ def test_a_chief_that_was_replaced_does_not_end_training_for_the_others(
         assert other.result(TIMEOUT_S)[-1] == 6
         assert chief.exception(TIMEOUT_S) is None or isinstance(chief.exception(), AbortedError)
     assert tokens()["ticket"] >= 3
+
+
+class LosesItsSession(tf.train.SessionRunHook):
+    """Fails once, at the third step, as if a task was away."""
+
+    def __init__(self) -> None:
+        self.num_runs = 0
+
+    def before_run(self, run_context: Any) -> None:
+        del run_context
+        self.num_runs += 1
+        if self.num_runs == 3:
+            raise tf.errors.UnavailableError(None, None, "it is away")
+
+
+def test_a_chief_whose_session_is_made_again_ends_training_for_nobody(cluster: SmallCluster) -> None:
+    fault = LosesItsSession()
+    with ThreadPoolExecutor(2) as pool:
+        chief = pool.submit(monitored, cluster, 0, 6, more_hooks=[fault])
+        other = pool.submit(monitored, cluster, 1, 6)
+        assert [each.result(TIMEOUT_S)[-1] for each in (chief, other)] == [6, 6]
+    assert fault.num_runs > 3
+    assert looked_at(cluster)()["ticket"] == 2
 
 
 @pytest.mark.parametrize("last_step", [3, None])
