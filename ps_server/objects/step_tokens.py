@@ -132,12 +132,15 @@ def _another_run(state: Json) -> Json:
 
 
 def _in_session(state: Json, event: Json) -> Json:
-    """The state that knows the session of whoever comes with one."""
+    """The state that knows the session of whoever comes with one; if another one of it makes the steps, nobody does."""
     if event.get("session") is None:
         return state
     worker, session = fields.text(event, "by"), fields.text(event, "session")
-    replaced = state["replaced"] + (state["sessions"].get(worker, session) != session)
-    return {**state, "sessions": {**state["sessions"], worker: session}, "replaced": replaced}
+    before = {**state, "sessions": {**state["sessions"], worker: session}}
+    if state["sessions"].get(worker, session) == session:
+        return before
+    leader = None if state["leader"] == worker else state["leader"]
+    return {**before, "replaced": state["replaced"] + 1, "leader": leader}
 
 
 def _leave(state: Json, event: Json) -> Json:
@@ -165,8 +168,9 @@ def _lead(state: Json, event: Json) -> Step:
     worker = fields.text(event, "by")
     if fields.whole(event, "instead_of") != state["ticket"]:
         return state, {"leads": False, "ticket": state["ticket"]}
-    state, ticket = _in_session(state, event), state["ticket"] + 1
+    ticket = state["ticket"] + 1
     is_over = state["closed"] or (state["leader"] is None and set(state["last"]) <= set(state["left"]))
+    state = _in_session(state, event)
     before = _another_run(state) if is_over else _without(state, worker)
     if not state["closed"]:
         before = {**before, "tokens": state["tokens"]}

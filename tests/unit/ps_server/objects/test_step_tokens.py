@@ -167,6 +167,15 @@ def test_that_an_earlier_session_has_left_counts_for_nothing(tokens: Tokens, com
     assert tokens.state["left"] == ["worker:1"]
 
 
+def test_nobody_makes_the_steps_that_an_earlier_session_made(tokens: Tokens) -> None:
+    tokens.do("join", by="worker:1", session="a")
+    tokens.do("lead", by="worker:1", session="a", instead_of=0)
+    tokens.do("join", by="worker:1", session="a")
+    assert tokens.ask("crew") == tokens.crew("worker:1", 1)
+    tokens.do("join", by="worker:1", session="b")
+    assert tokens.ask("crew") == tokens.crew(None, 1, replaced=1)
+
+
 def test_that_a_session_of_the_run_before_has_left_counts_for_nothing(tokens: Tokens) -> None:
     tokens.lead("worker:0")
     tokens.do("join", by="worker:1", session="a")
