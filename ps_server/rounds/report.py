@@ -21,6 +21,7 @@ def rows(state: GroupState) -> list[dict[str, Any]]:
             "does": _does(state, each),
             "handed": each.handed,
             "last_seen_s": each.last_seen_s,
+            "incarnation": each.incarnation,
             **each.tally._asdict(),
         }
         for each in state.members
@@ -41,6 +42,7 @@ def whole(state: GroupState) -> dict[str, Any]:
         "awaited": [asdict(each) for each in awaited_workers(state)] if waits else [],
         "workers": rows(state),
         "ended": state.why_over if state.over == state.tickets else "",
+        "digest": state.variables.digest,
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ps_protocol.errors import FailedPreconditionError, InternalError, NotFoundError
+from ps_protocol.errors import FailedPreconditionError, InternalError, InvalidArgumentError, NotFoundError
 from ps_protocol.service_types import Member, MemberState, VariableInfo
 from ps_protocol.shared_objects import OBJECT_DTYPE, OBJECTS_PS_TASK, Json
 from ps_protocol.task_id import TaskId
@@ -16,6 +16,7 @@ from ps_protocol.training.json_records import from_record
 from ps_protocol.training.round_messages import Awaited
 from ps_protocol.training.round_operations import GROUP_KIND, group_name
 from worker_client.connection.fanout import Fanout
+from worker_client.connection.handle import PsHandle
 from worker_client.connection.retry import Deadline, Reports
 from worker_client.objects.shared_object import ObjectConnection, WaitPlaces
 
@@ -52,6 +53,7 @@ class WorkerTally:
         largest_staleness: The largest of all.
         last_lag: Publish lag of the newest one that was applied.
         largest_lag: The largest of all.
+        incarnation: Of its process, as the list of members has it.
     """
 
     worker: str
@@ -68,6 +70,7 @@ class WorkerTally:
     largest_staleness: int
     last_lag: int
     largest_lag: int
+    incarnation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class TrainingReport:
         awaited: Without whom the next round cannot commit.
         workers: By seat.
         ended: Why its run is over; empty if it is not.
+        digest: Of what it trains.
     """
 
     policy: str
@@ -91,6 +95,7 @@ class TrainingReport:
     awaited: tuple[Awaited, ...]
     workers: tuple[WorkerTally, ...]
     ended: str = ""
+    digest: str = ""
 
     def __str__(self) -> str:
         rows = [
@@ -109,6 +114,13 @@ class TrainingReport:
         """The first of the workers that have finished, by the number of its task; empty if none has."""
         finished = [TaskId.parse(each.worker) for each in self.workers if each.status == _FINISHED]
         return str(min(finished)) if finished else ""
+
+    def at_work(self, members: Sequence[Member]) -> list[str]:
+        """Those of its live workers that the list of members has, as the same processes, as neither dead nor left."""
+        there = {(each.task, f"{each.incarnation}") for each in members if each.state not in _GONE}
+        return [
+            each.worker for each in self.workers if each.status == _LIVE and (each.worker, each.incarnation) in there
+        ]
 
     def waits_for(self, now_s: float) -> str:
         """Says for whom the next round waits, and when each was last seen; empty if for nobody.
@@ -141,17 +153,29 @@ def training_report(fanout: Fanout, places: WaitPlaces, name: str) -> TrainingRe
         NotFoundError: Nobody has trained in a group of that name; it says which there are.
     """
     handle = fanout.handle(OBJECTS_PS_TASK)
-    group = ObjectConnection(handle, places, name=group_name(name), kind=GROUP_KIND)
     try:
-        said = group.wait(REPORT, Deadline(0.0))
+        return _asked(handle, places, name)
     except (NotFoundError, FailedPreconditionError):
         there = group_names(handle.call(lambda service, t: service.list_variables(timeout_s=t), what="to list groups"))
         if name in there:
             raise
         raise NotFoundError(no_such_group(name, there)) from None
+
+
+def _asked(handle: PsHandle, places: WaitPlaces, name: str) -> TrainingReport:
+    group = ObjectConnection(handle, places, name=group_name(name), kind=GROUP_KIND)
+    said = group.wait(REPORT, Deadline(0.0))
     if said is None:
         raise InternalError(f"ps task 0 did not say how {group.name} is")
     return from_record(TrainingReport, said, "report of a group")
+
+
+def report_if_any(fanout: Fanout, places: WaitPlaces, name: str) -> TrainingReport | None:
+    """Asks ps task 0 how a group is, in one exchange; None if there is none of that name."""
+    try:
+        return _asked(fanout.handle(OBJECTS_PS_TASK), places, name)
+    except (NotFoundError, FailedPreconditionError, InvalidArgumentError):
+        return None
 
 
 def no_such_group(name: str, there: Sequence[str]) -> str:

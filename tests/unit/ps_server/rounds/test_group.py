@@ -566,6 +566,7 @@ def test_what_is_shown_of_each_worker() -> None:
         "does": "computes for round 3 on the model 1",
         "handed": 2,
         "last_seen_s": 100.0,
+        "incarnation": "a",
         "applied": 2,
         "stale": 0,
         "late": 0,
