@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from ps_protocol.errors import FailedPreconditionError, InternalError, InvalidArgumentError, NotFoundError
 from ps_protocol.service_types import Member, MemberState, VariableInfo
@@ -32,6 +32,16 @@ _FIRST_PAUSE_S: Final = 0.01
 _LONGEST_PAUSE_S: Final = 0.5
 _MOST_NAMES: Final = 10
 _HEADINGS: Final = ("worker", "status", "applied", "late", "stale", "duplicate", "staleness", "lag")
+
+
+class NamedOptimizer(Protocol):
+    """An optimizer, as far as its group is found by it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sync(self) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +154,18 @@ def group_names(variables: Sequence[VariableInfo]) -> list[str]:
     """
     specs = [each.spec for each in variables if each.spec.object_kind == GROUP_KIND]
     return sorted([each.name.removeprefix(group_name("")) for each in specs if each.dtype != OBJECT_DTYPE])
+
+
+def named(optimizer: str | NamedOptimizer) -> str:
+    """Returns the name of an optimizer, which may be given itself; InvalidArgumentError for anything else."""
+    if isinstance(optimizer, str):
+        return optimizer
+    name = getattr(optimizer, "name", None)
+    if not isinstance(name, str) or not hasattr(optimizer, "sync"):
+        raise InvalidArgumentError(
+            f"who trains together is found by the optimizer, or by its name, as 'Adam', not by {optimizer!r:.100}"
+        )
+    return name
 
 
 def training_report(fanout: Fanout, places: WaitPlaces, name: str) -> TrainingReport:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import worker_client as ss
-from ps_protocol.errors import NotFoundError
+from ps_protocol.errors import InvalidArgumentError, NotFoundError
 from ps_protocol.training.round_messages import Awaited
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from tests.unit.worker_client.optimizers.together import Worker, gradients
@@ -68,6 +68,20 @@ def test_nobody_has_trained_under_another_name(tmp_path: Path) -> None:
         client.restore(client.save(tmp_path / "saved").path)
         with pytest.raises(NotFoundError, match="by an optimizer 'a', nor by any other yet"):
             cluster.client(observer=True).training_report("a")
+
+
+def test_a_group_is_found_by_its_optimizer_too() -> None:
+    with SmallCluster(1) as cluster:
+        worker = Worker(cluster.client(), ss.train.Adam(0.25, sync="bsp"))
+        worker.step(gradients(0, 0))
+        client = worker.client
+        assert client.training_report(worker.optimizer) == client.training_report("Adam")
+        for ask in (client.training_report, client.finish_together):
+            with pytest.raises(InvalidArgumentError, match=r"by the optimizer, or by its name, as 'Adam', not by 5"):
+                ask(5)  # type: ignore[arg-type]
+            with pytest.raises(InvalidArgumentError, match="not by <"):
+                ask(worker.matrix)
+        assert client.finish_together(worker.optimizer).quorum == 0
 
 
 def test_whom_a_round_waits_for_is_said_with_when_they_were_last_seen() -> None:
