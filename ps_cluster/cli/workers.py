@@ -87,7 +87,7 @@ def _reports(spec: ClusterSpec, group: str | None, timeout_s: float) -> dict[str
         known = f"those that are known: {', '.join(names)}" if names else "nobody does in this cluster"
         raise ValueError(f"nobody trains together as {group!r}; {known}")
     by_task = {each.task: each for each in members}
-    found = ask_groups(spec, [each for each in names if group in (None, each)], timeout_s)
+    found = ask_groups(answer, [each for each in names if group in (None, each)], timeout_s)
     return {name: seen_by_heartbeats(report, by_task) for name, report in found.items()}
 
 

@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
+from uuid import uuid4
 
 from rich.table import Table
 from rich.text import Text
 
 from ps_cluster.inspection.printable_text import printable
+from ps_cluster.inspection.queries import PsAnswer
 from ps_cluster.inspection.views import duration, new_table
-from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.errors import ShardscopeError
 from ps_protocol.service_types import Member
 from ps_protocol.task_id import TaskId
 from ps_protocol.training.round_messages import Awaited
-from worker_client.client import connect
-from worker_client.objects.training_report import TrainingReport, WorkerTally
+from worker_client.objects.training_report import TrainingReport, WorkerTally, report_of
+from worker_client.transport import grpc
 
 WORKERS_DROPPABLE: Final = ("lag", "duplicate", "does", "last seen", "stale", "staleness", "late")
+_TASK: Final = "observer:0"
 _MOST_NAMES: Final = 2
 _STATUS_STYLES: Final = {"live": "green", "silent": "bold red", "gone": "dim", "finished": "dim green"}
 
 
-def ask_groups(spec: ClusterSpec, names: Sequence[str], timeout_s: float) -> dict[str, TrainingReport]:
-    """Asks ps task 0 how each group is.
+def ask_groups(directory: PsAnswer[Any], names: Sequence[str], timeout_s: float) -> dict[str, TrainingReport]:
+    """Asks ps task 0 how each group is, whether or not the other ps tasks are there.
+
+    Args:
+        directory: What its process that answers clients has answered.
+        names: Of the groups.
+        timeout_s: Bound on each question.
 
     Raises:
         ShardscopeError: It does not answer.
     """
     if not names:
         return {}
-    with connect(
-        spec, observer=True, connect_timeout_s=timeout_s, operation_timeout_s=timeout_s, ps_grace_s=0
-    ) as client:
-        return {name: client.training_report(name) for name in names}
+    ps, client = grpc.connect(directory.address, task=str(directory.task)), uuid4()
+    try:
+        store = ps.hello(client, _TASK, timeout_s=timeout_s).store
+        try:
+            return {name: report_of(ps, client, store, name, timeout_s) for name in names}
+        finally:
+            with contextlib.suppress(ShardscopeError):
+                ps.goodbye(client, timeout_s=timeout_s)
+    finally:
+        ps.close()
 
 
 def seen_by_heartbeats(report: TrainingReport, members: Mapping[str, Member]) -> TrainingReport:

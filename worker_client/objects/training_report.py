@@ -7,15 +7,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
+from uuid import UUID
 
 from ps_protocol.errors import FailedPreconditionError, InternalError, InvalidArgumentError, NotFoundError
+from ps_protocol.operations import Batch
+from ps_protocol.ps_service import Transport
 from ps_protocol.service_types import Member, MemberState, VariableInfo
-from ps_protocol.shared_objects import OBJECT_DTYPE, OBJECTS_PS_TASK, Json
+from ps_protocol.shared_objects import OBJECT_DTYPE, OBJECTS_PS_TASK, Json, Look, decode_json, encode_json
 from ps_protocol.task_id import TaskId
 from ps_protocol.training.json_records import from_record
 from ps_protocol.training.round_messages import Awaited
 from ps_protocol.training.round_operations import GROUP_KIND, group_name
-from worker_client.connection.fanout import Fanout
+from worker_client.connection.fanout import Fanout, succeeded
 from worker_client.connection.handle import PsHandle
 from worker_client.connection.retry import Deadline, Reports
 from worker_client.objects.shared_object import ObjectConnection, WaitPlaces
@@ -186,9 +189,31 @@ def training_report(fanout: Fanout, places: WaitPlaces, name: str) -> TrainingRe
 
 def _asked(handle: PsHandle, places: WaitPlaces, name: str) -> TrainingReport:
     group = ObjectConnection(handle, places, name=group_name(name), kind=GROUP_KIND)
-    said = group.wait(REPORT, Deadline(0.0))
+    return _report_of(group.wait(REPORT, Deadline(0.0)), name)
+
+
+def report_of(ps: Transport, client: UUID, store: UUID, name: str, timeout_s: float) -> TrainingReport:
+    """Asks ps task 0 how a group is, without a connection to the cluster.
+
+    Args:
+        ps: The way to it.
+        client: Who asks, and has said hello there.
+        store: Incarnation of its store.
+        name: Of the group.
+        timeout_s: Bound on the question.
+
+    Raises:
+        ShardscopeError: It does not answer, or knows no such group.
+    """
+    question = Look(group_name(name), GROUP_KIND, encode_json(REPORT))
+    (reply,) = ps.exchange(Batch(client, store, 0, (question,)), timeout_s=timeout_s).replies
+    tensor = succeeded(reply).tensor
+    return _report_of(None if tensor is None else decode_json(tensor, "the answer"), name)
+
+
+def _report_of(said: Json | None, name: str) -> TrainingReport:
     if said is None:
-        raise InternalError(f"ps task 0 did not say how {group.name} is")
+        raise InternalError(f"ps task 0 did not say how {group_name(name)} is")
     return from_record(TrainingReport, said, "report of a group")
 
 
