@@ -30,7 +30,7 @@ from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.command_line.early_signals import undone_on_signals
 from ps_protocol.errors import ShardscopeError, UnavailableError
 from worker_client.connection.retry import Deadline
-from worker_client.objects.training_report import TrainingReport, group_names
+from worker_client.objects.training_report import MISSING, TrainingReport, group_names
 
 _EVERY_S: Final = 1.0
 _NOBODY: Final = "Nobody trains together in this cluster: no optimizer has sync=."
@@ -132,7 +132,7 @@ class _Watch:
     def end(self) -> None:
         """Says that the cluster is not there any more; does not return."""
         print_error(f"the cluster does not answer any more; {self.trouble}")
-        is_over = [each.status not in ("live", "silent") for one in self.reports.values() for each in one.workers]
+        is_over = [each.status not in ("live", *MISSING) for one in self.reports.values() for each in one.workers]
         sys.exit(0 if is_over and all(is_over) else EXIT_FAILED)
 
 

@@ -19,13 +19,20 @@ from ps_protocol.errors import ShardscopeError
 from ps_protocol.service_types import Member
 from ps_protocol.task_id import TaskId
 from ps_protocol.training.round_messages import Awaited
-from worker_client.objects.training_report import TrainingReport, WorkerTally, report_of
+from worker_client.objects.training_report import MISSING, TrainingReport, WorkerTally, report_of, with_ends
 from worker_client.transport import grpc
 
 WORKERS_DROPPABLE: Final = ("lag", "duplicate", "does", "last seen", "stale", "staleness", "late")
 _TASK: Final = "observer:0"
 _MOST_NAMES: Final = 2
-_STATUS_STYLES: Final = {"live": "green", "silent": "bold red", "gone": "dim", "finished": "dim green"}
+_STATUS_STYLES: Final = {
+    "live": "green",
+    "silent": "bold red",
+    "failed": "bold red",
+    "left": "dim",
+    "gone": "dim",
+    "finished": "dim green",
+}
 
 
 def ask_groups(directory: PsAnswer[Any], names: Sequence[str], timeout_s: float) -> dict[str, TrainingReport]:
@@ -54,7 +61,8 @@ def ask_groups(directory: PsAnswer[Any], names: Sequence[str], timeout_s: float)
 
 
 def seen_by_heartbeats(report: TrainingReport, members: Mapping[str, Member]) -> TrainingReport:
-    """The same, where "last seen" counts the heartbeats of workers too, not only what they hand in."""
+    """The same with what members say: who has ended, and "last seen" by heartbeats too, not only what is handed in."""
+    report = with_ends(report, members)
 
     def seen(each: WorkerTally | Awaited) -> float:
         member = members.get(each.worker)
@@ -77,23 +85,25 @@ def _lists(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def heading(name: str, report: TrainingReport, now_s: float) -> str:
-    """A group in a line: its policy, how far it is, and for whom it waits."""
+    """A group in a line: its policy, how far it is, and for whom others wait, if anybody does."""
     facts = [report.policy or "nobody has joined", f"round {report.round:,}", f"{report.quorum} live"]
     if report.ended:
         facts.append(report.ended)
     elif waits_for := _waits_for(report, now_s):
         facts.append(f"waits for {waits_for}")
+    elif report.quorum:
+        facts.append("all computing" if report.quorum > 1 else "computing")
     return printable(f"{name}: {', '.join(facts)}")
 
 
 def _waits_for(report: TrainingReport, now_s: float) -> str:
-    """For whom a round waits: of many, those that are silent, and the number of the others."""
+    """For whom others wait: of many, those that are silent, and the number of the others."""
     if len(report.awaited) <= _MOST_NAMES:
         return report.waits_for(now_s)
     named = tuple([each for each in report.awaited if each.is_silent][:_MOST_NAMES])
     others = len(report.awaited) - len(named)
     if not named:
-        return f"{others} workers"
+        return f"{others} workers" if report.waits_for(now_s) else ""
     return f"{replace(report, awaited=named).waits_for(now_s)} and {others} other{'s' if others > 1 else ''}"
 
 
@@ -103,7 +113,7 @@ def missing(reports: Mapping[str, TrainingReport], now_s: float) -> list[str]:
     for name, report in reports.items():
         if report.ended:
             continue
-        silent = [each for each in report.workers if each.status == "silent"]
+        silent = [each for each in report.workers if each.status in MISSING]
         awaited = report.waits_for(now_s)
         others = [each.worker for each in silent if each.worker not in {one.worker for one in report.awaited}]
         facts = [f"waits for {awaited}"] if awaited else []

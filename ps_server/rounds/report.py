@@ -19,6 +19,7 @@ def rows(state: GroupState) -> list[dict[str, Any]]:
             "seat": each.seat,
             "status": each.status.value,
             "does": _does(state, each),
+            "waits": each.status is Status.LIVE and each.base is None,
             "handed": each.handed,
             "last_seen_s": each.last_seen_s,
             "incarnation": each.incarnation,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -28,7 +28,11 @@ REPORT: Final[Json] = {"report": True}
 
 _LOG: Final = logging.getLogger(__name__)
 _LIVE: Final = "live"
+_SILENT: Final = "silent"
 _FINISHED: Final = "finished"
+MISSING: Final = (_SILENT, "left", "failed")
+"""Of workers that are not there, and have not said that they hand in no more."""
+
 _GONE: Final = (MemberState.DEAD, MemberState.LEFT)
 _FIRST_REPORT_S: Final = 10.0
 _FIRST_PAUSE_S: Final = 0.01
@@ -54,7 +58,8 @@ class WorkerTally:
     Attributes:
         worker: Which, as "worker:1".
         seat: Its number in the group.
-        status: "live"; "silent", when its lease has run out; "gone"; or "finished".
+        status: "live"; "silent", when it is not there any more; "left" or "failed", if it is known that its process has
+            ended; "gone", when it was given up; or "finished".
         does: In words, as "computes for round 5 on the model 4".
         handed: The newest round that it has handed in for.
         last_seen_s: When the group last heard of it, in seconds since the epoch.
@@ -67,6 +72,7 @@ class WorkerTally:
         last_lag: Publish lag of the newest one that was applied.
         largest_lag: The largest of all.
         incarnation: Of its process, as the list of members has it.
+        waits: Whether it is live and has to wait for others.
     """
 
     worker: str
@@ -84,6 +90,7 @@ class WorkerTally:
     last_lag: int
     largest_lag: int
     incarnation: str = ""
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +143,7 @@ class TrainingReport:
         ]
 
     def waits_for(self, now_s: float) -> str:
-        """Says for whom the next round waits, and when each was last seen; empty if for nobody.
+        """Says for whom others wait, and when each was last seen; empty if nobody waits, as when all compute.
 
         Args:
             now_s: The time, in seconds since the epoch.
@@ -144,10 +151,23 @@ class TrainingReport:
         if self.to_join:
             return f"{self.to_join} more worker{'s' if self.to_join > 1 else ''} to join"
         words = []
-        for each in self.awaited:
+        waits = True in [each.waits for each in self.workers] or True in [each.is_silent for each in self.awaited]
+        for each in self.awaited if waits else ():
             seen = f"last seen {max(0.0, now_s - each.last_seen_s):.1f} s ago"
             words.append(f"{each.worker} ({'silent, ' if each.is_silent else ''}{seen})")
         return ", ".join(words)
+
+
+def with_ends(report: TrainingReport, members: Mapping[str, Member]) -> TrainingReport:
+    """The same, where it says of workers whose processes are known to have ended that they have left or failed."""
+
+    def status(each: WorkerTally) -> str:
+        member = members.get(each.worker)
+        if member is None or each.status not in (_LIVE, _SILENT) or f"{member.incarnation}" != each.incarnation:
+            return each.status
+        return "failed" if member.end else "left" if member.state is MemberState.LEFT else each.status
+
+    return replace(report, workers=tuple([replace(each, status=status(each)) for each in report.workers]))
 
 
 def group_names(variables: Sequence[VariableInfo]) -> list[str]:
@@ -179,12 +199,16 @@ def training_report(fanout: Fanout, places: WaitPlaces, name: str) -> TrainingRe
     """
     handle = fanout.handle(OBJECTS_PS_TASK)
     try:
-        return _asked(handle, places, name)
+        report = _asked(handle, places, name)
     except (NotFoundError, FailedPreconditionError):
         there = group_names(handle.call(lambda service, t: service.list_variables(timeout_s=t), what="to list groups"))
         if name in there:
             raise
         raise NotFoundError(no_such_group(name, there)) from None
+    if not [each for each in report.workers if each.status == _SILENT]:
+        return report
+    members = handle.call(lambda service, t: service.list_members(timeout_s=t), what="to say who has ended")
+    return with_ends(report, {each.task: each for each in members})
 
 
 def _asked(handle: PsHandle, places: WaitPlaces, name: str) -> TrainingReport:

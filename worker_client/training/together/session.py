@@ -24,7 +24,7 @@ from worker_client.checkpoints.periodic import PeriodicSaves
 from worker_client.client import Client
 from worker_client.client import connect as connect_by_environment
 from worker_client.connection.ending import Ending
-from worker_client.objects.training_report import TrainingReport
+from worker_client.objects.training_report import MISSING, TrainingReport
 from worker_client.optimizers.optimizer import Optimizer
 from worker_client.optimizers.outcomes import Applied
 from worker_client.training.monitored.hook import SessionRunArgs, SessionRunContext, SessionRunHook, SessionRunValues
@@ -349,5 +349,5 @@ class TrainingSession:
             except (NotFoundError, StateLostError) as error:
                 raise_interrupt(error)  # else the ps tasks have lost it, and the next step goes on from the checkpoint
             else:
-                self._missing = ", ".join([each.worker for each in report.workers if each.status == "silent"])
+                self._missing = ", ".join([each.worker for each in report.workers if each.status in MISSING])
         self._progress.update(self.step, applied.staleness, self._missing)

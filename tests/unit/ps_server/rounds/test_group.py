@@ -564,6 +564,7 @@ def test_what_is_shown_of_each_worker() -> None:
         "seat": 0,
         "status": "live",
         "does": "computes for round 3 on the model 1",
+        "waits": False,
         "handed": 2,
         "last_seen_s": 100.0,
         "incarnation": "a",
