@@ -74,7 +74,7 @@ def _list_tasks(spec: ClusterSpec, as_json: bool, timeout_s: float) -> bool:
     of_directory = [each for each in answers if each.task.index == 0]  # ps task 0 knows the members
     [members] = ps_queries.ask_primaries(of_directory, lambda ps: ps.list_members(timeout_s=timeout_s), connect=connect)
     of_ps, of_members = ps_records(answers), member_records(members.value or [])
-    groups = _groups(spec, of_directory, members, timeout_s)
+    groups = _groups(of_directory, members, timeout_s)
     if as_json:
         _print_json({"ps": of_ps, "members": of_members, "groups": group_records(groups)})
     elif any_answered(answers):
@@ -92,7 +92,6 @@ def _list_tasks(spec: ClusterSpec, as_json: bool, timeout_s: float) -> bool:
 
 
 def _groups(
-    spec: ClusterSpec,
     directory: Sequence[PsAnswer[Status]],
     members: PsAnswer[list[Member]],
     timeout_s: float,
@@ -102,7 +101,7 @@ def _groups(
         directory, lambda ps: ps.list_variables(timeout_s=timeout_s), connect=connect
     )
     try:
-        reports = ask_groups(spec, group_names(variables.value or []), timeout_s)
+        reports = ask_groups(variables, group_names(variables.value or []), timeout_s)
     except ShardscopeError:
         return {}  # it has ended in between
     by_task = {each.task: each for each in members.value or []}

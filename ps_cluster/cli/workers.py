@@ -30,7 +30,7 @@ from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.command_line.early_signals import undone_on_signals
 from ps_protocol.errors import ShardscopeError, UnavailableError
 from worker_client.connection.retry import Deadline
-from worker_client.objects.training_report import TrainingReport, group_names
+from worker_client.objects.training_report import MISSING, TrainingReport, group_names
 
 _EVERY_S: Final = 1.0
 _NOBODY: Final = "Nobody trains together in this cluster: no optimizer has sync=."
@@ -87,7 +87,7 @@ def _reports(spec: ClusterSpec, group: str | None, timeout_s: float) -> dict[str
         known = f"those that are known: {', '.join(names)}" if names else "nobody does in this cluster"
         raise ValueError(f"nobody trains together as {group!r}; {known}")
     by_task = {each.task: each for each in members}
-    found = ask_groups(spec, [each for each in names if group in (None, each)], timeout_s)
+    found = ask_groups(answer, [each for each in names if group in (None, each)], timeout_s)
     return {name: seen_by_heartbeats(report, by_task) for name, report in found.items()}
 
 
@@ -132,7 +132,7 @@ class _Watch:
     def end(self) -> None:
         """Says that the cluster is not there any more; does not return."""
         print_error(f"the cluster does not answer any more; {self.trouble}")
-        is_over = [each.status not in ("live", "silent") for one in self.reports.values() for each in one.workers]
+        is_over = [each.status not in ("live", *MISSING) for one in self.reports.values() for each in one.workers]
         sys.exit(0 if is_over and all(is_over) else EXIT_FAILED)
 
 

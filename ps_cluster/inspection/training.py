@@ -2,44 +2,67 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
+from uuid import uuid4
 
 from rich.table import Table
 from rich.text import Text
 
 from ps_cluster.inspection.printable_text import printable
+from ps_cluster.inspection.queries import PsAnswer
 from ps_cluster.inspection.views import duration, new_table
-from ps_protocol.cluster_spec import ClusterSpec
+from ps_protocol.errors import ShardscopeError
 from ps_protocol.service_types import Member
 from ps_protocol.task_id import TaskId
 from ps_protocol.training.round_messages import Awaited
-from worker_client.client import connect
-from worker_client.objects.training_report import TrainingReport, WorkerTally
+from worker_client.objects.training_report import MISSING, TrainingReport, WorkerTally, report_of, with_ends
+from worker_client.transport import grpc
 
 WORKERS_DROPPABLE: Final = ("lag", "duplicate", "does", "last seen", "stale", "staleness", "late")
+_TASK: Final = "observer:0"
 _MOST_NAMES: Final = 2
-_STATUS_STYLES: Final = {"live": "green", "silent": "bold red", "gone": "dim", "finished": "dim green"}
+_STATUS_STYLES: Final = {
+    "live": "green",
+    "silent": "bold red",
+    "failed": "bold red",
+    "left": "dim",
+    "gone": "dim",
+    "finished": "dim green",
+}
 
 
-def ask_groups(spec: ClusterSpec, names: Sequence[str], timeout_s: float) -> dict[str, TrainingReport]:
-    """Asks ps task 0 how each group is.
+def ask_groups(directory: PsAnswer[Any], names: Sequence[str], timeout_s: float) -> dict[str, TrainingReport]:
+    """Asks ps task 0 how each group is, whether or not the other ps tasks are there.
+
+    Args:
+        directory: What its process that answers clients has answered.
+        names: Of the groups.
+        timeout_s: Bound on each question.
 
     Raises:
         ShardscopeError: It does not answer.
     """
     if not names:
         return {}
-    with connect(
-        spec, observer=True, connect_timeout_s=timeout_s, operation_timeout_s=timeout_s, ps_grace_s=0
-    ) as client:
-        return {name: client.training_report(name) for name in names}
+    ps, client = grpc.connect(directory.address, task=str(directory.task)), uuid4()
+    try:
+        store = ps.hello(client, _TASK, timeout_s=timeout_s).store
+        try:
+            return {name: report_of(ps, client, store, name, timeout_s) for name in names}
+        finally:
+            with contextlib.suppress(ShardscopeError):
+                ps.goodbye(client, timeout_s=timeout_s)
+    finally:
+        ps.close()
 
 
 def seen_by_heartbeats(report: TrainingReport, members: Mapping[str, Member]) -> TrainingReport:
-    """The same, where "last seen" counts the heartbeats of workers too, not only what they hand in."""
+    """The same with what members say: who has ended, and "last seen" by heartbeats too, not only what is handed in."""
+    report = with_ends(report, members)
 
     def seen(each: WorkerTally | Awaited) -> float:
         member = members.get(each.worker)
@@ -62,23 +85,25 @@ def _lists(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def heading(name: str, report: TrainingReport, now_s: float) -> str:
-    """A group in a line: its policy, how far it is, and for whom it waits."""
+    """A group in a line: its policy, how far it is, and for whom others wait, if anybody does."""
     facts = [report.policy or "nobody has joined", f"round {report.round:,}", f"{report.quorum} live"]
     if report.ended:
         facts.append(report.ended)
     elif waits_for := _waits_for(report, now_s):
         facts.append(f"waits for {waits_for}")
+    elif report.quorum:
+        facts.append("all computing" if report.quorum > 1 else "computing")
     return printable(f"{name}: {', '.join(facts)}")
 
 
 def _waits_for(report: TrainingReport, now_s: float) -> str:
-    """For whom a round waits: of many, those that are silent, and the number of the others."""
+    """For whom others wait: of many, those that are silent, and the number of the others."""
     if len(report.awaited) <= _MOST_NAMES:
         return report.waits_for(now_s)
     named = tuple([each for each in report.awaited if each.is_silent][:_MOST_NAMES])
     others = len(report.awaited) - len(named)
     if not named:
-        return f"{others} workers"
+        return f"{others} workers" if report.waits_for(now_s) else ""
     return f"{replace(report, awaited=named).waits_for(now_s)} and {others} other{'s' if others > 1 else ''}"
 
 
@@ -88,7 +113,7 @@ def missing(reports: Mapping[str, TrainingReport], now_s: float) -> list[str]:
     for name, report in reports.items():
         if report.ended:
             continue
-        silent = [each for each in report.workers if each.status == "silent"]
+        silent = [each for each in report.workers if each.status in MISSING]
         awaited = report.waits_for(now_s)
         others = [each.worker for each in silent if each.worker not in {one.worker for one in report.awaited}]
         facts = [f"waits for {awaited}"] if awaited else []

@@ -7,6 +7,8 @@
              "last": {worker: the put of which it has taken one last},
              "left": [worker, ...] which take part no more,
              "next": [worker, ...] which came when it was closed: they wait for another run,
+             "sessions": {worker: its newest session},
+             "replaced": how often one came after another of the same worker,
              "leader": the task that makes the steps; null if nobody does,
              "led": the last one that did,
              "ticket": how often that has changed}
@@ -15,6 +17,9 @@ A worker takes one token of each put, and none of a put before that. Who says so
 
 When it is closed, training has come to its end, for all who took part: they take what there is, and then hear so. Who
 comes after that is there for another run, which begins when a task leads it.
+
+Who joins, leads or leaves says with which session: that an earlier session of a worker has left may come late, when
+the next one is there already, and counts for nothing.
 """
 
 from __future__ import annotations
@@ -40,6 +45,8 @@ def _empty(settings: Json) -> Json:
         "last": {},
         "left": [],
         "next": [],
+        "sessions": {},
+        "replaced": 0,
         "leader": None,
         "led": None,
         "ticket": 0,
@@ -53,9 +60,9 @@ def _step(state: Json, event: Json) -> Step:
         case "take":
             return _take(state, event)
         case "join":
-            return _join(state, fields.text(event, "by"))
+            return _join(_in_session(state, event), fields.text(event, "by"))
         case "leave":
-            return _leave(state, fields.text(event, "by")), {}
+            return _leave(state, event), {}
         case "lead":
             return _lead(state, event)
         case "close":
@@ -121,10 +128,25 @@ def _join(state: Json, worker: str) -> Step:
 
 def _another_run(state: Json) -> Json:
     """Nobody has left it, or has had a token; those that are put in count on, and so do leaders."""
-    return {**_empty({}), "puts": state["puts"], "ticket": state["ticket"]}
+    return {**_empty({}), **{name: state[name] for name in ("puts", "sessions", "replaced", "ticket")}}
 
 
-def _leave(state: Json, worker: str) -> Json:
+def _in_session(state: Json, event: Json) -> Json:
+    """The state that knows the session of whoever comes with one; if another one of it makes the steps, nobody does."""
+    if event.get("session") is None:
+        return state
+    worker, session = fields.text(event, "by"), fields.text(event, "session")
+    before = {**state, "sessions": {**state["sessions"], worker: session}}
+    if state["sessions"].get(worker, session) == session:
+        return before
+    leader = None if state["leader"] == worker else state["leader"]
+    return {**before, "replaced": state["replaced"] + 1, "leader": leader}
+
+
+def _leave(state: Json, event: Json) -> Json:
+    worker, session = fields.text(event, "by"), event.get("session")
+    if session is not None and fields.text(event, "session") != state["sessions"].get(worker, session):
+        return state  # it has come again since
     leader = None if state["leader"] == worker else state["leader"]
     if worker in state["left"] and worker not in state["next"] and leader == state["leader"]:
         return state
@@ -148,6 +170,7 @@ def _lead(state: Json, event: Json) -> Step:
         return state, {"leads": False, "ticket": state["ticket"]}
     ticket = state["ticket"] + 1
     is_over = state["closed"] or (state["leader"] is None and set(state["last"]) <= set(state["left"]))
+    state = _in_session(state, event)
     before = _another_run(state) if is_over else _without(state, worker)
     if not state["closed"]:
         before = {**before, "tokens": state["tokens"]}
@@ -190,6 +213,7 @@ def _look(state: Json, question: Json) -> Json | None:
                 "leader": None if waits else state["leader"],
                 "ticket": state["ticket"],
                 "left": state["left"],
+                "replaced": state["replaced"],
                 "closed": _is_over(state, worker),
                 "waits": waits,
                 "workers": sorted(state["last"]),

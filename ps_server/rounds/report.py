@@ -19,8 +19,10 @@ def rows(state: GroupState) -> list[dict[str, Any]]:
             "seat": each.seat,
             "status": each.status.value,
             "does": _does(state, each),
+            "waits": each.status is Status.LIVE and each.base is None,
             "handed": each.handed,
             "last_seen_s": each.last_seen_s,
+            "incarnation": each.incarnation,
             **each.tally._asdict(),
         }
         for each in state.members
@@ -41,6 +43,7 @@ def whole(state: GroupState) -> dict[str, Any]:
         "awaited": [asdict(each) for each in awaited_workers(state)] if waits else [],
         "workers": rows(state),
         "ended": state.why_over if state.over == state.tickets else "",
+        "digest": state.variables.digest,
     }
 
 

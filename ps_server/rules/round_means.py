@@ -89,9 +89,13 @@ def _divided(array: Array, count: int) -> Array:
 def _divided_rows(values: Array, indices: Array, gradients: Sequence[Gradient]) -> Array:
     """Divides rows, in place, by the number of gradients that have them; one that has a row twice counts once."""
     places, of_each = np.unique(indices, return_inverse=True)
+    of_each, begin = of_each.reshape(-1), 0
     counts = np.zeros(places.size, np.int64)
     for own, _ in gradients:
-        counts[np.searchsorted(places, np.unique(own))] += 1
-    divisors = counts[of_each.reshape(-1)].reshape(-1, *[1] * (values.ndim - 1))
+        has = np.zeros(places.size, np.bool_)
+        has[of_each[begin : begin + own.size]] = True
+        counts += has
+        begin += own.size
+    divisors = counts[of_each].reshape(-1, *[1] * (values.ndim - 1))
     values[...] = (values.astype(_sum_dtype(values.dtype), copy=False) / divisors).astype(values.dtype, copy=False)
     return values

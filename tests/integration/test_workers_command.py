@@ -87,3 +87,17 @@ def test_rounds_and_verdicts_are_shown_and_who_is_missing(cluster: LocalCluster,
                     pass
             finally:
                 watching.kill()
+
+
+def test_ps_0_alone_is_enough(cluster: LocalCluster) -> None:
+    with ss.connect(cluster.cluster_spec) as client:
+        Worker(client, ss.train.GradientDescent(0.25, name="sgd", sync="bsp")).step(gradients(0, 0))
+    cluster.kill_ps(1)
+    spec = "--cluster", ",".join(cluster.cluster_spec.ps_addresses())
+    shown = commands.shardscope("workers", *spec)
+    assert shown.returncode == 0, shown.stderr
+    assert re.match(r"sgd: bsp, round 1, 0 live\n", shown.stdout)
+    tasks = commands.shardscope("ls", "--tasks", "--json", *spec)
+    assert tasks.returncode == 1, "a ps task does not answer"
+    (group,) = json.loads(tasks.stdout)["groups"]
+    assert group["workers"][0]["applied"] == 1

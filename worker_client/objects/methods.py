@@ -23,7 +23,7 @@ from worker_client.objects.departures import Departures, described
 from worker_client.objects.shard_taking import Taking
 from worker_client.objects.shared_object import ObjectConnection, SharedObject, WaitPlaces
 from worker_client.objects.training_group import TAKING_PART
-from worker_client.objects.training_report import TrainingReport, training_report, wait_for_end
+from worker_client.objects.training_report import NamedOptimizer, TrainingReport, named, training_report, wait_for_end
 
 
 class SharedObjectMethods:
@@ -82,24 +82,25 @@ class SharedObjectMethods:
             barrier = self._barriers.setdefault(name, self._opened_barrier(name, workers))
         barrier.wait(wanted, seconds)
 
-    def training_report(self, name: str) -> TrainingReport:
+    def training_report(self, name: str | NamedOptimizer) -> TrainingReport:
         """Returns how the workers are that train together with an optimizer: rounds, quorum, and all verdicts.
 
         Args:
-            name: Of the optimizer.
+            name: Of the optimizer, or the optimizer.
 
         Raises:
+            InvalidArgumentError: It is neither.
             NotFoundError: Nobody has trained together with an optimizer of that name.
         """
-        return training_report(self.fanout, self._wait_places, name)
+        return training_report(self.fanout, self._wait_places, named(name))
 
-    def finish_together(self, name: str, timeout_s: float = 60.0) -> TrainingReport:
+    def finish_together(self, name: str | NamedOptimizer, timeout_s: float = 60.0) -> TrainingReport:
         """Tells the other workers that this one hands in no more, and waits until all of them have said so too.
 
         Who has died, has left or is silent beyond its lease is not waited for.
 
         Args:
-            name: Of the optimizer by which they train together.
+            name: Of the optimizer by which they train together, or the optimizer.
             timeout_s: How long to wait, in seconds; it returns then whoever is missing, which is said in the log.
 
         Returns:
@@ -107,8 +108,10 @@ class SharedObjectMethods:
             the workers may print it.
 
         Raises:
-            NotFoundError: Nobody has trained together with an optimizer of that name.
+            InvalidArgumentError: ``name`` is neither.
+            NotFoundError: Nobody has trained together with an optimizer of that name; it says which there are.
         """
+        name = named(name)
         seconds = POSITIVE_SECONDS.check(timeout_s, "timeout_s")
         part = TAKING_PART.get(self.fanout)
         for group in [] if part is None else part.groups:

@@ -68,7 +68,9 @@ class Shard(Completes, NotCopied, bound_to="the worker that has taken it", inste
             end = operator.index(position)
         except TypeError as error:
             raise_interrupt(error)
-            end = 0
+            raise InvalidArgumentError(
+                f"{self!r}: a piece goes up to a whole number above {self._position}, not to {position!r:.100}"
+            ) from None
         if self.is_complete or not self._position < end <= MAX_POSITION:
             at = "is complete" if self.is_complete else f"has come to {self._position}"
             raise InvalidArgumentError(f"{self!r} {at}; a piece cannot go up to {position!r}")

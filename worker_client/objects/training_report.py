@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+from uuid import UUID
 
-from ps_protocol.errors import FailedPreconditionError, InternalError, NotFoundError
+from ps_protocol.errors import FailedPreconditionError, InternalError, InvalidArgumentError, NotFoundError
+from ps_protocol.operations import Batch
+from ps_protocol.ps_service import Transport
 from ps_protocol.service_types import Member, MemberState, VariableInfo
-from ps_protocol.shared_objects import OBJECT_DTYPE, OBJECTS_PS_TASK, Json
+from ps_protocol.shared_objects import OBJECT_DTYPE, OBJECTS_PS_TASK, Json, Look, decode_json, encode_json
 from ps_protocol.task_id import TaskId
 from ps_protocol.training.json_records import from_record
 from ps_protocol.training.round_messages import Awaited
 from ps_protocol.training.round_operations import GROUP_KIND, group_name
-from worker_client.connection.fanout import Fanout
+from worker_client.connection.fanout import Fanout, succeeded
+from worker_client.connection.handle import PsHandle
 from worker_client.connection.retry import Deadline, Reports
 from worker_client.objects.shared_object import ObjectConnection, WaitPlaces
 
@@ -24,13 +28,27 @@ REPORT: Final[Json] = {"report": True}
 
 _LOG: Final = logging.getLogger(__name__)
 _LIVE: Final = "live"
+_SILENT: Final = "silent"
 _FINISHED: Final = "finished"
+MISSING: Final = (_SILENT, "left", "failed")
+"""Of workers that are not there, and have not said that they hand in no more."""
+
 _GONE: Final = (MemberState.DEAD, MemberState.LEFT)
 _FIRST_REPORT_S: Final = 10.0
 _FIRST_PAUSE_S: Final = 0.01
 _LONGEST_PAUSE_S: Final = 0.5
 _MOST_NAMES: Final = 10
 _HEADINGS: Final = ("worker", "status", "applied", "late", "stale", "duplicate", "staleness", "lag")
+
+
+class NamedOptimizer(Protocol):
+    """An optimizer, as far as its group is found by it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sync(self) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +58,8 @@ class WorkerTally:
     Attributes:
         worker: Which, as "worker:1".
         seat: Its number in the group.
-        status: "live"; "silent", when its lease has run out; "gone"; or "finished".
+        status: "live"; "silent", when it is not there any more; "left" or "failed", if it is known that its process has
+            ended; "gone", when it was given up; or "finished".
         does: In words, as "computes for round 5 on the model 4".
         handed: The newest round that it has handed in for.
         last_seen_s: When the group last heard of it, in seconds since the epoch.
@@ -52,6 +71,8 @@ class WorkerTally:
         largest_staleness: The largest of all.
         last_lag: Publish lag of the newest one that was applied.
         largest_lag: The largest of all.
+        incarnation: Of its process, as the list of members has it.
+        waits: Whether it is live and has to wait for others.
     """
 
     worker: str
@@ -68,6 +89,8 @@ class WorkerTally:
     largest_staleness: int
     last_lag: int
     largest_lag: int
+    incarnation: str = ""
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +105,7 @@ class TrainingReport:
         awaited: Without whom the next round cannot commit.
         workers: By seat.
         ended: Why its run is over; empty if it is not.
+        digest: Of what it trains.
     """
 
     policy: str
@@ -91,6 +115,7 @@ class TrainingReport:
     awaited: tuple[Awaited, ...]
     workers: tuple[WorkerTally, ...]
     ended: str = ""
+    digest: str = ""
 
     def __str__(self) -> str:
         rows = [
@@ -110,8 +135,15 @@ class TrainingReport:
         finished = [TaskId.parse(each.worker) for each in self.workers if each.status == _FINISHED]
         return str(min(finished)) if finished else ""
 
+    def at_work(self, members: Sequence[Member]) -> list[str]:
+        """Those of its live workers that the list of members has, as the same processes, as neither dead nor left."""
+        there = {(each.task, f"{each.incarnation}") for each in members if each.state not in _GONE}
+        return [
+            each.worker for each in self.workers if each.status == _LIVE and (each.worker, each.incarnation) in there
+        ]
+
     def waits_for(self, now_s: float) -> str:
-        """Says for whom the next round waits, and when each was last seen; empty if for nobody.
+        """Says for whom others wait, and when each was last seen; empty if nobody waits, as when all compute.
 
         Args:
             now_s: The time, in seconds since the epoch.
@@ -119,10 +151,23 @@ class TrainingReport:
         if self.to_join:
             return f"{self.to_join} more worker{'s' if self.to_join > 1 else ''} to join"
         words = []
-        for each in self.awaited:
+        waits = True in [each.waits for each in self.workers] or True in [each.is_silent for each in self.awaited]
+        for each in self.awaited if waits else ():
             seen = f"last seen {max(0.0, now_s - each.last_seen_s):.1f} s ago"
             words.append(f"{each.worker} ({'silent, ' if each.is_silent else ''}{seen})")
         return ", ".join(words)
+
+
+def with_ends(report: TrainingReport, members: Mapping[str, Member]) -> TrainingReport:
+    """The same, where it says of workers whose processes are known to have ended that they have left or failed."""
+
+    def status(each: WorkerTally) -> str:
+        member = members.get(each.worker)
+        if member is None or each.status not in (_LIVE, _SILENT) or f"{member.incarnation}" != each.incarnation:
+            return each.status
+        return "failed" if member.end else "left" if member.state is MemberState.LEFT else each.status
+
+    return replace(report, workers=tuple([replace(each, status=status(each)) for each in report.workers]))
 
 
 def group_names(variables: Sequence[VariableInfo]) -> list[str]:
@@ -134,6 +179,18 @@ def group_names(variables: Sequence[VariableInfo]) -> list[str]:
     return sorted([each.name.removeprefix(group_name("")) for each in specs if each.dtype != OBJECT_DTYPE])
 
 
+def named(optimizer: str | NamedOptimizer) -> str:
+    """Returns the name of an optimizer, which may be given itself; InvalidArgumentError for anything else."""
+    if isinstance(optimizer, str):
+        return optimizer
+    name = getattr(optimizer, "name", None)
+    if not isinstance(name, str) or not hasattr(optimizer, "sync"):
+        raise InvalidArgumentError(
+            f"who trains together is found by the optimizer, or by its name, as 'Adam', not by {optimizer!r:.100}"
+        )
+    return name
+
+
 def training_report(fanout: Fanout, places: WaitPlaces, name: str) -> TrainingReport:
     """Asks ps task 0 how a group is.
 
@@ -141,17 +198,55 @@ def training_report(fanout: Fanout, places: WaitPlaces, name: str) -> TrainingRe
         NotFoundError: Nobody has trained in a group of that name; it says which there are.
     """
     handle = fanout.handle(OBJECTS_PS_TASK)
-    group = ObjectConnection(handle, places, name=group_name(name), kind=GROUP_KIND)
     try:
-        said = group.wait(REPORT, Deadline(0.0))
+        report = _asked(handle, places, name)
     except (NotFoundError, FailedPreconditionError):
         there = group_names(handle.call(lambda service, t: service.list_variables(timeout_s=t), what="to list groups"))
         if name in there:
             raise
         raise NotFoundError(no_such_group(name, there)) from None
+    if not [each for each in report.workers if each.status == _SILENT]:
+        return report
+    members = handle.call(lambda service, t: service.list_members(timeout_s=t), what="to say who has ended")
+    return with_ends(report, {each.task: each for each in members})
+
+
+def _asked(handle: PsHandle, places: WaitPlaces, name: str) -> TrainingReport:
+    group = ObjectConnection(handle, places, name=group_name(name), kind=GROUP_KIND)
+    return _report_of(group.wait(REPORT, Deadline(0.0)), name)
+
+
+def report_of(ps: Transport, client: UUID, store: UUID, name: str, timeout_s: float) -> TrainingReport:
+    """Asks ps task 0 how a group is, without a connection to the cluster.
+
+    Args:
+        ps: The way to it.
+        client: Who asks, and has said hello there.
+        store: Incarnation of its store.
+        name: Of the group.
+        timeout_s: Bound on the question.
+
+    Raises:
+        ShardscopeError: It does not answer, or knows no such group.
+    """
+    question = Look(group_name(name), GROUP_KIND, encode_json(REPORT))
+    (reply,) = ps.exchange(Batch(client, store, 0, (question,)), timeout_s=timeout_s).replies
+    tensor = succeeded(reply).tensor
+    return _report_of(None if tensor is None else decode_json(tensor, "the answer"), name)
+
+
+def _report_of(said: Json | None, name: str) -> TrainingReport:
     if said is None:
-        raise InternalError(f"ps task 0 did not say how {group.name} is")
+        raise InternalError(f"ps task 0 did not say how {group_name(name)} is")
     return from_record(TrainingReport, said, "report of a group")
+
+
+def report_if_any(fanout: Fanout, places: WaitPlaces, name: str) -> TrainingReport | None:
+    """Asks ps task 0 how a group is, in one exchange; None if there is none of that name."""
+    try:
+        return _asked(fanout.handle(OBJECTS_PS_TASK), places, name)
+    except (NotFoundError, FailedPreconditionError, InvalidArgumentError):
+        return None
 
 
 def no_such_group(name: str, there: Sequence[str]) -> str:

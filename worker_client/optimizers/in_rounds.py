@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ps_protocol.dtype_traits import dtype_name
-from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from ps_protocol.operations import Array
 from ps_protocol.optimizer_spec import OptimizerSpec, describe_optimizer
 from ps_protocol.training.round_operations import COUNT_ROUNDS, StagedStep
 from ps_protocol.training.sync_policy import SyncPolicy
-from worker_client.objects.training_group import RoutedStep
+from worker_client.connection.fanout import Fanout
+from worker_client.objects.training_group import TAKING_PART, RoutedStep
+from worker_client.objects.training_report import report_if_any
 from worker_client.optimizers.slots import SlotVariables
 from worker_client.optimizers.steps import PartGradient
 from worker_client.variables.variable import Variable
@@ -41,6 +43,44 @@ def check_call(name: str, **given: object) -> None:
                 f"{name} trains together with other workers, for which apply_gradients takes no {argument}= "
                 f"({value!r}): {instead[argument]}"
             )
+
+
+def check_alone(
+    fanout: Fanout,
+    name: str,
+    parts: Sequence[PartGradient],
+    spec_with: Callable[[SyncPolicy], OptimizerSpec],
+    global_step: Variable | None,
+) -> bool:
+    """Makes sure that a worker without ``sync`` does not train alone what others train in rounds; returns True.
+
+    Args:
+        fanout: The way to the ps tasks.
+        name: Of the optimizer.
+        parts: What it trains.
+        spec_with: Says how it would change variables with a policy.
+        global_step: As of its step.
+
+    Raises:
+        FailedPreconditionError: Others do, with an optimizer of that name; it says how.
+    """
+    me = TAKING_PART.get(fanout)
+    if me is None or [each for each in parts if each.part.ps_task is None]:
+        return True
+    report = report_if_any(fanout, me.places, name)
+    if report is None or not report.policy:
+        return True
+    counters = [] if global_step is None else [global_step.spec.name]
+    if digest_of(parts, spec_with(SyncPolicy.parse(report.policy)), counters) == report.digest:
+        others = [each for each in report.at_work(me.list_members()) if each != me.task]
+        if others:
+            raise FailedPreconditionError(
+                f"{name} has no sync on {me.task}, but {', '.join(others)} train{'s' * (len(others) == 1)} the same "
+                f"variables in rounds, in the group {name} with {report.policy}: this gradient would be applied alone "
+                f"beside them. Give sync={report.policy!r} to the optimizer of {me.task} too; or train others, with an "
+                f"optimizer of another name"
+            )
+    return True
 
 
 def steps_of(

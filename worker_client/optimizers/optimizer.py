@@ -37,7 +37,7 @@ from worker_client.optimizers.arguments import (
     reads_of,
 )
 from worker_client.optimizers.constraints import Constraint, check_constraint_of, constraint_of
-from worker_client.optimizers.in_rounds import check_call, counting_step, digest_of, policy_of, steps_of
+from worker_client.optimizers.in_rounds import check_alone, check_call, counting_step, digest_of, policy_of, steps_of
 from worker_client.optimizers.local_steps import LocalSteps
 from worker_client.optimizers.outcomes import Applied, in_round, is_applied, outcomes_of
 from worker_client.optimizers.slots import STEP, SlotVariables, slot_variables, whole_slot
@@ -156,9 +156,10 @@ class Optimizer:
         self._feedback: WeakTable[Variable, ErrorFeedback] = WeakTable()
         self._groups: WeakTable[Fanout, TrainingGroup] = WeakTable()
         self._alone: WeakTable[Fanout, LocalSteps] = WeakTable()
+        self._is_alone: WeakTable[Fanout, bool] = WeakTable()
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("_lock", "_slots", "_found", "_feedback", "_groups", "_alone")
+        kept = ("_lock", "_slots", "_found", "_feedback", "_groups", "_alone", "_is_alone")
         return {name: value for name, value in self.__dict__.items() if name not in kept}
 
     def __setstate__(self, settings: Mapping[str, Any]) -> None:
@@ -273,6 +274,11 @@ class Optimizer:
             left_out = [each.part.spec.name for each in chain(*compress(gradients, skipped))]
             result = self._group(fanout, parts, steps, self.sync).step(steps, pull, left_out)
             return [in_round(result, is_skipped=each) for each in skipped]
+        if not self._is_alone.get(fanout):
+            checked_alone = check_alone(
+                fanout, self.name, parts, lambda policy: (_outer_of(self.name, policy) or self).spec, global_step
+            )
+            self._is_alone.setdefault(fanout, checked_alone)
         exchange = exchange_of(fanout, completes, wait=wait)
         if completes is not None and checked is OnNonfinite.REFUSE:
             check_finite(parts)

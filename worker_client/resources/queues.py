@@ -13,7 +13,7 @@ from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array
 from worker_client.graph.computation import Constant as KnownValue
-from worker_client.graph.computation import GraphObject, SharedCall
+from worker_client.graph.computation import GraphObject, SharedCall, TrainingHome
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Operation, OutputSpec, Tensor
 from worker_client.objects.queue_items import Dequeueing, Enqueueing, QueueItems
@@ -261,6 +261,11 @@ class QueueBase:
         attributes = {"cancel_pending_enqueues": cancel}
         name = name or f"{self._short_name}_Close"
         return add_op(self._object, "QueueCloseV2", [], [], access, name, attributes=attributes)
+
+    def is_left_open_by(self, home: TrainingHome) -> bool:
+        """Whether a session that has lost a task, and is made again, leaves it open for the next one."""
+        del home
+        return False
 
     @property
     def _graph(self) -> Graph:

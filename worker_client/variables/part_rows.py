@@ -74,7 +74,7 @@ class Cut:
         """
         flat = self._checked(places, reading=reading)
         owners = self._owners(flat)
-        present = range(len(self.sizes)) if owners is None else np.unique(owners).tolist()
+        present = range(len(self.sizes)) if owners is None else np.flatnonzero(np.bincount(owners)).tolist()
         return [self._share(flat, owners, part) for part in present or [0]]
 
     def share(self, places: Array, part: int, *, reading: bool = False) -> Share:

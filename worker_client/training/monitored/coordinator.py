@@ -129,6 +129,11 @@ class Coordinator:
             LOG.info("Coordinator stopped with threads still running: %s", left)
 
     @property
+    def failure(self) -> BaseException | None:
+        """What was given to ``request_stop``, if anything was."""
+        return self._failure
+
+    @property
     def joined(self) -> bool:
         """Whether ``join`` has ended."""
         return self._joined

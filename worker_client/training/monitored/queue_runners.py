@@ -17,6 +17,7 @@ from worker_client.resources.queues import QueueBase
 from worker_client.sessions.session import Session, get_default_session
 from worker_client.training.monitored.coordinator import Coordinator
 from worker_client.training.monitored.log import LOG
+from worker_client.training.monitored.wrapped_sessions import is_loss
 
 
 class QueueRunner:
@@ -187,6 +188,8 @@ class QueueRunner:
 
     def _close_on_stop(self, sess: Session, coord: Coordinator) -> None:
         coord.wait_for_stop()
+        if is_loss(coord.failure) and self._queue.is_left_open_by(sess.home):
+            return
         try:
             sess.run(self._cancel_op)
         except (ShardscopeError, RuntimeError) as error:  # the session may be closed

@@ -167,6 +167,8 @@ class RecoverableSession(WrappedSession):
             what,
             error,
         )
+        if isinstance(self._session, CoordinatedSession):
+            self._session.stop_for(error)
         self.close()
 
     def _created(self) -> WrappedSession:
@@ -203,6 +205,10 @@ class CoordinatedSession(WrappedSession):
     def check_stop(self) -> bool:
         self._coord.raise_requested_exception()
         return self._coord.should_stop()
+
+    def stop_for(self, error: BaseException) -> None:
+        """Tells the threads why they are to stop."""
+        self._coord.request_stop(error)
 
     def close(self) -> None:
         self._coord.request_stop()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from typing import Any, Final
+from uuid import uuid4
 
 from ps_protocol.errors import (
     AbortedError,
@@ -26,6 +27,9 @@ from worker_client.objects.shared_object import ObjectConnection
 from worker_client.resources.accumulators import Taking
 from worker_client.training.monitored.log import LOG
 from worker_client.training.monitored.session_manager import MAX_WAIT_S
+
+KEPT_ROUNDS: Final = 4
+"""Of how many rounds the tokens stay that nobody has taken: those of workers that are late, or dead."""
 
 LOOK_S: Final = 0.5
 """So often a session that waits looks who is gone."""
@@ -72,14 +76,25 @@ class Crew:
         self._global_step = global_step
         self.is_shared: Final = home.worker is not None
         self.name: Final = home.worker or "the session"
+        self._caller: Final = {"by": self.name, "session": str(uuid4())}
         self.ticket: int | None = None
         self._lock = new_lock()  # guards: ticket, and all below
         self._has_joined = False
         self._needs_no_token = False
+        self._is_stopped = False
         self._looked_s = -math.inf
         self._gone: dict[str, str] = {}
         self._told: set[str] = set()
-        self._crew: Json = {"leader": None, "ticket": 0, "left": [], "closed": False, "waits": False, "workers": []}
+        self._crew: Json = {
+            "leader": None,
+            "ticket": 0,
+            "left": [],
+            "replaced": 0,
+            "closed": False,
+            "waits": False,
+            "workers": [],
+        }
+        self._owes_tokens = False
         self._waits_since_s = math.inf
         self._nobody_since_s: float | None = None
         self._thread: threading.Thread | None = None
@@ -93,8 +108,8 @@ class Crew:
             self._check_numbers()
             self._has_joined = True
             tokens = self._connection()
-            answer = tokens.act({"do": "join", "by": self.name})
-            self._home.at_close(lambda: tokens.act_later({"do": "leave", "by": self.name}))
+            answer = tokens.act({"do": "join", **self._caller})
+            self._home.at_close(lambda: tokens.act_later({"do": "leave", **self._caller}))
             if answer is not None and answer["waits"]:
                 self._needs_no_token = True
                 LOG.warning(
@@ -109,7 +124,7 @@ class Crew:
         if not self._needs_no_token:
             return None
         self._needs_no_token = False
-        return int(self._home.session.run(self._global_step))
+        return self._step()
 
     def required(self) -> int:
         """How many gradients a step takes now: no more than there are workers left to hand some in."""
@@ -156,9 +171,11 @@ class Crew:
         if self._home.workers:
             gone = {worker: gone[worker] for worker in gone if worker in self._home.workers}
         with self._lock:
+            has_other = self._total < self._aggregate and crew["replaced"] != self._crew["replaced"]
             self._crew, self._gone = crew, gone
             news = [gone[worker] for worker in sorted(gone) if worker not in self._told]
             self._told = set(gone)
+            self._owes_tokens = self.ticket is not None and (self._owes_tokens or has_other or bool(news))
         if news and self.ticket is not None:
             LOG.warning("%s: steps go on without", ", ".join(news))
 
@@ -173,17 +190,30 @@ class Crew:
     # -- who makes the steps ------------------------------------------------------------------
 
     def check(self) -> None:
-        """Makes sure that this session still is to make steps.
+        """Makes sure that this session still is to make steps, and that who is there can hand in for the next one.
+
+        The tokens of workers that are gone are lost. So others get as many once more, who may wait without a gradient
+        that is pending. Whoever has one wastes another.
 
         Raises:
-            CancelledError: The tokens are closed: training has come to its end.
+            CancelledError: The tokens are closed: training has come to its end; or the session is made again.
             AbortedError: Another task makes them.
         """
         self._look()
         if self._crew["closed"]:
             raise CancelledError("training has come to its end: the tokens of its workers are closed")
+        if self._is_stopped:
+            raise CancelledError("the session is made again")
         if self._was_replaced():
             raise AbortedError(f"{self._crew['leader']} makes the steps now, in the place of {self.name}")
+        with self._lock:
+            owes_tokens, self._owes_tokens = self._owes_tokens, False
+        if owes_tokens:
+            self._hand_out(self._step(), KEPT_ROUNDS)
+
+    def stop(self) -> None:
+        """Has this session make no more steps."""
+        self._is_stopped = True
 
     def _was_replaced(self) -> bool:
         """Whether another task makes the steps that this session made; if so it is no longer to make any."""
@@ -209,7 +239,7 @@ class Crew:
             return
         ticket = crew["ticket"]
         while True:
-            answer = tokens.act({"do": "lead", "by": self.name, "instead_of": ticket})
+            answer = tokens.act({"do": "lead", **self._caller, "instead_of": ticket})
             assert answer is not None
             if answer["leads"]:
                 break
@@ -219,18 +249,27 @@ class Crew:
         with self._lock:
             self.ticket, self._looked_s = answer["ticket"], -math.inf
         self.join()  # so that it is known when this session is closed
+        crew = self._asked_crew(tokens)
+        with self._lock:
+            self._crew = crew  # who has come before is no news
         if not answer["begins"]:
-            self._repair(tokens)
+            self._repair()
 
-    def _repair(self, tokens: ObjectConnection) -> None:
+    def _repair(self) -> None:
         """Has the step made again in the midst of which the one before may have died: all hand in once more."""
-        step = int(self._home.session.run(self._global_step))
+        step = self._step()
         self._home.place(self._accumulators)
         for each in self._accumulators:
             self._home.shared(each).act({"do": "set_step", "step": step, "ticket": self.ticket})
-        number = max(self._total, self._aggregate)
-        tokens.act({"do": "put", "steps": [step] * number, "keep": 0})
+        self._hand_out(step, 0)
         LOG.warning("%s makes the steps now, from step %d on", self.name, step)
+
+    def _hand_out(self, step: int, kept_rounds: int) -> None:
+        number = max(self._total, self._aggregate)
+        self._connection().act({"do": "put", "steps": [step] * number, "keep": kept_rounds * number})
+
+    def _step(self) -> int:
+        return int(self._home.session.run(self._global_step))
 
     def see_to_steps(self) -> None:
         """On behalf of a worker that waits: makes the steps if nobody does, and raises what they have failed of."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from worker_client.graph.computation import TrainingHome
 from worker_client.graph.default_graph import get_default_graph
@@ -19,13 +19,10 @@ from worker_client.scopes.creation import new_variable
 from worker_client.training.monitored.log import LOG
 from worker_client.training.monitored.queue_runners import QueueRunner
 from worker_client.training.optimizers.optimizer import GradientsAndVariables, Optimizer
-from worker_client.training.synchronous.crew import Crew, StepTaking
+from worker_client.training.synchronous.crew import KEPT_ROUNDS, Crew, StepTaking
 from worker_client.training.synchronous.hook import SyncReplicasHook
 from worker_client.training.synchronous.tokens import TokenQueue
 from worker_client.values.conversion import IndexedSlices
-
-_KEPT_ROUNDS: Final = 4
-"""Of how many rounds the tokens stay that nobody has taken: those of workers that are late, or dead."""
 
 
 class SyncReplicasOptimizer(Optimizer):
@@ -115,7 +112,7 @@ class SyncReplicasOptimizer(Optimizer):
                 train: Tensor = assign(local_step, token)
                 with graph.control_dependencies([update]):
                     tokens = fill([self._tokens_per_step], global_step)
-                    done = self._queue.enqueue_tokens(tokens, keep=_KEPT_ROUNDS * self._tokens_per_step)
+                    done = self._queue.enqueue_tokens(tokens, keep=KEPT_ROUNDS * self._tokens_per_step)
                 if self._variable_averages is not None:
                     with graph.control_dependencies([done]), graph.name_scope(""):
                         done = self._variable_averages.apply(self._variables_to_average)

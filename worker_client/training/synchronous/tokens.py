@@ -78,6 +78,11 @@ class TokenQueue(QueueBase):
         with self._graph.name_scope(name or f"{self._short_name}_EnqueueMany") as scope:
             return self._putting("QueueEnqueueManyV2", self._components(vals), None, scope)
 
+    def is_left_open_by(self, home: TrainingHome) -> bool:
+        """Has the session make no more steps, and leaves it open: its workers wait for who makes them next."""
+        self._crew(home).stop()
+        return True
+
     def dequeue_many(self, n: Any, name: str | None = None) -> NoReturn:
         """Not supported: each token is for another worker."""
         del n, name

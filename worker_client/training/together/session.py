@@ -24,11 +24,11 @@ from worker_client.checkpoints.periodic import PeriodicSaves
 from worker_client.client import Client
 from worker_client.client import connect as connect_by_environment
 from worker_client.connection.ending import Ending
-from worker_client.objects.training_report import TrainingReport
+from worker_client.objects.training_report import MISSING, TrainingReport
 from worker_client.optimizers.optimizer import Optimizer
 from worker_client.optimizers.outcomes import Applied
 from worker_client.training.monitored.hook import SessionRunArgs, SessionRunContext, SessionRunHook, SessionRunValues
-from worker_client.training.together.start import is_ready, is_restored, say_ready, wait_until_ready
+from worker_client.training.together.start import is_ready, is_restored, say_ready, state_of, wait_until_ready
 
 _LOG: Final = logging.getLogger(__name__)
 _PROGRESS: Final = "worker_client.training.together.progress"
@@ -116,6 +116,7 @@ class TrainingSession:
         self._variables: Sequence[Any] = ()
         self._optimizer: Any = None
         self._mirror: Any = None
+        self._state = 0
         self._is_over = False
         self._own_steps = 0
         self._recoveries = 0
@@ -207,8 +208,9 @@ class TrainingSession:
             learning_rate: For this step.
 
         Returns:
-            What became of the first one; with ``sync`` of all. "stale" if the ps tasks had lost their state: the
-            parameters are those of the checkpoint then, and the gradients are of no use.
+            What became of the first one; with ``sync`` of all. "stale" if the ps tasks had lost their state, or the
+            program has restored another one: the parameters are those of the checkpoint then, and the gradients are of
+            no use.
 
         Raises:
             StateLostError: They had, and there is no checkpoint.
@@ -223,7 +225,10 @@ class TrainingSession:
                 )
         pairs = list(zip(gradients, self._variables, strict=True))
         try:
-            applied: Applied = self._optimizer.apply_gradients(pairs, pull=self._mirror, learning_rate=learning_rate)[0]
+            applied: Applied = (
+                self._restored()
+                or self._optimizer.apply_gradients(pairs, pull=self._mirror, learning_rate=learning_rate)[0]
+            )
         except StateLostError as error:
             self._recover(error)
             applied = Applied("stale", self.step)
@@ -277,6 +282,21 @@ class TrainingSession:
         if not was_ready:
             say_ready(client)
 
+    def _restored(self) -> Applied | None:
+        """Goes on from a checkpoint that the program has restored by the session's own connection, if it has."""
+        state = state_of(self.client)
+        if state == self._state:
+            return None
+        _LOG.warning("%s: going on from the checkpoint that it has restored", self.client.task)
+        if self.client.is_chief:
+            say_ready(self.client)
+        if self._optimizer.sync is None:
+            self._mirror.pull()
+        else:
+            self._optimizer.join(self._variables, pull=self._mirror)
+        self._state = state
+        return Applied("stale", self.step)
+
     def _name(self, client: Client) -> None:
         with client.as_default():
             self._variables, self._optimizer = self._build(client)
@@ -284,6 +304,7 @@ class TrainingSession:
             raise InvalidArgumentError("the function that builds the model has returned no variables to train")
         self._mirror = client.mirror([*self._variables, self._optimizer.get_slot(self._variables[0], "step")])
         self._mirror.pull()
+        self._state = state_of(client)
 
     def _recover(self, error: StateLostError, *, has_trained: bool = True) -> None:
         """Goes on from the newest checkpoint, when ps tasks have lost their state; or from one that was restored.
@@ -349,5 +370,5 @@ class TrainingSession:
             except (NotFoundError, StateLostError) as error:
                 raise_interrupt(error)  # else the ps tasks have lost it, and the next step goes on from the checkpoint
             else:
-                self._missing = ", ".join([each.worker for each in report.workers if each.status == "silent"])
+                self._missing = ", ".join([each.worker for each in report.workers if each.status in MISSING])
         self._progress.update(self.step, applied.staleness, self._missing)

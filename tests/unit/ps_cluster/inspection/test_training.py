@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -15,13 +16,16 @@ from ps_cluster.inspection.training import (
     workers_table,
 )
 from ps_cluster.inspection.views import print_table
+from ps_protocol.service_types import Member, MemberState
 from ps_protocol.training.round_messages import Awaited
 from tests.unit.ps_cluster.fakes import member, variable
 from worker_client.objects.training_report import TrainingReport, WorkerTally, group_names
 
 NOW_S = 1000.0
-TALLY = WorkerTally("worker:0", 0, "live", "waits for worker:1", 8, 990.0, 7, 1, 2, 0, 1, 3, 0, 2)
-SILENT = replace(TALLY, worker="worker:1", seat=1, status="silent", does="is waited for", last_seen_s=940.0)
+TALLY = WorkerTally("worker:0", 0, "live", "waits for worker:1", 8, 990.0, 7, 1, 2, 0, 1, 3, 0, 2, waits=True)
+SILENT = replace(
+    TALLY, worker="worker:1", seat=1, status="silent", does="is waited for", waits=False, last_seen_s=940.0
+)
 REPORT = TrainingReport("ssp(3)", 7, 1, 0, (Awaited("worker:1", True, 940.0),), (TALLY, SILENT))
 
 
@@ -66,6 +70,39 @@ def test_heartbeats_count_as_signs_of_life() -> None:
     beating = seen_by_heartbeats(REPORT, {"worker:1": replace(member("worker:1"), last_seen_s=999.0)})
     assert [each.last_seen_s for each in beating.workers] == [990.0, 999.0]
     assert beating.awaited[0].last_seen_s == 999.0
+
+
+def test_a_worker_whose_process_has_ended_is_not_only_silent() -> None:
+    process = member("worker:1")
+    report = replace(REPORT, workers=(TALLY, replace(SILENT, incarnation=f"{process.incarnation}")))
+
+    def shown(ended: Member) -> str:
+        return seen_by_heartbeats(report, {"worker:1": ended}).workers[1].status
+
+    failed = replace(process, state=MemberState.DEAD, end="exit code 1")
+    assert shown(failed) == "failed"
+    assert shown(replace(process, state=MemberState.LEFT)) == "left"
+    assert shown(replace(process, state=MemberState.DEAD)) == "silent", "its lease has run out: it may be stopped"
+    assert shown(replace(failed, incarnation=UUID(int=99))) == "silent", "another process"
+    finished = seen_by_heartbeats(replace(report, workers=(replace(SILENT, status="finished"),)), {"worker:1": failed})
+    assert finished.workers[0].status == "finished"
+    awaiting = seen_by_heartbeats(replace(report, awaited=()), {"worker:1": failed})
+    assert missing({"adam": awaiting}, NOW_S) == ["adam: round 8 goes on without worker:1"]
+
+
+def test_nobody_is_waited_for_while_all_compute() -> None:
+    computing = replace(TALLY, does="computes for round 8 on the model 7", waits=False)
+    awaited = tuple([Awaited(f"worker:{index}", False, 999.0) for index in range(3)])
+    seats = [replace(computing, worker=f"worker:{index}", seat=index) for index in range(3)]
+    report = replace(REPORT, quorum=3, awaited=awaited, workers=tuple(seats))
+    assert heading("adam", report, NOW_S) == "adam: ssp(3), round 7, 3 live, all computing"
+    assert missing({"adam": report}, NOW_S) == []
+    one = replace(report, quorum=1, awaited=awaited[:1], workers=(computing,))
+    assert heading("adam", one, NOW_S) == "adam: ssp(3), round 7, 1 live, computing"
+    waiting = replace(report, awaited=awaited[1:], workers=(replace(computing, waits=True), *seats[1:]))
+    assert heading("adam", waiting, NOW_S).endswith(
+        "3 live, waits for worker:1 (last seen 1.0 s ago), worker:2 (last seen 1.0 s ago)"
+    )
 
 
 def test_programs_are_given_json() -> None:

@@ -50,7 +50,7 @@ class Tokens:
 
     def crew(self, leader: str | None, ticket: int, **differs: Any) -> Json:
         """What is answered of who takes part, where nothing differs."""
-        others = {"left": [], "closed": False, "waits": False, "workers": []}
+        others = {"left": [], "replaced": 0, "closed": False, "waits": False, "workers": []}
         return {"leader": leader, "ticket": ticket, **others, **differs}
 
 
@@ -156,6 +156,38 @@ def test_who_comes_again_has_not_left(tokens: Tokens) -> None:
     assert tokens.state["left"] == []
 
 
+@pytest.mark.parametrize("comes", ["join", "lead"])
+def test_that_an_earlier_session_has_left_counts_for_nothing(tokens: Tokens, comes: str) -> None:
+    lead = {"instead_of": 0} if comes == "lead" else {}
+    tokens.do("join", by="worker:1", session="a")
+    tokens.do(comes, by="worker:1", session="b", **lead)
+    tokens.do("leave", by="worker:1", session="a")
+    assert tokens.ask("crew") == tokens.crew("worker:1" if lead else None, tokens.state["ticket"], replaced=1)
+    tokens.do("leave", by="worker:1", session="b")
+    assert tokens.state["left"] == ["worker:1"]
+
+
+def test_nobody_makes_the_steps_that_an_earlier_session_made(tokens: Tokens) -> None:
+    tokens.do("join", by="worker:1", session="a")
+    tokens.do("lead", by="worker:1", session="a", instead_of=0)
+    tokens.do("join", by="worker:1", session="a")
+    assert tokens.ask("crew") == tokens.crew("worker:1", 1)
+    tokens.do("join", by="worker:1", session="b")
+    assert tokens.ask("crew") == tokens.crew(None, 1, replaced=1)
+
+
+def test_that_a_session_of_the_run_before_has_left_counts_for_nothing(tokens: Tokens) -> None:
+    tokens.lead("worker:0")
+    tokens.do("join", by="worker:1", session="a")
+    tokens.do("close", cancel=True)
+    assert tokens.do("join", by="worker:1", session="b") == {"waits": True}
+    tokens.do("leave", by="worker:1", session="a")
+    assert tokens.state["next"] == ["worker:1"]
+    tokens.lead("worker:0")
+    tokens.do("leave", by="worker:1", session="a")
+    assert tokens.state["left"] == []
+
+
 def test_who_comes_after_the_end_waits_for_another_run(tokens: Tokens) -> None:
     tokens.lead("worker:0")
     tokens.put(5, 5)
@@ -222,6 +254,8 @@ def test_in_a_run_who_has_left_stays_so_when_another_leads(tokens: Tokens) -> No
         {"do": "take", "by": "worker:0", "any": 1},
         {"do": "lead", "by": "worker:0"},
         {"do": "join"},
+        {"do": "join", "by": "worker:0", "session": 3},
+        {"do": "leave", "by": "worker:0", "session": 3},
         {"do": "close"},
         {"do": "dance"},
     ],

@@ -354,7 +354,7 @@ def test_what_cannot_complete_a_shard_is_refused(cluster: SmallCluster, client: 
     assert isinstance(own, ss.Variable)
     with pytest.raises(InvalidArgumentError, match="is this worker's own"):
         own.assign_add(1, completes=shard)
-    with pytest.raises(InvalidArgumentError, match="a piece cannot go up to 'x'"):
+    with pytest.raises(InvalidArgumentError, match="a piece goes up to a whole number above 0, not to 'x'"):
         shard.up_to("x")  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match="has come to 0; a piece cannot go up to 0"):
         shard.up_to(0)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import worker_client as ss
-from ps_protocol.errors import NotFoundError
-from ps_protocol.training.round_messages import Awaited
+from ps_protocol.errors import InvalidArgumentError, NotFoundError
+from ps_protocol.training.round_messages import Awaited, Silent, event_record
+from ps_protocol.training.round_operations import GROUP_KIND, group_name
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from tests.unit.worker_client.optimizers.together import Worker, gradients
 from worker_client.objects.training_report import TrainingReport
@@ -68,6 +69,42 @@ def test_nobody_has_trained_under_another_name(tmp_path: Path) -> None:
         client.restore(client.save(tmp_path / "saved").path)
         with pytest.raises(NotFoundError, match="by an optimizer 'a', nor by any other yet"):
             cluster.client(observer=True).training_report("a")
+
+
+def test_a_group_is_found_by_its_optimizer_too() -> None:
+    with SmallCluster(1) as cluster:
+        worker = Worker(cluster.client(), ss.train.Adam(0.25, sync="bsp"))
+        worker.step(gradients(0, 0))
+        client = worker.client
+        assert client.training_report(worker.optimizer) == client.training_report("Adam")
+        for ask in (client.training_report, client.finish_together):
+            with pytest.raises(InvalidArgumentError, match=r"by the optimizer, or by its name, as 'Adam', not by 5"):
+                ask(5)  # type: ignore[arg-type]
+            with pytest.raises(InvalidArgumentError, match="not by <"):
+                ask(worker.matrix)
+        assert client.finish_together(worker.optimizer).quorum == 0
+
+
+def test_a_worker_that_is_known_to_have_failed_is_not_only_silent() -> None:
+    with SmallCluster(1) as cluster:
+        sync = "sync(1, total=2)"
+        workers = [Worker(cluster.client(index), ss.train.GradientDescent(0.25, sync=sync)) for index in range(2)]
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(workers[0].step, gradients(0, 0))
+            workers[1].step(gradients(1, 0))
+            first.result(TIMEOUT_S)
+        name = workers[0].optimizer.name
+        (lost,) = [each for each in cluster.tasks[0].list_members(timeout_s=1) if each.task == "worker:1"]
+        group = workers[0].client.object_on(0, group_name(name), GROUP_KIND)
+        group.act(event_record(Silent("worker:1", f"{lost.incarnation}", 0.0)))
+
+        def status() -> str:
+            (found,) = [each for each in workers[0].client.training_report(name).workers if each.worker == "worker:1"]
+            return found.status
+
+        assert status() == "silent"
+        cluster.tasks[0].leave("worker:1", lost.incarnation, end="exit code 1", timeout_s=1)
+        assert status() == "failed"
 
 
 def test_whom_a_round_waits_for_is_said_with_when_they_were_last_seen() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any, Final
@@ -157,6 +157,74 @@ def test_whoever_closes_its_session_is_waited_for_no_more(cluster: SmallCluster)
     assert chief.values() == [[-1.0, -1.0], [-1.0], 2]
 
 
+def test_who_waits_without_a_token_hands_in_for_a_worker_that_has_left_with_one(cluster: SmallCluster) -> None:
+    chief, other = two_workers(cluster)
+    third = Worker(cluster, 2)  # there are two tokens for three
+    third.begin(False)
+    for takers in ((chief, third), (chief, other)):
+        for each in (chief, third):
+            each.pushes([1.0, 1.0])
+        chief.session.run(chief.round)
+        for each in takers:
+            each.session.run(each.token)
+    other.session.close()
+    chief.pushes([1.0, 1.0])
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(chief.session.run, chief.round)
+        wait = tf.RunOptions(timeout_in_ms=1000 * int(TIMEOUT_S) // 2)
+        assert int(third.session.run(third.token, options=wait)) == 2
+        third.pushes([3.0, 3.0])
+        making.result(TIMEOUT_S)
+    assert chief.values() == [[-1.0, -1.0], [-1.0], 3]
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_with_fewer_replicas_than_gradients_tokens_that_a_worker_took_with_it_are_handed_out_again(
+    cluster: SmallCluster, is_replaced: bool
+) -> None:
+    chief, other = two_workers(cluster, aggregate=3, total=2)
+    for each in (chief, other, other):
+        each.pushes([1.0, 1.0])
+    chief.session.run(chief.round)
+    for each in (chief, other, other):
+        assert int(each.session.run(each.token)) == 1
+    if is_replaced:
+        other = Worker(cluster, 1, aggregate=3, total=2)
+        other.begin(False)
+        other.pushes([2.0, 2.0])
+    else:
+        other.session.close()
+    chief.pushes([2.0, 2.0])
+    wait = tf.RunOptions(timeout_in_ms=1000 * int(TIMEOUT_S) // 2)
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(chief.session.run, chief.round)
+        hands_in = other if is_replaced else chief
+        assert int(hands_in.session.run(hands_in.token, options=wait)) == 1
+        hands_in.pushes([2.0, 2.0])
+        making.result(TIMEOUT_S)
+    assert chief.values() == [[-0.5, -0.5], [-0.5], 2]
+
+
+def test_an_earlier_session_that_is_closed_late_does_not_take_the_next_one_with_it(cluster: SmallCluster) -> None:
+    chief, earlier = two_workers(cluster)
+    with pytest.raises(tf.errors.DeadlineExceededError):  # it has come
+        earlier.session.run(earlier.token, options=tf.RunOptions(timeout_in_ms=50))
+    other = Worker(cluster, 1)
+    other.begin(False)
+    chief.pushes([1.0, 1.0])
+    other.pushes([3.0, 3.0])
+    chief.session.run(chief.round)
+    for each in (chief, other):
+        assert int(each.session.run(each.token)) == 1
+    earlier.session.close()
+    other.pushes([1.0, 1.0])
+    with pytest.raises(tf.errors.DeadlineExceededError):
+        chief.session.run(chief.round, options=tf.RunOptions(timeout_in_ms=1000 * int(2 * crew.LOOK_S)))
+    chief.pushes([1.0, 1.0])
+    chief.session.run(chief.round)
+    assert chief.values() == [[-0.5, -0.5], [-0.5], 2]
+
+
 def test_a_worker_makes_the_steps_though_those_before_it_have_not_come(
     cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +291,7 @@ def monitored(
     *,
     total: int = 2,
     begin: Callable[[], object] = lambda: None,
+    more_hooks: Sequence[tf.train.SessionRunHook] = (),
 ) -> list[int]:
     """What a worker of tutorials does, whose session calls ``begin`` before its first step."""
     with tf.Graph().as_default():
@@ -230,7 +299,7 @@ def monitored(
         w = tf.get_variable("w", [2], initializer=tf.ones_initializer())
         optimizer = tf.train.SyncReplicasOptimizer(tf.train.AdamOptimizer(0.5), 2, total)
         train = optimizer.minimize(tf.reduce_sum(w * [1.0, task]), global_step=step)
-        hooks: list[tf.train.SessionRunHook] = [optimizer.make_session_run_hook(task == 0)]
+        hooks: list[tf.train.SessionRunHook] = [optimizer.make_session_run_hook(task == 0), *more_hooks]
         if last_step is not None:
             hooks.append(tf.train.StopAtStepHook(last_step=last_step))
         found = []
@@ -298,6 +367,29 @@ def test_a_chief_that_was_replaced_does_not_end_training_for_the_others(
         assert other.result(TIMEOUT_S)[-1] == 6
         assert chief.exception(TIMEOUT_S) is None or isinstance(chief.exception(), AbortedError)
     assert tokens()["ticket"] >= 3
+
+
+class LosesItsSession(tf.train.SessionRunHook):
+    """Fails once, at the third step, as if a task was away."""
+
+    def __init__(self) -> None:
+        self.num_runs = 0
+
+    def before_run(self, run_context: Any) -> None:
+        del run_context
+        self.num_runs += 1
+        if self.num_runs == 3:
+            raise tf.errors.UnavailableError(None, None, "it is away")
+
+
+def test_a_chief_whose_session_is_made_again_ends_training_for_nobody(cluster: SmallCluster) -> None:
+    fault = LosesItsSession()
+    with ThreadPoolExecutor(2) as pool:
+        chief = pool.submit(monitored, cluster, 0, 6, more_hooks=[fault])
+        other = pool.submit(monitored, cluster, 1, 6)
+        assert [each.result(TIMEOUT_S)[-1] for each in (chief, other)] == [6, 6]
+    assert fault.num_runs > 3
+    assert looked_at(cluster)()["ticket"] == 2
 
 
 @pytest.mark.parametrize("last_step", [3, None])

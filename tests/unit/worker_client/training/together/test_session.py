@@ -219,6 +219,37 @@ class Recorder(SessionRunHook):
         self.calls.append(f"end at {session.step}")
 
 
+@pytest.mark.parametrize("sync", ["bsp", "local(1)"])
+def test_a_checkpoint_that_the_chief_restores_itself_is_what_all_go_on_from(
+    cluster: SmallCluster, tmp_path: Path, sync: str
+) -> None:
+    made = [session(cluster, index, sync, steps=9, wait_timeout_s=TIMEOUT_S) for index in range(2)]
+    with ThreadPoolExecutor(2) as pool, made[0] as chief, made[1] as other:
+
+        def both() -> list[str]:
+            steps = [pool.submit(each.apply_gradients, ONES) for each in (chief, other)]
+            return [each.result(TIMEOUT_S).verdict for each in steps]
+
+        other.optimizer.join(other.variables)
+        chief.optimizer.join(chief.variables)
+        assert both() == ["applied", "applied"]
+        bias = float(chief.parameters[1][0])
+        saved = chief.client.save(tmp_path / "saved", step=1).path
+        assert both() == ["applied", "applied"]
+        assert chief.step == other.step == 2
+        connection = chief.client
+        chief.client.restore(saved)
+        assert both() == ["stale", "stale"]
+        assert chief.client is connection
+        assert chief.step == other.step == 1
+        assert [float(each.parameters[1][0]) for each in (chief, other)] == [bias, bias]
+        other.optimizer.join(other.variables)
+        assert both() == ["applied", "applied"]
+        chief.request_stop()
+        other.optimizer.finish()
+        chief.optimizer.finish()
+
+
 def test_hooks_are_called_around_steps_and_may_end_it(cluster: SmallCluster) -> None:
     hook = Recorder(2)
     train(session(cluster, steps=None, hooks=[hook]))
