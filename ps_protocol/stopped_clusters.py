@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ps_protocol.errors import FailedPreconditionError
+from ps_protocol.sockets.listening import refuses_connections
 
 _stopped: Final[set[str]] = set()  # each change of it is one call
 
@@ -21,12 +22,18 @@ def note_started(addresses: Iterable[str]) -> None:
 
 
 def check_not_stopped(address: str, task: str) -> None:
-    """Makes sure that a ps task that does not answer is worth waiting for.
+    """Makes sure that a ps task that has failed to answer is worth waiting for.
+
+    A port is used again. So what listens there by now is another one, whatever it did not answer.
 
     Raises:
-        FailedPreconditionError: This process has stopped it; not retryable.
+        FailedPreconditionError: This process has stopped it, and nothing listens at its address; not retryable.
     """
-    if address in _stopped:
-        raise FailedPreconditionError(
-            f"the LocalCluster at {address} was stopped; make a new one and connect to it", task=task
-        )
+    if address not in _stopped:
+        return
+    if not refuses_connections(address):
+        note_started([address])
+        return
+    raise FailedPreconditionError(
+        f"the LocalCluster at {address} was stopped; make a new one and connect to it", task=task
+    )

@@ -24,6 +24,7 @@ import pytest
 from ps_protocol.cluster_spec import ClusterSpec
 from ps_protocol.errors import InvalidArgumentError, UnavailableError
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED
+from ps_protocol.stopped_clusters import note_stopped
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.process.server import PsServer
 from ps_server.transport.shared_memory.registry import SegmentRegistry
@@ -342,6 +343,7 @@ def test_a_system_without_memory_left_sends_tensors_over_the_socket(
 
 def test_memory_that_is_asked_for_and_not_shared_is_an_error(resources: ExitStack) -> None:
     local_ps = LocalPs(resources, shared_memory_limit_bytes=0)
+    note_stopped([local_ps.address])  # as if a cluster that this process has stopped had had its port
     with pytest.raises(UnavailableError, match="it shares no memory with this host; start it there with --transports"):
         connect(ClusterSpec({"ps": [local_ps.address]}), transport="shm", connect_timeout_s=6.0)
 

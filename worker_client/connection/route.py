@@ -74,7 +74,7 @@ class Route:
         """Says hello where the ps was; if it does not answer there, where it is now.
 
         Raises:
-            FailedPreconditionError: It does not answer, since this process has stopped it.
+            FailedPreconditionError: This process has stopped it, and nothing listens there any more.
             ShardscopeError: As of the address that was known; retryable if nothing answers.
         """
         timeout_s = min(timeout_s, HELLO_TIMEOUT_S)
