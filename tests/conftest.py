@@ -9,9 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
@@ -20,6 +18,8 @@ from hypothesis import HealthCheck, settings
 
 from ps_protocol.interrupts import num_idle_threads
 from tests import forked_ps
+from tests.descriptors import open_descriptors, opened_since
+from worker_client.connection.forgotten_failures import FORGOTTEN
 
 _LEAK_TIMEOUT_S = 10.0
 _POLL_INTERVAL_S = 0.01
@@ -135,13 +135,19 @@ def _levels_of_logs() -> Iterator[None]:
         logger.setLevel(level)
 
 
+@pytest.fixture(autouse=True)
+def _no_forgotten_failures() -> None:
+    """Has a failure that nobody asks for be told though one like it, of the test before, was told within the second."""
+    FORGOTTEN._last = None
+    FORGOTTEN._num_untold = 0
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_descriptor_leaks() -> Iterator[None]:
     """Fails the session if it ends with many more open files and sockets than it began with."""
-    before = _open_descriptors()
+    before = open_descriptors()
     yield
-    gc.collect()
-    left = Counter(_open_descriptors()) - Counter(before)
+    left = opened_since(before)
     if left.total() > _MAX_LEAKED_DESCRIPTORS:
         pytest.fail(f"{left.total()} descriptors were left open, of these most: {left.most_common(10)}")
 
@@ -153,13 +159,3 @@ def _children() -> list[psutil.Process]:
     except ChildProcessError:
         return []
     return [child for child in psutil.Process().children() if child.pid != forked_ps.parent_pid()]
-
-
-def _open_descriptors() -> list[str]:
-    descriptors = []
-    for link in Path("/proc/self/fd").iterdir():
-        try:
-            descriptors.append(str(link.readlink()))
-        except FileNotFoundError:  # it was the one that lists the directory
-            continue
-    return descriptors
