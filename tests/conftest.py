@@ -7,8 +7,10 @@ import gc
 import logging
 import os
 import signal
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -16,12 +18,15 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
-from ps_protocol.interrupts import num_idle_threads
+from ps_protocol.interrupts import SHELTER, num_idle_threads
+from ps_server.rules import compiled_row_kernels
+from ps_server.rules.optimizers import compiled_loops
 from tests import forked_ps
 from tests.descriptors import open_descriptors, opened_since
 from worker_client.connection.forgotten_failures import FORGOTTEN
 
 _LEAK_TIMEOUT_S = 10.0
+_COMPILING_TIMEOUT_S = 60.0
 _POLL_INTERVAL_S = 0.01
 _MAX_LEAKED_DESCRIPTORS = 64
 _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -108,9 +113,13 @@ def _num_threads() -> int:
     """How many threads there are, without those that shelter calls of the main thread and have nothing to do.
 
     Nor does the one count that compiles rules of a ps: it has as many to do as were asked for, and then ends.
+
+    They are looked at once, as some begin and end meanwhile: one that was not there, but counts as idle a moment later,
+    would make one too few before a test, and any that is there after it seem to be left.
     """
-    compiling = sum(thread.name == "kernels" for thread in threading.enumerate())
-    return threading.active_count() - num_idle_threads() - compiling
+    names = Counter(thread.name for thread in threading.enumerate())
+    num_sheltering, _ = names.pop(SHELTER, 0), names.pop("kernels", 0)
+    return names.total() + max(0, num_sheltering - num_idle_threads())
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +142,22 @@ def _levels_of_logs() -> Iterator[None]:
     yield
     for logger, level in zip(loggers, before, strict=True):
         logger.setLevel(level)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _settings_of_the_process() -> Iterator[None]:
+    """Puts back what a ps task in the test's own process sets for all of it.
+
+    Else it depended on the modules that this process has tested before whether rules are compiled beside a test, which
+    takes memory, and whether what was compiled does the work or NumPy.
+    """
+    modules = (compiled_loops, compiled_row_kernels)
+    compilers, switch_interval_s = [each._compiler for each in modules], sys.getswitchinterval()
+    yield
+    for module, compiler in zip(modules, compilers, strict=True):
+        assert module.wait(_COMPILING_TIMEOUT_S), "the compiler of rules has not ended"
+        module._compiler = compiler  # type: ignore[attr-defined]
+    sys.setswitchinterval(switch_interval_s)
 
 
 @pytest.fixture(autouse=True)
