@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ps_protocol.errors import (
     PermissionDeniedError,
 )
 from tests.conftest import Eventually
-from tests.interrupted_places import CLIENT, Interrupt, Place
+from tests.interrupted_places import CLIENT, interrupted_at
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from worker_client.objects.departures import Unheard
 from worker_client.objects.shards import _Watch
@@ -218,14 +218,8 @@ def test_an_interrupt_anywhere_loses_and_doubles_nothing(client: ss.Client) -> N
 
     number, rounds, was_interrupted = 1, 0, True
     while was_interrupted:
-        shards, was_interrupted = ss.data.Shards(f"train-{number}", 2), False
-        sys.setprofile(Place(number, CLIENT))
-        try:
-            count(shards)
-        except Interrupt:
-            was_interrupted = True
-        finally:
-            sys.setprofile(None)
+        shards = ss.data.Shards(f"train-{number}", 2)
+        was_interrupted = interrupted_at(number, partial(count, shards), CLIENT)
         count(shards)
         rounds, number = rounds + 1, number + 1 + number // 9
     assert rounds > 20
