@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
@@ -39,6 +40,15 @@ settings.load_profile("untimed")
 def pytest_xdist_auto_num_workers() -> int:
     """How many test processes ``--numprocesses auto`` means: two for each core, since many tests wait for processes."""
     return 2 * (os.cpu_count() or 1)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Ends the process of a test that may take longer than others, and does not end, as much later."""
+    marker = item.get_closest_marker("timeout")
+    usual_s, end_s = (float(item.config.getini(each)) for each in ("timeout", "faulthandler_timeout"))
+    if marker is not None and marker.args[0] > usual_s:
+        assert sys.__stderr__ is not None
+        faulthandler.dump_traceback_later(marker.args[0] + end_s - usual_s, exit=True, file=sys.__stderr__)
 
 
 class Eventually(Protocol):
