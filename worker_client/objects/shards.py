@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -258,9 +257,8 @@ class _Watch:
         worker, identity, _ticket, _position, _since, lease_s, process = held
         member = members.get(worker)
         if member is None:  # a ps that was started again has heard of nobody yet
-            unknown_s = time.monotonic() - self._taking.unknown_since_s.setdefault(identity, time.monotonic())
-            return 0 < float(lease_s) < unknown_s
-        self._taking.unknown_since_s.pop(identity, None)
+            return 0 < float(lease_s) < self._taking.unheard.for_s(identity)
+        self._taking.unheard.heard(identity)
         is_other: bool = f"{member.incarnation}" != identity and f"{member.host}:{member.pid}" != process
         return is_other or member.state in _GONE
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +11,7 @@ import pytest
 import worker_client as ss
 from ps_protocol.operations import PsOperation, Reply
 from ps_protocol.shared_objects import Json
-from tests.interrupted_places import CLIENT, Interrupt, Place
+from tests.interrupted_places import CLIENT, Interrupt, interrupted_at
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from tests.unit.worker_client.optimizers.together import (
     Worker,
@@ -42,14 +41,7 @@ def test_an_interrupt_anywhere_counts_no_gradient_twice(cluster: SmallCluster, p
     rounds, verdicts, number, was_interrupted = 1, set(), 1, True
     while was_interrupted:
         there = pool.submit(second.step, gradients(1, 0))
-        was_interrupted = False
-        sys.setprofile(Place(number, CLIENT))
-        try:
-            first.step(gradients(0, 0))
-        except Interrupt:
-            was_interrupted = True
-        finally:
-            sys.setprofile(None)
+        was_interrupted = interrupted_at(number, lambda: first.step(gradients(0, 0)), CLIENT)
         rounds += 1
         if was_interrupted:
             counts = onlooker.training_report(first.optimizer.name).round == rounds
@@ -81,14 +73,7 @@ def test_an_interrupt_anywhere_in_the_first_step_and_it_goes_on(cluster: SmallCl
     number, was_interrupted = 1, True
     while was_interrupted:
         worker.optimizer = ss.train.GradientDescent(0.25, name=f"sgd{number}", sync="ssp(1)")
-        was_interrupted = False
-        sys.setprofile(Place(number, CLIENT))
-        try:
-            worker.step(gradients(0, 0))
-        except Interrupt:
-            was_interrupted = True
-        finally:
-            sys.setprofile(None)
+        was_interrupted = interrupted_at(number, lambda: worker.step(gradients(0, 0)), CLIENT)
         assert worker.step(gradients(0, 0)).verdict == "applied"
         worker.optimizer.finish()
         number += 1 + number // 4
