@@ -50,7 +50,7 @@ class Tokens:
 
     def crew(self, leader: str | None, ticket: int, **differs: Any) -> Json:
         """What is answered of who takes part, where nothing differs."""
-        others = {"left": [], "replaced": 0, "closed": False, "waits": False, "workers": []}
+        others = {"left": [], "replaced": 0, "lacking": [], "closed": False, "waits": False, "workers": []}
         return {"leader": leader, "ticket": ticket, **others, **differs}
 
 
