@@ -51,8 +51,8 @@ def check_alone(
     parts: Sequence[PartGradient],
     spec_with: Callable[[SyncPolicy], OptimizerSpec],
     global_step: Variable | None,
-) -> bool:
-    """Makes sure that a worker without ``sync`` does not train alone what others train in rounds; returns True.
+) -> None:
+    """Makes sure that a worker without ``sync`` does not train alone what others train in rounds.
 
     Args:
         fanout: The way to the ps tasks.
@@ -66,10 +66,10 @@ def check_alone(
     """
     me = TAKING_PART.get(fanout)
     if me is None or [each for each in parts if each.part.ps_task is None]:
-        return True
+        return
     report = report_if_any(fanout, me.places, name)
     if report is None or not report.policy:
-        return True
+        return
     counters = [] if global_step is None else [global_step.spec.name]
     if digest_of(parts, spec_with(SyncPolicy.parse(report.policy)), counters) == report.digest:
         others = [each for each in report.at_work(me.list_members()) if each != me.task]
@@ -80,7 +80,6 @@ def check_alone(
                 f"beside them. Give sync={report.policy!r} to the optimizer of {me.task} too; or train others, with an "
                 f"optimizer of another name"
             )
-    return True
 
 
 def steps_of(
