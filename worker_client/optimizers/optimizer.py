@@ -275,12 +275,9 @@ class Optimizer:
             result = self._group(fanout, parts, steps, self.sync).step(steps, pull, left_out)
             return [in_round(result, is_skipped=each) for each in skipped]
         made = self._made_alone.setdefault(fanout, [0])
-        number = made[0] + 1
-        if not number & (number - 1):  # of steps 1, 2, 4, ...: others may have come later
-            check_alone(
-                fanout, self.name, parts, lambda policy: (_outer_of(self.name, policy) or self).spec, global_step
-            )
-        made[0] = number
+        made[0] += check_alone(
+            fanout, self.name, parts, lambda each: (_outer_of(self.name, each) or self).spec, global_step, made[0]
+        )
         exchange = exchange_of(fanout, completes, wait=wait)
         if completes is not None and checked is OnNonfinite.REFUSE:
             check_finite(parts)
