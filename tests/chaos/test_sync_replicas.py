@@ -237,7 +237,7 @@ def test_the_others_go_on_when_a_worker_is_killed(cluster: Callable[..., Cluster
     for each in made.workers:
         each.go()
     victim = made.workers[dies]
-    assert [victim.said() for _ in range(2)] == ["1", "2"]
+    assert [victim.said() for _ in range(2)] == ["1", "2"], made.explained()
     victim.kill()
     for task, each in enumerate(made.workers):
         if task != dies:

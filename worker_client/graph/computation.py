@@ -231,6 +231,10 @@ class UpdatingCall(PendingCall, Protocol):
         """Called when all is done that the run has waited for; None if nobody would make them again."""
         ...
 
+    def give_up(self) -> None:
+        """Called when the run has ended before all of that was done."""
+        ...
+
 
 class WatchfulCall(PendingCall, Protocol):
     """Something that is looked after while it waits."""

@@ -139,7 +139,14 @@ class Evaluation:
             inputs = [self._values[tensor] for tensor in operation.operands]
             begin = partial(call.begin, self._runtime) if call.at_home else call.begin
             waits.append(Wait(operation, begin, inputs, self._runtime.shared(call.shared)))
-        for operation, outputs in all_done(waits, deadline, lambda: self._runtime.is_closed):
+        try:
+            done = all_done(waits, deadline, lambda: self._runtime.is_closed)
+        except BaseException:
+            for each in waits:
+                if hasattr(each.call, "give_up"):
+                    cast("UpdatingCall", each.call).give_up()
+            raise
+        for operation, outputs in done:
             for output, value in zip(operation.outputs, outputs, strict=True):
                 if output not in self._feeds:
                     self._values[output] = value

@@ -107,6 +107,7 @@ class Crew:
         self._owes_tokens = False
         self._waits_since_s = math.inf
         self._nobody_since_s: float | None = None
+        self._maker: threading.Thread | None = None  # that is in the midst of a step
         self._receipts = Receipts(home, tokens.spec.name)
         self._has_taken_up = self._begins = False
         self._number = 0
@@ -238,8 +239,8 @@ class Crew:
             raise CancelledError("the session is made again")
         if self._was_replaced():
             raise AbortedError(f"{self._crew['leader']} makes the steps now, in the place of {self.name}")
-        if self.ticket is None:
-            raise AbortedError(f"{self.name} makes the steps no longer")
+        if self.ticket is None or self._maker is not threading.current_thread():
+            raise AbortedError(f"this thread of {self.name} makes the steps no longer")
         with self._lock:
             owes_tokens, self._owes_tokens = self._owes_tokens, False
         if owes_tokens:
@@ -250,12 +251,17 @@ class Crew:
         self._is_stopped = True
         self.resign()
 
-    def resign(self) -> None:
-        """Has others make the steps, though this session is there."""
+    def resign(self, of: int | None = None) -> None:
+        """Has others make the steps, though this session is there.
+
+        Args:
+            of: Only if it does so with that ticket.
+        """
         with self._lock:
-            ticket, self.ticket = self.ticket, None
-        if ticket is None:
-            return
+            ticket = self.ticket if of is None else of
+            if ticket is None or ticket != self.ticket:
+                return
+            self.ticket = None
         try:
             self._connection().act({"do": "resign", "by": self.name, "ticket": ticket})
         except (ShardscopeError, RuntimeError) as error:  # its lease will run out, or the session is closed
@@ -270,10 +276,11 @@ class Crew:
             self.ticket = None
             return True
 
-    def lead(self, *, after_another: bool = False) -> None:
-        """Makes this session the one that makes the steps.
+    def lead(self, *, after_another: bool = False, makes: bool = False) -> None:
+        """Makes this session the one that makes the steps; of its threads, the one that comes last.
 
         Args:
+            makes: Whether this thread makes one now.
             after_another: Whether to give it up if another one has become so since this one has looked.
 
         Raises:
@@ -282,7 +289,9 @@ class Crew:
         if self._is_stopped:
             raise CancelledError("the session is made again")
         with self._lock:
-            if self.ticket is not None:
+            me = threading.current_thread()
+            if self.ticket is not None and (self._maker in (None, me) or not makes):
+                self._maker = me if makes else self._maker
                 return
         self._check_numbers()
         tokens = self._connection()
@@ -300,6 +309,7 @@ class Crew:
             ticket = answer["ticket"]
         with self._lock:
             self.ticket, self._looked_s = answer["ticket"], -math.inf
+            self._maker = threading.current_thread() if makes else None
             self._has_taken_up, self._begins = False, answer["begins"]
             self._number, self._finishes = 0, None
         self.join()  # so that it is known when this session is closed
@@ -362,35 +372,47 @@ class Crew:
             return None
         return self._finishes or f"{self._steps_of_store}{self.ticket}.{self._number}"
 
-    def updates(self) -> StepUpdates | None:
+    def is_idle(self) -> None:
+        """This thread makes no step just now."""
+        with self._lock:
+            if self._maker is threading.current_thread():
+                self._maker = None
+
+    def updates(self, of: str | None, ticket: int | None) -> StepUpdates | None:
         """What has each update of this step carried out once."""
-        of, ticket = self.of, self.ticket
         if of is None or ticket is None:
+            self.is_idle()
             return None
-        reads_again, self._reads_again = self._reads_again, False
+        reads_again, noted = False, {}
+        if ticket == self.ticket:
+            reads_again, self._reads_again = self._reads_again, False
+            noted = self._noted if self._finishes else {}
         return StepUpdates(
             self._receipts,
             of,
             ticket,
             reads_again=reads_again,
-            noted=self._noted if self._finishes else {},
+            noted=noted,
             ended=partial(self._ended, of, ticket),
         )
 
     def _ended(self, of: str, ticket: int, error: BaseException | None) -> None:
         """A step was made, or has failed: if it was refused, it is given up, and all hand in once more."""
+        self.is_idle()
+        if ticket != self.ticket:
+            return  # another one makes the steps now
         is_refused = isinstance(error, ShardscopeError) and not isinstance(error, _MAYBE_CARRIED_OUT)
+        self._has_taken_up, self._begins = error is None and self._finishes is None, False
         if error is not None and not is_refused:
             return  # it is finished by the next run, here or elsewhere
-        self._has_taken_up, self._begins = error is None and self._finishes is None, False
         self._number, self._finishes = self._number + 1, None
         content = encode_json({"do": "release", "of": of, "ticket": ticket})
-        self._home.exchange_later(
-            [
-                Routed(self._home.route(each), Act(each.spec.name, each.spec.object_kind, content))
-                for each in self._accumulators
-            ]
-        )
+        released = [(each, Act(each.spec.name, each.spec.object_kind, content)) for each in self._accumulators]
+        try:
+            self._home.exchange_later([Routed(self._home.route(each), act) for each, act in released])
+        except ShardscopeError as failure:  # then they keep it until the next step
+            raise_interrupt(failure)
+            LOG.debug("what was taken for a step is kept on: %s", failure)
 
     def _hand_out(self, step: int, kept_rounds: int) -> None:
         number = max(self._total, self._aggregate)
@@ -454,7 +476,7 @@ class Crew:
         return 1 + (live.index(self.name) if self.name in live else len(live))
 
     def _make_steps(self) -> None:
-        session = self._home.session
+        session, ticket = self._home.session, self.ticket
         try:
             while True:
                 session.run(self._steps)
@@ -468,7 +490,7 @@ class Crew:
         except RuntimeError as error:  # the session is closed
             LOG.debug("the steps have come to their end: %s", error)
         finally:
-            self.resign()
+            self.resign(-1 if ticket is None else ticket)
 
 
 class StepTaking:
@@ -491,12 +513,16 @@ class StepTaking:
     def begin(self, shared: ObjectConnection) -> None:
         """Makes this session the one that makes steps."""
         del shared
-        self._crew.lead()
+        self._crew.lead(makes=True)
         self._update()
 
     def updates(self) -> StepUpdates | None:
         """What has each update of the step carried out once."""
-        return self._crew.updates()
+        return self._crew.updates(self._taking.of, self._taking.ticket)
+
+    def give_up(self) -> None:
+        """The run has ended without a step."""
+        self._crew.is_idle()
 
     def attempt(self, shared: ObjectConnection) -> tuple[Array, ...] | None:
         """Takes the gradient; None if there are not enough."""

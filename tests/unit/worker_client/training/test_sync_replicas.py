@@ -328,6 +328,26 @@ def test_others_make_the_steps_when_those_of_a_session_that_stays_open_fail(
     other.session.close()
 
 
+def test_a_program_that_makes_the_steps_itself_does_so_in_the_place_of_its_own_session(
+    cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    monkeypatch.setattr(crew, "PATIENCE_S", 0.01)
+    chief, other = two_workers(cluster)
+    with ThreadPoolExecutor(2) as pool:
+        wait = tf.RunOptions(timeout_in_ms=1000 * int(TIMEOUT_S) // 2)
+        waiting = pool.submit(chief.session.run, chief.token, options=wait)
+        tokens = looked_at(cluster)
+        eventually(lambda: tokens()["led"] == "worker:0")  # a thread of its session
+        making = pool.submit(chief.session.run, chief.round)
+        eventually(lambda: tokens()["ticket"] == 2)
+        for each in (chief, other):
+            each.pushes([1.0, 1.0])
+        making.result(TIMEOUT_S)
+        assert int(waiting.result(TIMEOUT_S)) in (0, 1)  # it may have been given one to hand in once more
+    assert chief.values() == [[0.5, 0.5], [0.5], 1]
+    assert tokens()["leader"] == "worker:0"
+
+
 def test_more_gradients_than_workers_are_refused_naming_both(cluster: SmallCluster) -> None:
     worker = Worker(cluster, 0, aggregate=5)
     worker.begin(True)

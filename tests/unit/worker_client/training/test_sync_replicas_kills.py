@@ -73,10 +73,12 @@ class Killing:
     Args:
         client: Its connection.
         number: Which message, from 0.
+        is_back: Whether only this message fails, and it lives on.
     """
 
-    def __init__(self, client: Any, number: int):
+    def __init__(self, client: Any, number: int, *, is_back: bool = False):
         self.left = number
+        self._is_back = is_back
         self._sent: list[str] = []
         for handle in client._handles:
             handle.exchange = self._counting(handle.exchange)
@@ -86,11 +88,14 @@ class Killing:
     def _counting(self, send: Callable[..., Any]) -> Callable[..., Any]:
         def counting(operations: Sequence[PsOperation], **options: Any) -> Any:
             if mutates(operations):
-                if self.left <= 0:
+                if not self.left and self._is_back:
+                    self.left = -1
+                    raise tf.errors.UnavailableError(None, None, "it is away")
+                if not self.left:
                     raise DeadError
                 self.left -= 1
                 self._sent.append(", ".join([f"{type(each).__name__} {each.name}" for each in operations]))
-            elif not self.left:
+            elif not self.left and not self._is_back:
                 raise DeadError
             return send(operations, **options)
 
@@ -105,14 +110,20 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crew, "LOOK_S", 0.01)
 
 
+def begun(cluster: SmallCluster, inner: str) -> list[Worker]:
+    """Workers that have handed in for the first step."""
+    workers = [Worker(cluster, task, inner) for task in range(NUM_WORKERS)]
+    workers[0].session.run(workers[0].init)
+    for each in workers:
+        each.session.run(each.begin[each is workers[0]])
+        each.pushes(0)
+    return workers
+
+
 def trained(inner: str, num_deaths: int, number: int) -> tuple[list[Any], Killing | None]:
     """The values after all steps, of which makers that die before a message have begun to make the first one."""
     with SmallCluster(2) as cluster, ThreadPoolExecutor(NUM_WORKERS) as pool:
-        workers = [Worker(cluster, task, inner) for task in range(NUM_WORKERS)]
-        workers[0].session.run(workers[0].init)
-        for each in workers:
-            each.session.run(each.begin[each is workers[0]])
-            each.pushes(0)
+        workers = begun(cluster, inner)
         others = [pool.submit(each.trains) for each in workers]
         killing = None
         for task in range(NUM_WORKERS, NUM_WORKERS + num_deaths):
@@ -135,3 +146,26 @@ def test_whoever_takes_over_finishes_the_step_that_was_begun(inner: str, num_dea
         assert values == expected, f"makers that die before message {number}, behind {killing}"
         number += 1
     assert number > 20
+
+
+@pytest.mark.parametrize("inner", OPTIMIZERS)
+def test_who_fails_in_a_step_finishes_it_itself(inner: str) -> None:
+    expected, _ = trained(inner, 0, 0)
+    number, killing = 0, None
+    while killing is None or killing.left < 0:
+        with SmallCluster(2) as cluster, ThreadPoolExecutor(NUM_WORKERS) as pool:
+            workers = begun(cluster, inner)
+            others = [pool.submit(each.trains) for each in workers]
+            maker = Worker(cluster, NUM_WORKERS, inner)
+            killing = Killing(maker.client, number, is_back=True)
+            try:
+                maker.makes()
+            except tf.errors.UnavailableError:
+                maker.session.run(maker.round)
+                maker.makes()
+            for other in others:
+                other.result(TIMEOUT_S)
+            values = [each.tolist() for each in workers[0].session.run(workers[0].values)]
+        assert values == expected, f"who fails with message {number}, behind {killing}"
+        number += 1
+    assert number > 30
