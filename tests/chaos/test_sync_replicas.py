@@ -237,7 +237,8 @@ def test_the_others_go_on_when_a_worker_is_killed(cluster: Callable[..., Cluster
     for each in made.workers:
         each.go()
     victim = made.workers[dies]
-    assert [victim.said() for _ in range(2)] == ["1", "2"], made.explained()
+    while (step := victim.said()) != "2":  # a step comes again when another one was silent for as long as its lease
+        assert step in ("0", "1"), made.explained()
     victim.kill()
     for task, each in enumerate(made.workers):
         if task != dies:
@@ -251,7 +252,7 @@ def test_the_others_go_on_when_a_worker_is_killed(cluster: Callable[..., Cluster
 def test_a_step_in_which_the_chief_is_killed_counts_once_for_all_variables(
     cluster: Callable[..., Cluster], how: str
 ) -> None:
-    made = cluster(how, 3, 2.0)
+    made = cluster(how, 3, 10.0)  # of a worker that was silent for so long without being dead, a step would lack one
     for each in made.workers:
         each.go()
     for each in made.workers[1:]:
