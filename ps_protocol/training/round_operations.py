@@ -63,10 +63,14 @@ GROUP_KIND: Final = "rounds"
 SESSION_KIND: Final = "session_start"
 """Of the shared object by which training sessions know that their chief has made all ready."""
 
-NOT_SAVED: Final = frozenset({GROUP_KIND, *ROUND_LAYOUTS, RECEIPTS_KIND, SESSION_KIND})
+STEP_RECEIPTS_KIND: Final = "step_receipts"
+"""Of the object of each ps task that knows which updates of synchronous steps it has carried out."""
+
+NOT_SAVED: Final = frozenset({GROUP_KIND, *ROUND_LAYOUTS, RECEIPTS_KIND, SESSION_KIND, STEP_RECEIPTS_KIND})
 """Kinds that are in no checkpoint, and begin anew with a restore: gradients of another model are of no use to it.
 
-Nor are receipts, of which a save makes sure that they say what the data shards say."""
+Nor are receipts, of which a save makes sure that they say what the data shards say; those of synchronous steps are of
+steps that are not finished after a restore."""
 
 
 COUNT_ROUNDS: Final = "count_rounds"

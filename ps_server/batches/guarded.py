@@ -2,7 +2,8 @@
 
 - An event of a shared object which guards its batch: all updates of that count, or none does. The updates of a data
   shard come so. They are looked at first: one that would be refused has the whole batch refused. Then the event
-  happens, and if the object lets them pass, they are carried out.
+  happens, and if the object lets them pass, they are carried out. The updates of a synchronous step come so too, but
+  are not looked at first.
 - A gradient that is staged, with its hand-in behind it: what was not staged is not handed in.
 """
 
@@ -46,7 +47,7 @@ def guarded_replies(
     guard, *rest = operations
     with ps.store.variables.locked(names_of(operations)):
         refusal: Reply | None = None
-        for each in rest if isinstance(guard, Act) else ():
+        for each in rest if isinstance(guard, Act) and ps.objects.checks_first(guard) else ():
             if refusal is None and mutates((each,)):
                 refusal = _refusal(ps, each)
         reply = refusal if refusal is not None else carry_out(guard)

@@ -27,6 +27,7 @@ class ObjectKind:
         look: Returns the answer of a state to a question; None if there is none yet.
         passes: Of a kind that guards its batch: whether, after an event that was answered so, the updates behind it in
             the batch are carried out. If an event is refused, they are not.
+        checks_first: Of such a kind: whether the event does not happen if one of these updates would be refused.
         read: Of a kind whose states have another form: returns that of the JSON that is stored.
         write: Of such a kind: returns the JSON of a state, always the same for equal ones.
     """
@@ -35,5 +36,6 @@ class ObjectKind:
     step: Callable[[Any, Json], Step]
     look: Callable[[Any, Json], Json | None]
     passes: Callable[[Json], bool] | None = None
+    checks_first: bool = True
     read: Callable[[Json], Any] | None = None
     write: Callable[[Any], Json] | None = None

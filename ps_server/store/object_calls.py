@@ -139,6 +139,11 @@ class ObjectCalls:
         kind = self._kinds.get(operation.kind)
         return isinstance(kind, ObjectKind) and kind.passes is not None
 
+    def checks_first(self, operation: Act) -> bool:
+        """Whether such an event does not happen if one of the updates behind it would be refused."""
+        kind = self._kinds[operation.kind]
+        return isinstance(kind, ObjectKind) and kind.checks_first
+
     def passes(self, operation: Act, reply: Result) -> bool:
         """Whether the updates behind such an event are carried out, after it was answered so."""
         kind = self._kinds[operation.kind]

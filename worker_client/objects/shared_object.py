@@ -178,7 +178,7 @@ class ObjectConnection:
 
 
 class SharedObject(ObjectConnection):
-    """One object of ps task 0, opened. Thread-safe.
+    """One object, opened. Thread-safe.
 
     Args:
         fanout: The way to the ps tasks.
@@ -187,6 +187,7 @@ class SharedObject(ObjectConnection):
         kind: Which kind of object it is.
         settings: What it is made with; those of all clients must be equal.
         by: This client's task.
+        ps_task: Which has it, unless it is there on another one.
         pause: Waits for so many seconds.
 
     Raises:
@@ -203,13 +204,14 @@ class SharedObject(ObjectConnection):
         kind: str,
         settings: Json,
         by: str,
+        ps_task: int = OBJECTS_PS_TASK,
         pause: Callable[[float], None] = time.sleep,
     ):
         spec = VariableSpec(name, OBJECT_DTYPE, (), object_kind=kind)
         directory = fanout.handle(OBJECTS_PS_TASK)
         (placement,) = directory.call(
             lambda service, timeout_s: service.place(
-                [Proposal(spec, OBJECTS_PS_TASK)], store=directory.welcome.store, timeout_s=timeout_s
+                [Proposal(spec, ps_task)], store=directory.welcome.store, timeout_s=timeout_s
             ),
             what=f"to say where {name} is",
         )

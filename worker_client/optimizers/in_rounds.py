@@ -51,8 +51,11 @@ def check_alone(
     parts: Sequence[PartGradient],
     spec_with: Callable[[SyncPolicy], OptimizerSpec],
     global_step: Variable | None,
-) -> bool:
-    """Makes sure that a worker without ``sync`` does not train alone what others train in rounds; returns True.
+    made: int,
+) -> int:
+    """Makes sure that a worker without ``sync`` does not train alone what others train in rounds; returns 1.
+
+    It asks at its first step, its second, fourth, eighth and so on: others may come later.
 
     Args:
         fanout: The way to the ps tasks.
@@ -60,16 +63,17 @@ def check_alone(
         parts: What it trains.
         spec_with: Says how it would change variables with a policy.
         global_step: As of its step.
+        made: How many steps it has made.
 
     Raises:
         FailedPreconditionError: Others do, with an optimizer of that name; it says how.
     """
     me = TAKING_PART.get(fanout)
-    if me is None or [each for each in parts if each.part.ps_task is None]:
-        return True
+    if (made + 1) & made or me is None or [each for each in parts if each.part.ps_task is None]:
+        return 1
     report = report_if_any(fanout, me.places, name)
     if report is None or not report.policy:
-        return True
+        return 1
     counters = [] if global_step is None else [global_step.spec.name]
     if digest_of(parts, spec_with(SyncPolicy.parse(report.policy)), counters) == report.digest:
         others = [each for each in report.at_work(me.list_members()) if each != me.task]
@@ -80,7 +84,7 @@ def check_alone(
                 f"beside them. Give sync={report.policy!r} to the optimizer of {me.task} too; or train others, with an "
                 f"optimizer of another name"
             )
-    return True
+    return 1
 
 
 def steps_of(

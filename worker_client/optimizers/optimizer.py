@@ -156,10 +156,10 @@ class Optimizer:
         self._feedback: WeakTable[Variable, ErrorFeedback] = WeakTable()
         self._groups: WeakTable[Fanout, TrainingGroup] = WeakTable()
         self._alone: WeakTable[Fanout, LocalSteps] = WeakTable()
-        self._is_alone: WeakTable[Fanout, bool] = WeakTable()
+        self._made_alone: WeakTable[Fanout, list[int]] = WeakTable()  # how many steps without sync
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("_lock", "_slots", "_found", "_feedback", "_groups", "_alone", "_is_alone")
+        kept = ("_lock", "_slots", "_found", "_feedback", "_groups", "_alone", "_made_alone")
         return {name: value for name, value in self.__dict__.items() if name not in kept}
 
     def __setstate__(self, settings: Mapping[str, Any]) -> None:
@@ -274,11 +274,10 @@ class Optimizer:
             left_out = [each.part.spec.name for each in chain(*compress(gradients, skipped))]
             result = self._group(fanout, parts, steps, self.sync).step(steps, pull, left_out)
             return [in_round(result, is_skipped=each) for each in skipped]
-        if not self._is_alone.get(fanout):
-            checked_alone = check_alone(
-                fanout, self.name, parts, lambda policy: (_outer_of(self.name, policy) or self).spec, global_step
-            )
-            self._is_alone.setdefault(fanout, checked_alone)
+        made = self._made_alone.setdefault(fanout, [0])
+        made[0] += check_alone(
+            fanout, self.name, parts, lambda each: (_outer_of(self.name, each) or self).spec, global_step, made[0]
+        )
         exchange = exchange_of(fanout, completes, wait=wait)
         if completes is not None and checked is OnNonfinite.REFUSE:
             check_finite(parts)
