@@ -70,6 +70,14 @@ def eventually() -> Eventually:
     return poll
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _heap_at_rest() -> Iterator[None]:
+    """Has the collector pass over what a module leaves, such as clients, as ``pytest_collection_finish`` does."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _ps_tasks_as_copies() -> Iterator[None]:
     """Makes every ps that a test starts a copy of a process that has imported what a ps needs."""
