@@ -32,7 +32,7 @@ def started(*, environment: dict[str, str] | None = None, **more: Any) -> Iterat
 
 def environment_at_start(pid: int) -> dict[str, str]:
     words = Path(f"/proc/{pid}/environ").read_text().split("\0")
-    return dict([word.split("=", 1) for word in words if "=" in word])  # type: ignore[misc]
+    return dict([word.split("=", 1) for word in words if "=" in word])
 
 
 def is_copy(pid: int) -> bool:
