@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ps_protocol.shared_objects import OBJECTS_PS_TASK
 from ps_protocol.training.data_shards import RECEIPTS_KIND
 from ps_protocol.training.round_messages import Decision
 from ps_protocol.training.sync_policy import RowMean, SyncPolicy
@@ -40,6 +41,11 @@ GROUP_NAMES: Final = "round_groups"
 def stamp_name(name: str, ps_task: int) -> str:
     """Full name of the stamp of a ps."""
     return f"rounds/{name}/stamp/{ps_task}"
+
+
+def group_of_stamp(name: str) -> str:
+    """Name of the group that has a stamp of this full name."""
+    return name.removeprefix(group_name("")).rpartition("/stamp/")[0]
 
 
 def staged_name(name: str, ps_task: int, seat: int, slot: int) -> str:
@@ -162,7 +168,8 @@ class Commit:
         name: Full name of the stamp of this ps.
         decision: Which round, and whose gradients.
         staged: For each part of the decision, full name of the variable that has it.
-        variables: Full names of all that the steps work on.
+        variables: Full names of all that the steps work on; and on ps task 0 of the data shards of which the round
+            completes pieces.
         means_of_present_rows: Whether a row is divided by the number of gradients that have it, not of all.
     """
 
@@ -191,4 +198,5 @@ def commit_of(group: str, policy: SyncPolicy, decision: Decision, ps_task: int, 
     slots = policy.staging_slots
     staged = [staged_name(group, ps_task, part.seat, part.round % slots) for part in decision.parts]
     of_present = policy.row_mean is RowMean.PRESENT
-    return Commit(stamp_name(group, ps_task), decision, tuple(staged), tuple(variables), of_present)
+    handed_in = decision.shards if ps_task == OBJECTS_PS_TASK else ()
+    return Commit(stamp_name(group, ps_task), decision, tuple(staged), (*variables, *handed_in), of_present)

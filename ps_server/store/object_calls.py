@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.operations import Array, Result, VariableSpec, Verdict
+from ps_protocol.operations import Array, Reply, Result, VariableSpec, Verdict
 from ps_protocol.shared_objects import MAX_OBJECT_BYTES, Act, Bytes, Json, Look, decode_json
 from ps_server.memory.spare_arrays import SMALL_BYTES, SpareArrays
 from ps_server.objects.array_kind import ArrayObjectKind
@@ -24,6 +24,16 @@ from ps_server.store.stored_variables import StoredVariables
 
 _MOST_BYTES_READ: Final = 64 * 1024
 """Of an object that is remembered in another form than the one that is stored."""
+
+
+class Kept(NamedTuple):
+    """What an object was."""
+
+    variable: StoredVariable
+    spec: VariableSpec
+    value: Array
+    version: int
+    reading: tuple[int, Any] | None
 
 
 class ObjectCalls:
@@ -151,6 +161,33 @@ class ObjectCalls:
         if kind.passes is None or reply.tensor is None:
             return False
         return kind.passes(decode_json(reply.tensor, "the answer"))
+
+    def stands_behind_guards(self, operation: Act) -> bool:
+        """Whether an event is of an object that may stand behind another one's guard."""
+        kind = self._kinds.get(operation.kind)
+        return isinstance(kind, ObjectKind) and kind.takes is not None
+
+    def takes(self, operation: Act, reply: Reply) -> bool:
+        """Whether an object that stands behind another one's guard has taken what an event brings, by its answer."""
+        kind = self._kinds[operation.kind]
+        if not isinstance(kind, ObjectKind) or kind.takes is None or isinstance(reply, ShardscopeError):
+            return False
+        return reply.tensor is not None and kind.takes(decode_json(reply.tensor, "the answer"))
+
+    def kept(self, operation: Act) -> Kept | None:
+        """With the lock of an object held: keeps what it is, to be put back; None if there is nothing to be kept."""
+        variable = self._variables.get(operation.name)
+        if variable is None or variable.value is None:
+            return None
+        return Kept(variable, replace(variable.spec), variable.value.copy(), variable.version, variable.reading)
+
+    def put_back(self, kept: Kept | None) -> bool:
+        """With the lock still held: makes an object what it was, without new memory; returns whether it had changed."""
+        if kept is None or kept.variable.version == kept.version:
+            return False
+        self._variables.relayout(kept.variable, kept.spec, kept.value)
+        kept.variable.version, kept.variable.reading = kept.version, kept.reading
+        return True
 
     def wait_for_change(self, name: str, version: int, timeout_s: float) -> None:
         """Waits until an object has another version than that, no longer than ``timeout_s``."""

@@ -17,14 +17,25 @@ import numpy as np
 
 from ps_protocol.errors import DataLossError, FailedPreconditionError, InvalidArgumentError, ShardscopeError
 from ps_protocol.operations import Apply, Array, Result, VariableSpec
+from ps_protocol.shared_objects import Act, encode_json
+from ps_protocol.training.data_shards import SHARDS_KIND
 from ps_protocol.training.round_messages import Part
-from ps_protocol.training.round_operations import COUNT_ROUNDS, STAGED_KIND, STAMP_KIND, Commit, Stage, StagedStep
+from ps_protocol.training.round_operations import (
+    COUNT_ROUNDS,
+    STAGED_KIND,
+    STAMP_KIND,
+    Commit,
+    Stage,
+    StagedStep,
+    group_of_stamp,
+)
 from ps_server.memory.lent_arrays import LendableArray
 from ps_server.memory.spare_arrays import SpareArrays, prepared_array
 from ps_server.rounds import staging
 from ps_server.rounds.staging import Staging, Stamp
 from ps_server.rules.round_means import mean
 from ps_server.store.function_calls import FunctionCalls, PlannedCall
+from ps_server.store.object_calls import ObjectCalls
 from ps_server.store.spec_checks import describe_spec
 from ps_server.store.staged_bytes import Header, StagedBytes, header_of, steps_of
 from ps_server.store.stored_variable import HeldLocks, StoredVariable, uninitialized
@@ -43,6 +54,7 @@ class RoundCalls:
         variables: Those of the store.
         functions: Makes the steps.
         spares: Where averages go.
+        objects: Have the data shards of which rounds complete pieces.
         pause: Waits for so many seconds.
     """
 
@@ -51,11 +63,13 @@ class RoundCalls:
         variables: StoredVariables,
         functions: FunctionCalls,
         spares: SpareArrays,
+        objects: ObjectCalls,
         pause: Callable[[float], None] = time.sleep,
     ):
         self._variables: Final = variables
         self._functions: Final = functions
         self._spares: Final = spares
+        self._objects: Final = objects
         self._pause: Final = pause
 
     def stage(self, operation: Stage) -> Result:
@@ -141,7 +155,7 @@ class RoundCalls:
                 planned.append(self._functions.planned(_apply(of_variable[0], average)))
             after = np.array(staging.ended(begun).stamp, stamp.spec.dtype)
             _taken_back(stamp)
-            if not self._make(planned):
+            if not self._make_and_hand_in(planned, [_applied(each, operation) for each in others if _is_shards(each)]):
                 stamp.initialized_value()[...] = begun.stamp
                 raise DataLossError(
                     f"{operation.name}: there was no memory to finish round {begun.begun}, of which a part was made; "
@@ -157,6 +171,18 @@ class RoundCalls:
         for each in averages:
             self._spares.keep(LendableArray(each))
         return result
+
+    def _make_and_hand_in(self, planned: Sequence[PlannedCall], events: Sequence[Act]) -> bool:
+        """Has pieces of data shards count, and makes all steps, or none of that; False as of ``_make``."""
+        before = [self._objects.kept(each) for each in events]
+        try:
+            for each in events:
+                self._objects.act(each)
+            return self._make(planned)
+        except BaseException:
+            for kept in before:
+                self._objects.put_back(kept)
+            raise
 
     def _make(self, planned: Sequence[PlannedCall]) -> bool:
         """Makes all steps, or none; False if it had to give up between two of them.
@@ -234,6 +260,17 @@ def _header(slot: StoredVariable) -> Header:
     header = header_of(slot.initialized_value())
     slot.reading = (slot.version, header)
     return header
+
+
+def _is_shards(variable: StoredVariable) -> bool:
+    return variable.declared.object_kind == SHARDS_KIND
+
+
+def _applied(shards: StoredVariable, operation: Commit) -> Act:
+    """Returns what tells data shards that a round is carried out."""
+    parts = [[each.ticket, each.round] for each in operation.decision.parts]
+    event = {"do": "applied", "group": group_of_stamp(operation.name), "parts": parts}
+    return Act(shards.declared.name, SHARDS_KIND, encode_json(event))
 
 
 def _taken_back(variable: StoredVariable) -> StoredVariable:

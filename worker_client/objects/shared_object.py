@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ps_protocol.errors import ShardscopeError
@@ -123,8 +123,17 @@ class ObjectConnection:
         Raises:
             ShardscopeError: As of ``act``.
         """
-        guard, reply = self._handle.exchange((first, self._act(event)), expected_reply_bytes=_EXPECTED_BYTES)
-        return guard, None if isinstance(guard, ShardscopeError) else _answer(succeeded(reply))
+        guard, reply = self.act_behind_all((first,), event)
+        return guard, None if isinstance(guard, ShardscopeError) else self.answer_in(reply)
+
+    def act_behind_all(self, firsts: Sequence[PsOperation], event: Json) -> list[Reply]:
+        """As ``act_behind``, behind several operations; returns the replies to them, and that to the event."""
+        return list(self._handle.exchange((*firsts, self._act(event)), expected_reply_bytes=_EXPECTED_BYTES))
+
+    @staticmethod
+    def answer_in(reply: Reply) -> Json | None:
+        """Returns the answer that a reply has, as of ``act``; raises it if it is an error."""
+        return _answer(succeeded(reply))
 
     def act_later(self, event: Json) -> None:
         """Has something happen to it soon, whatever comes of that."""

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, Protocol
 
 from ps_protocol.errors import (
@@ -28,7 +28,7 @@ from ps_protocol.errors import (
 from ps_protocol.forks import new_lock
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.interrupts import Turn
-from ps_protocol.operations import Read, Reply, VariableSpec
+from ps_protocol.operations import PsOperation, Read, Reply, VariableSpec
 from ps_protocol.service_types import Member
 from ps_protocol.shared_objects import OBJECTS_PS_TASK, Json
 from ps_protocol.training.data_shards import NAMES_KIND
@@ -42,6 +42,8 @@ from ps_protocol.training.round_messages import (
     Join,
     Look,
     Outcome,
+    Rest,
+    Verdict,
     event_record,
 )
 from ps_protocol.training.round_operations import (
@@ -60,6 +62,7 @@ from ps_protocol.training.round_operations import (
 )
 from ps_protocol.training.sync_policy import SyncPolicy
 from ps_protocol.weak_table import WeakTable
+from worker_client.connection.completes import CompletesInRound
 from worker_client.connection.direct import MAX_DIRECT_BYTES
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.retry import Deadline
@@ -194,6 +197,7 @@ class TrainingGroup:
         self._answer = Answer("", 0)
         self._is_sure = False  # whether the newest answer is that to the newest event
         self._ended = [0] * part.num_ps  # the newest round that each ps is known to have carried out
+        self._thread: threading.Thread | None = None  # which has made the newest step
         self._computes_on: int | None = None  # the oldest model that it may have read; None: read before it joined
         part.groups.append(self)
         whole_reads = WHOLE_READS.get(fanout)
@@ -218,15 +222,23 @@ class TrainingGroup:
 
     # -- a step -------------------------------------------------------------------------------
 
-    def step(self, steps: Sequence[RoutedStep], pull: Pull | None, left_out: Container[str] = ()) -> StepResult:
+    def step(
+        self,
+        steps: Sequence[RoutedStep],
+        pull: Pull | None,
+        left_out: Container[str] = (),
+        piece: CompletesInRound | None = None,
+    ) -> StepResult:
         """Hands in gradients for the next round, and waits until this worker may go on.
 
         Args:
             steps: One for each variable of the group.
             pull: What to read behind the newest model.
             left_out: Names of variables of which the round takes the gradients of the others alone.
+            piece: Of a data shard, which counts when the gradients do.
 
         Raises:
+            AbortedError: This worker has lost the shard; nothing was handed in.
             InvalidArgumentError: They are not of the variables of the group, or one is not finite.
             DeadlineExceededError: Others did not come in time; it says who.
             FailedPreconditionError: The run of the group is over, or another process has the place of this worker.
@@ -239,9 +251,10 @@ class TrainingGroup:
             is_sure, self._is_sure = self._is_sure, False
             try:
                 counted = [each for each in steps if each.step.name not in left_out]
-                result = self._step(counted, pull, is_sure=is_sure)
-            except (FailedPreconditionError, NotFoundError, StateLostError):
-                self._set_joined(False)  # whoever calls again means to join again
+                result = self._step(counted, pull, is_sure=is_sure, piece=piece)
+            except (FailedPreconditionError, NotFoundError, StateLostError) as error:
+                if piece is None or not piece.is_refused_by(error):
+                    self._set_joined(False)  # whoever calls again means to join again
                 raise
             self._is_sure = True
             return result
@@ -273,6 +286,21 @@ class TrainingGroup:
             self._is_sure = True
             return min(self._ended)
 
+    @property
+    def is_of_this_thread(self) -> bool:
+        """Whether this thread has made the newest step."""
+        return self._thread is threading.current_thread()
+
+    def rest(self) -> None:
+        """Tells the group that this worker waits for data: rounds go on without it until its next step."""
+        mine = threading.Lock()
+        with mine:
+            if self._turn.take(mine) and self._is_joined and self._is_ready:
+                self._is_sure = False
+                with contextlib.suppress(FailedPreconditionError, NotFoundError):  # its next step is told so, too
+                    self._answer = self._act(Rest(self._part.task, self._incarnation, self._wall_clock()))
+                    self._bring(None)
+
     def finish(self) -> None:
         """Tells the group that this worker hands in no more: nobody waits for it. Its next step joins again."""
         mine = threading.Lock()
@@ -303,15 +331,18 @@ class TrainingGroup:
 
     def _go_on(self, *, is_sure: bool) -> None:
         """Joins if it has not, and waits until it may begin the next step."""
+        self._thread = threading.current_thread()
         if not (self._is_joined and self._is_ready) or self._opened().store != self._store:  # a restore has no rounds
             self._join()
         elif not is_sure:
             self._answer = self._act(Look(self._part.task, self._incarnation))
         self._wait_to_go_on()
 
-    def _step(self, steps: Sequence[RoutedStep], pull: Pull | None, *, is_sure: bool) -> StepResult:
+    def _step(
+        self, steps: Sequence[RoutedStep], pull: Pull | None, *, is_sure: bool, piece: CompletesInRound | None
+    ) -> StepResult:
         self._go_on(is_sure=is_sure)
-        number = self._answer.next_round
+        number, is_new = self._answer.next_round, True
         if self._computes_on is None:
             _LOG.warning(
                 "%s has joined %s while others train: its first gradient, which it had computed before, is stale; "
@@ -321,9 +352,11 @@ class TrainingGroup:
             )
             self._answer = self._act(HandIn(self._part.task, self._incarnation, number, None, self._wall_clock()))
         else:
-            self._stage_and_hand_in(number, steps, self._computes_on)
+            is_new = self._stage_and_hand_in(number, steps, self._computes_on, piece)
         self._wait_to_go_on()
         outcome = next((each for each in self._answer.outcomes if each.round == number), None)
+        if not is_new:
+            outcome = Outcome(number, Verdict.DUPLICATE)
         self._bring(pull)
         return StepResult(outcome, number, min(self._ended))
 
@@ -340,8 +373,14 @@ class TrainingGroup:
 
     # -- the three trips ----------------------------------------------------------------------
 
-    def _stage_and_hand_in(self, number: int, steps: Sequence[RoutedStep], computed_on: int) -> None:
-        """Stages the gradients everywhere, and hands in; whoever lacks a decision is brought it first."""
+    def _stage_and_hand_in(
+        self, number: int, steps: Sequence[RoutedStep], computed_on: int, piece: CompletesInRound | None
+    ) -> bool:
+        """Stages the gradients everywhere, and hands in; whoever lacks a decision is brought it first.
+
+        Returns:
+            False if what it completes was handed in before, so that nothing was now.
+        """
         by_task = [tuple([each.step for each in steps if each.ps_task == ps]) for ps in range(self._part.num_ps)]
         deciding = by_task[OBJECTS_PS_TASK]
         goes_along = (
@@ -360,15 +399,39 @@ class TrainingGroup:
             if news:
                 self._ended = [self._answer.committed] * self._part.num_ps
             event = HandIn(self._part.task, self._incarnation, number, computed_on, self._wall_clock())
+            if piece is not None:
+                is_new = self._hand_in_piece(event, with_hand_in, piece)
+                if is_new is None:
+                    continue
+                return is_new
             if with_hand_in is None:
                 self._answer = self._act(event)
-                return
+                return True
             reply, said = self._opened().act_behind(with_hand_in, event_record(event))
             if not self._lacks_news([reply]):
                 succeeded(reply)
                 self._answer = self._answered(said)
-                return
+                return True
         raise self._behind()
+
+    def _hand_in_piece(self, event: HandIn, stage: PsOperation | None, piece: CompletesInRound) -> bool | None:
+        """Hands in what completes a piece of a shard; returns whether it is new, None if it is to be tried again."""
+        guard = piece.guard(self._name, self._answer.ticket, event.round)
+        said = event_record(replace(event, shards=piece.shards))
+        firsts = [guard] if stage is None else [guard, stage]
+        noted, *staged, handed_in = self._opened().act_behind_all(firsts, said)
+        is_new = piece.is_new(noted)
+        if is_new is False:
+            self._answer = self._act(Look(self._part.task, self._incarnation))
+            return False
+        if is_new is None or self._lacks_news(staged):
+            return None
+        for reply in staged:
+            succeeded(reply)
+        self._answer = self._answered(self._opened().answer_in(handed_in))
+        if self._answer.verdict in (None, Verdict.APPLIED):
+            piece.handed_in()
+        return True
 
     def _staged(self, number: int, ps_task: int, steps: tuple[StagedStep, ...]) -> Stage:
         slots, answer = self._policy.staging_slots, self._answer

@@ -13,6 +13,7 @@ from ps_protocol.operations import Array
 from ps_protocol.optimizer_spec import OptimizerSpec, describe_optimizer
 from ps_protocol.training.round_operations import COUNT_ROUNDS, StagedStep
 from ps_protocol.training.sync_policy import SyncPolicy
+from worker_client.connection.completes import checked
 from worker_client.connection.fanout import Fanout
 from worker_client.objects.training_group import TAKING_PART, RoutedStep
 from worker_client.objects.training_report import report_if_any
@@ -29,14 +30,14 @@ def policy_of(name: str, sync: str | SyncPolicy) -> SyncPolicy:
         raise InvalidArgumentError(f"{name}: sync is {sync!r}: {error.message}") from error
 
 
-def check_call(name: str, **given: object) -> None:
+def check_call(name: str, completes: object, **given: object) -> None:
     """Makes sure that a call asks for nothing that rounds do not have."""
     instead = {
-        "completes": "whether it counts is decided by the round, later than the shard is handed in; call "
-        "shard.hand_in() when the verdict is 'applied'",
         "wait": "a worker waits until it may go on",
         "wire_dtype": "gradients travel exactly",
     }
+    if completes is not None:
+        checked(completes)
     for argument, value in given.items():
         if value is not None and value is not True:
             raise InvalidArgumentError(

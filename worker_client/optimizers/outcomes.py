@@ -37,6 +37,14 @@ class Applied(NamedTuple):
     staleness: int = 0
     publish_lag: int = 0
 
+    @property
+    def counts(self) -> bool:
+        """Whether that is all there is to do: not after "late" or "stale", when it can be computed on the newer model.
+
+        If it is "pending", its round will have it; of a "duplicate" the one before counts.
+        """
+        return self.verdict not in ("late", "stale")
+
 
 def in_round(result: StepResult, *, is_skipped: bool) -> Applied:
     """What became of a gradient that was handed in for a round.
