@@ -9,12 +9,14 @@ from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError, Sh
 from ps_protocol.operation_kinds import KINDS, Logged
 from ps_protocol.operations import BatchReply, Declare, PsOperation, Reply, VariableSpec
 from ps_protocol.shared_objects import Act
-from ps_protocol.training.round_operations import Stage
+from ps_protocol.training.round_messages import Decision
+from ps_protocol.training.round_operations import GROUP_KIND, Stage
 from ps_server.batches.defects import internal_error
 from ps_server.batches.guarded import guarded_replies, is_guarded
 from ps_server.batches.handlers import HANDLERS, Resources
 from ps_server.memory.operand_ownership import may_be_taken
 from ps_server.objects.kinds import OBJECT_KINDS, AnyKind
+from ps_server.rounds.state import GroupState
 from ps_server.rules.built_in_functions import BUILT_IN_FUNCTIONS
 from ps_server.rules.functions import Functions
 from ps_server.store.function_calls import FunctionCalls
@@ -54,8 +56,13 @@ class BatchRunner:
         self._clock = clock
         self.calls: Final = FunctionCalls(store.variables, store.spares, functions)
         self.objects: Final = ObjectCalls(store.variables, store.spares, object_kinds)
-        rounds = RoundCalls(store.variables, self.calls, store.spares)
+        rounds = RoundCalls(store.variables, self.calls, store.spares, self._decisions)
         self._resources = Resources(store, self.calls, self.objects, rounds, clock)
+
+    def _decisions(self, group: str) -> tuple[Decision, ...]:
+        """With its lock held, what a group has decided that some ps may not have carried out."""
+        state: GroupState = self.objects.state_of(group, GROUP_KIND)
+        return state.decisions
 
     def run(
         self,

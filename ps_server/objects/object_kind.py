@@ -29,6 +29,8 @@ class ObjectKind:
             the batch are carried out. If an event is refused, they are not.
         read: Of a kind whose states have another form: returns that of the JSON that is stored.
         write: Of such a kind: returns the JSON of a state, always the same for equal ones.
+        wakes: Of such a kind: whether a question that had no answer in the state before may have one in the state
+            after. Else whoever waits looks at every state.
     """
 
     empty: Callable[[Json], Any]
@@ -37,3 +39,4 @@ class ObjectKind:
     passes: Callable[[Json], bool] | None = None
     read: Callable[[Json], Any] | None = None
     write: Callable[[Any], Json] | None = None
+    wakes: Callable[[Any, Any], bool] | None = None

@@ -39,5 +39,10 @@ def _look(state: GroupState, question: Json) -> Json | None:
 
 
 ROUNDS: Final = ObjectKind(
-    empty=_empty, step=_step, look=_look, read=GroupState.of_record, write=lambda state: state.record()
+    empty=_empty,
+    step=_step,
+    look=_look,
+    read=GroupState.of_record,
+    write=lambda state: state.record(),
+    wakes=group.may_free,
 )

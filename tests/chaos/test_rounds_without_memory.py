@@ -16,7 +16,8 @@ from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError
 from tests.chaos.ps_processes import PsTask
 from tests.chaos.testbed import connected
 from worker_client.objects import whole_rounds
-from worker_client.objects.training_group import Pull, TrainingGroup
+from worker_client.objects.round_reads import Pull
+from worker_client.objects.training_group import TrainingGroup
 
 pytestmark = [
     pytest.mark.chaos,

@@ -1,9 +1,9 @@
 """The steps of one worker in a group that trains together: three round trips each.
 
-A worker stages its gradient at every ps, hands in at ps task 0, which decides, and when it may go on brings the
-decisions to every ps and reads behind them (``docs/decisions/rounds.md``). What it stages at ps task 0 goes there with
-the hand-in, if it is small or there is no other ps. Whatever ends in between, the next step
-begins with what ps task 0 knows, and counts nothing twice.
+A worker stages its gradient at every other ps, hands in at ps task 0, which decides and carries the round out, and
+reads there in the same message, or when it may go on. At the others it reads when whoever made the round commit has
+brought it, or brings it (``docs/decisions/rounds.md``). What it stages at ps task 0 goes there with the hand-in, if it
+is small. Whatever ends in between, the next step begins with what ps task 0 knows, and counts nothing twice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from itertools import islice
+from typing import Final, NamedTuple
 
 from ps_protocol.errors import (
     AbortedError,
@@ -28,7 +29,7 @@ from ps_protocol.errors import (
 from ps_protocol.forks import new_lock
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.interrupts import Turn
-from ps_protocol.operations import Read, Reply, VariableSpec
+from ps_protocol.operations import Read, Reply, Result, VariableSpec
 from ps_protocol.service_types import Member
 from ps_protocol.shared_objects import OBJECTS_PS_TASK, Json
 from ps_protocol.training.data_shards import NAMES_KIND
@@ -42,6 +43,7 @@ from ps_protocol.training.round_messages import (
     Join,
     Look,
     Outcome,
+    Verdict,
     event_record,
 )
 from ps_protocol.training.round_operations import (
@@ -53,6 +55,7 @@ from ps_protocol.training.round_operations import (
     Commit,
     Stage,
     StagedStep,
+    commit_next,
     commit_of,
     group_name,
     staged_name,
@@ -65,6 +68,7 @@ from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.retry import Deadline
 from worker_client.connection.whole_reads import WHOLE_READS
 from worker_client.objects.group_watch import GroupWatch
+from worker_client.objects.round_reads import Pull, Seen, ended, is_not_yet, is_there, look_at_stamp, reads_behind
 from worker_client.objects.shared_object import FIRST_WAIT_S, SharedObject, WaitPlaces
 from worker_client.objects.training_report import TrainingReport, training_report
 from worker_client.placement.beside import Beside, declare_beside
@@ -73,6 +77,13 @@ _LOG = logging.getLogger(__name__)
 
 _MOST_NEWS: Final = 8
 """How often a ps may know of no decision that others have brought it, in one step, before something must be wrong."""
+
+_WAIT_FOR_OTHERS_S: Final = 0.05
+"""How long a worker waits for another one to bring a decision, before it does so itself: the other may have died."""
+
+_WAIT_BEHIND_S: Final = 0.05
+"""How long a worker waits in the batch of its hand-in, which holds up other changes that it makes at ps task 0. It does
+not wait so in a step before which it has made others."""
 
 _ZEROS: Final = InitializerSpec(ConstantKind(0.0))
 
@@ -111,18 +122,6 @@ class TakingPart:
 
 TAKING_PART: Final[WeakTable[Fanout, TakingPart]] = WeakTable()
 """What each connection of this process is, by its way to the ps tasks."""
-
-
-class Pull(Protocol):
-    """Values that are read behind something else: a mirror."""
-
-    def begin_behind(self, fanout: Fanout) -> Sequence[Routed]:
-        """Returns the reads that go with it."""
-        ...
-
-    def end_behind(self, replies: Sequence[Reply]) -> None:
-        """Takes the replies to them."""
-        ...
 
 
 class RoutedStep(NamedTuple):
@@ -194,6 +193,9 @@ class TrainingGroup:
         self._answer = Answer("", 0)
         self._is_sure = False  # whether the newest answer is that to the newest event
         self._ended = [0] * part.num_ps  # the newest round that each ps is known to have carried out
+        self._seats: set[int] = set()  # those that have taken part in a round of this run, and its own: they have slots
+        self._answers_stamps = [False] * part.num_ps  # whether each ps knows that question
+        self._num_changes = 0  # those to ps task 0 when it had handed in
         self._computes_on: int | None = None  # the oldest model that it may have read; None: read before it joined
         part.groups.append(self)
         whole_reads = WHOLE_READS.get(fanout)
@@ -307,11 +309,13 @@ class TrainingGroup:
             self._join()
         elif not is_sure:
             self._answer = self._act(Look(self._part.task, self._incarnation))
-        self._wait_to_go_on()
+        self._wait_to_go_on(())
 
     def _step(self, steps: Sequence[RoutedStep], pull: Pull | None, *, is_sure: bool) -> StepResult:
         self._go_on(is_sure=is_sure)
         number = self._answer.next_round
+        reads = () if pull is None else pull.begin_behind(self._fanout)
+        read: Seen | None = None
         if self._computes_on is None:
             _LOG.warning(
                 "%s has joined %s while others train: its first gradient, which it had computed before, is stale; "
@@ -321,10 +325,12 @@ class TrainingGroup:
             )
             self._answer = self._act(HandIn(self._part.task, self._incarnation, number, None, self._wall_clock()))
         else:
-            self._stage_and_hand_in(number, steps, self._computes_on)
-        self._wait_to_go_on()
+            read = self._stage_and_hand_in(number, steps, self._computes_on, reads)
+        others_bring = self._answer.verdict is not Verdict.APPLIED
+        if self._answer.base is None:
+            read = self._wait_to_go_on(reads) or read
         outcome = next((each for each in self._answer.outcomes if each.round == number), None)
-        self._bring(pull)
+        self._bring(pull, read, others_bring=others_bring)
         return StepResult(outcome, number, min(self._ended))
 
     def _check_same(self, steps: Sequence[RoutedStep]) -> None:
@@ -340,8 +346,14 @@ class TrainingGroup:
 
     # -- the three trips ----------------------------------------------------------------------
 
-    def _stage_and_hand_in(self, number: int, steps: Sequence[RoutedStep], computed_on: int) -> None:
-        """Stages the gradients everywhere, and hands in; whoever lacks a decision is brought it first."""
+    def _stage_and_hand_in(
+        self, number: int, steps: Sequence[RoutedStep], computed_on: int, reads: Sequence[Routed]
+    ) -> Seen | None:
+        """Stages the gradients everywhere, and hands in; whoever lacks a decision is brought it first.
+
+        Returns:
+            What was read at ps task 0 behind the newest model, if this worker may go on.
+        """
         by_task = [tuple([each.step for each in steps if each.ps_task == ps]) for ps in range(self._part.num_ps)]
         deciding = by_task[OBJECTS_PS_TASK]
         goes_along = (
@@ -360,15 +372,37 @@ class TrainingGroup:
             if news:
                 self._ended = [self._answer.committed] * self._part.num_ps
             event = HandIn(self._part.task, self._incarnation, number, computed_on, self._wall_clock())
-            if with_hand_in is None:
-                self._answer = self._act(event)
-                return
-            reply, said = self._opened().act_behind(with_hand_in, event_record(event))
-            if not self._lacks_news([reply]):
+            behind = reads_behind(self._name, reads)
+            among = self._opened().act_among(
+                () if with_hand_in is None else (with_hand_in,),
+                event_record(event),
+                (self._commit_next(number),),
+                self._question(),
+                behind.operations,
+                wait_s=_WAIT_BEHIND_S if self._opened().num_changes == self._num_changes else 0.0,
+                expected_bytes=behind.expected_bytes,
+            )
+            self._num_changes = self._opened().num_changes
+            if self._lacks_news(among.before):
+                continue
+            for reply in among.before:
                 succeeded(reply)
-                self._answer = self._answered(said)
-                return
+            self._answer = self._answered(among.answer)
+            if among.later is None:
+                return None
+            if self._answer.base is None:  # it was told to go on meanwhile
+                self._answer = Answer.of_record(among.later)
+            return behind.read(among.read)
         raise self._behind()
+
+    def _commit_next(self, number: int) -> Commit:
+        """What has ps task 0 carry out a round in the batch that decides it, if it is of workers known here."""
+        slots = self._policy.staging_slots
+        staged = [staged_name(self._name, OBJECTS_PS_TASK, seat, number % slots) for seat in sorted(self._seats)]
+        return commit_next(self._name, self._policy, staged, OBJECTS_PS_TASK, self._variables[OBJECTS_PS_TASK])
+
+    def _question(self) -> Json:
+        return {"worker": self._part.task, "incarnation": self._incarnation}
 
     def _staged(self, number: int, ps_task: int, steps: tuple[StagedStep, ...]) -> Stage:
         slots, answer = self._policy.staging_slots, self._answer
@@ -381,23 +415,54 @@ class TrainingGroup:
             answer.since,
             slots,
             steps,
+            packs_numbers=self._answers_stamps[ps_task],
         )
 
-    def _bring(self, pull: Pull | None) -> None:
-        """Brings the decisions to every ps, and reads behind them."""
+    def _bring(self, pull: Pull | None, read: Seen | None = None, *, others_bring: bool = False) -> None:
+        """Brings the decisions to every ps that lacks them, and reads behind them.
+
+        Args:
+            pull: What to read.
+            read: What was read at ps task 0 already.
+            others_bring: Whether another worker is about to do so, which is waited for a little.
+        """
         for _ in range(_MOST_NEWS):
-            news = self._news()
-            looks = [Routed(ps, Read(stamp_name(self._name, ps))) for ps in range(self._part.num_ps)]
+            committed = self._answer.committed
+            if read is None or read.ended < committed:  # it has gradients of workers that were not known here
+                read, others_bring = None, False
+            lack = [ps for ps in range(self._part.num_ps) if ps != OBJECTS_PS_TASK or read is None]
+            news = [] if others_bring else [each for each in self._news() if each.ps_task in lack]
+            wait_s = _WAIT_FOR_OTHERS_S if others_bring else 0.0
+            looks = [Routed(ps, look_at_stamp(self._name, ps, committed, wait_s)) for ps in lack]
+            stamps = [Routed(ps, Read(stamp_name(self._name, ps))) for ps in lack]
             reads = () if pull is None else pull.begin_behind(self._fanout)
-            replies = self._fanout.exchange_all([*news, *looks, *reads])
-            if self._lacks_news(replies[: len(news)]):
+            others = [each for each in reads if read is None or each.ps_task != OBJECTS_PS_TASK]
+            routed = [*news, *looks, *stamps, *others]
+            replies = iter(self._fanout.exchange_all(routed) if routed else ())
+            of_news, of_looks, of_stamps = [list(islice(replies, len(each))) for each in (news, looks, stamps)]
+            if others_bring and [each for each in of_looks if not is_there(each)]:
+                others_bring = False  # it may have died
                 continue
-            for reply in replies[: len(news)]:
+            for ps, reply in zip(lack, of_looks, strict=True):
+                self._answers_stamps[ps] = isinstance(reply, Result)
+            if self._lacks_news(of_news):
+                continue
+            for reply in of_news:
                 succeeded(reply)
-            self._ended = [_ended(reply) for reply in replies[len(news) : len(news) + len(looks)]]
+            if self._lacks_news(of_looks):
+                continue
+            for ps, reply in zip(lack, of_stamps, strict=True):
+                self._ended[ps] = ended(reply)
+            if read is not None:
+                self._ended[OBJECTS_PS_TASK] = read.ended
             if pull is not None:
-                pull.end_behind(replies[len(news) + len(looks) :])
+                there = iter(() if read is None else read.replies)
+                pull.end_behind(
+                    [next(replies if read is None or each.ps_task != OBJECTS_PS_TASK else there) for each in reads]
+                )
             self._computes_on = min(self._ended)
+            of_run = [each for each in self._answer.decisions if each.round > self._answer.since]
+            self._seats.update([part.seat for each in of_run for part in each.parts])
             return
         raise self._behind()
 
@@ -415,7 +480,7 @@ class TrainingGroup:
 
     def _lacks_news(self, replies: Sequence[Reply]) -> bool:
         """Whether a ps has to be brought decisions that this worker has not heard of; it has then."""
-        if not [each for each in replies if isinstance(each, AbortedError)]:
+        if not [each for each in replies if isinstance(each, AbortedError) or is_not_yet(each)]:
             return False
         self._answer = self._act(Look(self._part.task, self._incarnation))
         self._ended = [0] * self._part.num_ps
@@ -455,12 +520,13 @@ class TrainingGroup:
             if not self._watch().tell_of_dead():
                 raise
             self._answer = self._act(event)
-        self._ended = [0] * part.num_ps
+        self._ended, self._seats = [0] * part.num_ps, {self._answer.seat}
         seat, made = self._answer.seat, []
         for ps_task in range(part.num_ps):
-            made.append(_declaration(stamp_name(self._name, ps_task), STAMP_KIND, ps_task))
             slots = [staged_name(self._name, ps_task, seat, slot) for slot in range(self._policy.staging_slots)]
-            made.extend([_declaration(each, STAGED_KIND, ps_task) for each in slots])
+            names = {stamp_name(self._name, ps_task): STAMP_KIND, **dict.fromkeys(slots, STAGED_KIND)}
+            for name, kind in names.items():
+                made.append(Beside(VariableSpec(name, *ROUND_LAYOUTS[kind], object_kind=kind), _ZEROS, ps_task))
         declare_beside(self._fanout, made)
         listed = SharedObject(self._fanout, part.places, name=GROUP_NAMES, kind=NAMES_KIND, settings={}, by=part.task)
         listed.act({"do": "add", "name": self._name})
@@ -468,19 +534,29 @@ class TrainingGroup:
         is_first = self._answer.committed == self._answer.since
         self._computes_on, self._is_ready = self._answer.committed if is_first else None, True
 
-    def _wait_to_go_on(self) -> None:
-        """Waits until the worker may go on."""
+    def _wait_to_go_on(self, reads: Sequence[Routed]) -> Seen | None:
+        """Waits until the worker may go on; returns what was read at ps task 0 behind the newest model then."""
         watch: GroupWatch | None = None
+        read: Seen | None = None
         while self._answer.base is None:
             if self._answer.is_silent:
                 self._answer = self._act(Back(self._part.task, self._incarnation, self._wall_clock()))
                 continue
             watch = watch or self._watch()
-            question = {"worker": self._part.task, "incarnation": self._incarnation}
-            said = self._opened().wait(question, watch.deadline, watch.look, first_s=FIRST_WAIT_S)
+            behind = reads_behind(self._name, reads)
+            said, replies = self._opened().wait_and_read(
+                self._question(),
+                watch.deadline,
+                watch.look,
+                behind.operations,
+                first_s=FIRST_WAIT_S,
+                expected_bytes=behind.expected_bytes,
+            )
             if said is None:
                 raise watch.late()
             self._answer = Answer.of_record(said)
+            read = behind.read(replies)
+        return read
 
     def _watch(self) -> GroupWatch:
         part = self._part
@@ -520,17 +596,5 @@ class TrainingGroup:
             self._is_joined = is_joined
 
 
-def _declaration(name: str, kind: str, ps_task: int) -> Beside:
-    dtype, shape = ROUND_LAYOUTS[kind]
-    return Beside(VariableSpec(name, dtype, shape, object_kind=kind), _ZEROS, ps_task)
-
-
 def _variables_on(steps: Sequence[RoutedStep], ps_task: int) -> tuple[str, ...]:
     return tuple(sorted([name for each in steps if each.ps_task == ps_task for name in each.step.names]))
-
-
-def _ended(reply: Reply) -> int:
-    stamp = succeeded(reply).tensor
-    if stamp is None:
-        raise InternalError("a ps has answered without its stamp")
-    return int(stamp[1])
