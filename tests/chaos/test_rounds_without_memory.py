@@ -6,7 +6,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def test_a_ps_without_memory_for_a_round_makes_it_when_it_has_some(
         mirror = onlooker.mirror([onlooker.variable("table")], trained_by="sgd")
         bring, scarce = TrainingGroup._bring, no_more_memory(tasks[1].pid)
 
-        def bring_without_memory(group: TrainingGroup, pull: Pull | None) -> None:
+        def bring_without_memory(group: TrainingGroup, pull: Pull | None, *seen: Any, **more: Any) -> None:
             monkeypatch.setattr(TrainingGroup, "_bring", bring)
             scarce.__enter__()  # what the worker has staged is there, and the round is decided
             bring(group, pull)
