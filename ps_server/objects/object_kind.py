@@ -32,6 +32,8 @@ class ObjectKind:
             brings. If not, what the guard has noted of that is taken back.
         read: Of a kind whose states have another form: returns that of the JSON that is stored.
         write: Of such a kind: returns the JSON of a state, always the same for equal ones.
+        wakes: Of such a kind: whether a question that had no answer in the state before may have one in the state
+            after. Else whoever waits looks at every state.
     """
 
     empty: Callable[[Json], Any]
@@ -42,3 +44,4 @@ class ObjectKind:
     takes: Callable[[Json], bool] | None = None
     read: Callable[[Json], Any] | None = None
     write: Callable[[Any], Json] | None = None
+    wakes: Callable[[Any, Any], bool] | None = None

@@ -46,5 +46,11 @@ def _takes(answer: Json) -> bool:
 
 
 ROUNDS: Final = ObjectKind(
-    empty=_empty, step=_step, look=_look, takes=_takes, read=GroupState.of_record, write=lambda state: state.record()
+    empty=_empty,
+    step=_step,
+    look=_look,
+    takes=_takes,
+    read=GroupState.of_record,
+    write=lambda state: state.record(),
+    wakes=group.may_free,
 )

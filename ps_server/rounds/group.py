@@ -77,7 +77,7 @@ def step(state: GroupState, event: Event) -> tuple[GroupState, Answer]:
             state = _join(state, event)
         case HandIn():
             state, verdict = _hand_in(state, event)
-            return state, _answer(state, event.worker, verdict)
+            return state, _answer_to_hand_in(state, event.worker, verdict)
         case Rest():
             member = _known(state, event.worker, event.incarnation)
             if member.status not in (Status.RESTS, Status.FINISHED):
@@ -112,6 +112,19 @@ def waited_for(state: GroupState, worker: str, incarnation: str) -> Answer | Non
     return None if has_to_wait else _answer(state, worker)
 
 
+def may_free(before: GroupState, after: GroupState) -> bool:
+    """Whether ``waited_for`` may say something else of a worker that has to wait than it did."""
+    if before.over != after.over or len(before.members) != len(after.members):
+        return True
+    for was, now in zip(before.members, after.members, strict=True):
+        if was is now:
+            continue
+        is_told = (was.base is None and now.base is not None) or was.status is not now.status
+        if is_told or was.incarnation != now.incarnation or was.worker != now.worker:
+            return True
+    return False
+
+
 def _answer(state: GroupState, worker: str, verdict: Verdict | None = None) -> Answer:
     common = Answer(
         state.policy,
@@ -132,6 +145,23 @@ def _answer(state: GroupState, worker: str, verdict: Verdict | None = None) -> A
         is_silent=member.status in _TO_COME_BACK,
         verdict=verdict,
         outcomes=member.outcomes,
+    )
+
+
+def _answer_to_hand_in(state: GroupState, worker: str, verdict: Verdict | None) -> Answer:
+    """In short, if the worker has to wait: it is answered again when it may go on."""
+    member = state.member(worker)
+    if member is None or member.base is not None:
+        return _answer(state, worker, verdict)
+    return Answer(
+        state.policy,
+        state.committed,
+        state.since,
+        seat=member.seat,
+        ticket=member.ticket,
+        next_round=next_round(state, member),
+        is_silent=member.status in (Status.SILENT, Status.GONE),
+        verdict=verdict,
     )
 
 

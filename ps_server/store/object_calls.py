@@ -11,7 +11,7 @@ import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
 from ps_protocol.operations import Array, Reply, Result, VariableSpec, Verdict
-from ps_protocol.shared_objects import MAX_OBJECT_BYTES, Act, Bytes, Json, Look, decode_json
+from ps_protocol.shared_objects import MAX_OBJECT_BYTES, Act, Bytes, Json, Look, decode_json, encode_json
 from ps_server.memory.spare_arrays import SMALL_BYTES, SpareArrays
 from ps_server.objects.array_kind import ArrayObjectKind
 from ps_server.objects.array_transitions import ArrayOutcome, answered_with, carried_out_with
@@ -22,6 +22,7 @@ from ps_server.store.spec_checks import describe_spec
 from ps_server.store.stored_variable import StoredVariable, uninitialized
 from ps_server.store.stored_variables import StoredVariables
 
+_NO_QUESTION: Final = encode_json({})
 _MOST_BYTES_READ: Final = 64 * 1024
 """Of an object that is remembered in another form than the one that is stored."""
 
@@ -75,7 +76,9 @@ class ObjectCalls:
                     verdict = Verdict.NOT_YET if outcome.answer is None else Verdict.APPLIED
                     return Result(variable.version, before is not None, outcome.answer, verdict=verdict)
                 value = _value_of(outcome.state)
-                replaced = self._variables.relayout(variable, replace(variable.spec, dtype=value.dtype), value)
+                wakes = self._wakes(kind, variable, outcome)
+                spec = replace(variable.spec, dtype=value.dtype)
+                replaced = self._variables.relayout(variable, spec, value, wakes=wakes)
                 variable.version += 1
                 if isinstance(outcome, Outcome):
                     _remember(variable, outcome.content)
@@ -111,6 +114,30 @@ class ObjectCalls:
         content = content_of(kind, stored.tobytes())
         _remember(variable, content)
         return content
+
+    @staticmethod
+    def _wakes(kind: AnyKind, variable: StoredVariable, outcome: Outcome | ArrayOutcome) -> bool:
+        """With its lock held, whether those who wait for an answer may have one by what an event makes of an object."""
+        if isinstance(kind, ArrayObjectKind) or kind.wakes is None or not isinstance(outcome, Outcome):
+            return True
+        before, after = variable.reading, outcome.content
+        if before is None or before[0] != variable.version or after is None:
+            return True
+        return kind.wakes(before[1].state, after.state)
+
+    def state_of(self, name: str, kind: str) -> Any:
+        """What an object is, in the form of its kind; its lock is held, as long as that is used.
+
+        Raises:
+            NotFoundError, InvalidArgumentError, FailedPreconditionError: As of ``look``.
+        """
+        variable, found = self._found(Look(name, kind, _NO_QUESTION))
+        stored = _stored(variable)
+        if stored is None:
+            raise uninitialized(variable.spec)
+        assert isinstance(found, ObjectKind)
+        content = self._content(found, variable, stored)
+        return (content_of(found, content) if isinstance(content, bytes) else content).state
 
     def _memory(self, number: int) -> Bytes:
         """Memory for the bytes of a state: that of an earlier one, if there is one as long as that."""

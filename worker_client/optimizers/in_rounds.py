@@ -15,7 +15,8 @@ from ps_protocol.training.round_operations import COUNT_ROUNDS, StagedStep
 from ps_protocol.training.sync_policy import SyncPolicy
 from worker_client.connection.completes import checked
 from worker_client.connection.fanout import Fanout
-from worker_client.objects.training_group import TAKING_PART, RoutedStep
+from worker_client.objects.round_operations import RoutedStep
+from worker_client.objects.training_group import TAKING_PART
 from worker_client.objects.training_report import report_if_any
 from worker_client.optimizers.slots import SlotVariables
 from worker_client.optimizers.steps import PartGradient

@@ -23,7 +23,8 @@ from ps_protocol.weak_table import WeakTable
 from worker_client.connection.completes import Completes, exchange_of
 from worker_client.connection.fanout import Fanout, Routed
 from worker_client.connection.futures import mapped
-from worker_client.objects.training_group import RoutedStep, TrainingGroup
+from worker_client.objects.round_operations import RoutedStep
+from worker_client.objects.training_group import TrainingGroup
 from worker_client.objects.training_report import TrainingReport
 from worker_client.optimizers.arguments import (
     check_counter,
