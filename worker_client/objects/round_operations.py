@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import VariableSpec
 from ps_protocol.shared_objects import OBJECTS_PS_TASK
-from ps_protocol.training.round_messages import Answer, Decision
+from ps_protocol.training.round_messages import Answer, Decision, Outcome
 from ps_protocol.training.round_operations import (
     ROUND_LAYOUTS,
     STAGED_KIND,
@@ -33,6 +33,20 @@ class RoutedStep(NamedTuple):
 
     ps_task: int
     step: StagedStep
+
+
+class StepResult(NamedTuple):
+    """What has become of a step.
+
+    Attributes:
+        outcome: Of its gradient; None while its round has not committed.
+        round: That it was handed in for.
+        model: The number of the newest model that the worker may have read since.
+    """
+
+    outcome: Outcome | None
+    round: int
+    model: int
 
 
 class RoundOperations:

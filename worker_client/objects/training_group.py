@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from ps_protocol.errors import (
     AbortedError,
@@ -59,7 +59,7 @@ from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.retry import Deadline
 from worker_client.connection.whole_reads import WHOLE_READS
 from worker_client.objects.group_watch import GroupWatch
-from worker_client.objects.round_operations import RoundOperations, RoutedStep
+from worker_client.objects.round_operations import RoundOperations, RoutedStep, StepResult
 from worker_client.objects.round_reads import Pull, Seen, ended, is_not_yet, is_there, look_at_stamp, reads_behind
 from worker_client.objects.shared_object import FIRST_WAIT_S, SharedObject, WaitPlaces
 from worker_client.objects.training_report import TrainingReport, training_report
@@ -112,20 +112,6 @@ class TakingPart:
 
 TAKING_PART: Final[WeakTable[Fanout, TakingPart]] = WeakTable()
 """What each connection of this process is, by its way to the ps tasks."""
-
-
-class StepResult(NamedTuple):
-    """What has become of a step.
-
-    Attributes:
-        outcome: Of its gradient; None while its round has not committed.
-        round: That it was handed in for.
-        model: The number of the newest model that the worker may have read since.
-    """
-
-    outcome: Outcome | None
-    round: int
-    model: int
 
 
 class TrainingGroup:

@@ -57,7 +57,7 @@ def check_alone(
 ) -> int:
     """Makes sure that a worker without ``sync`` does not train alone what others train in rounds; returns 1.
 
-    It asks at its first step, its second, fourth, eighth and so on: others may come later.
+    It asks at its steps 1, 4, 16, 64 and so on: others may come later.
 
     Args:
         fanout: The way to the ps tasks.
@@ -71,7 +71,9 @@ def check_alone(
         FailedPreconditionError: Others do, with an optimizer of that name; it says how.
     """
     me = TAKING_PART.get(fanout)
-    if (made + 1) & made or me is None or [each for each in parts if each.part.ps_task is None]:
+    number = made + 1
+    is_power_of_4 = not number & made and number.bit_length() % 2 == 1
+    if not is_power_of_4 or me is None or [each for each in parts if each.part.ps_task is None]:
         return 1
     report = report_if_any(fanout, me.places, name)
     if report is None or not report.policy:

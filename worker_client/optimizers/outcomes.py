@@ -9,7 +9,7 @@ from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Reply, Result, Verdict
 from ps_protocol.training.round_messages import Verdict as RoundVerdict
 from worker_client.connection.fanout import succeeded
-from worker_client.objects.training_group import StepResult
+from worker_client.objects.round_operations import StepResult
 
 _APPLIED: Final = Verdict.APPLIED  # looking a member up takes as long as a call
 _IN_ROUND: Final = RoundVerdict.APPLIED

@@ -241,7 +241,7 @@ def test_a_decided_round_of_the_dead_is_brought_by_who_waits_for_its_shard(
     shard = dying.take()
     (group,) = dying.sgd._joined()
 
-    def die(*_: Any) -> None:
+    def die(*_: Any, **_more: Any) -> None:
         raise DeadError
 
     monkeypatch.setattr(group, "_bring", die)

@@ -87,8 +87,8 @@ def test_it_is_asked_ever_more_rarely(cluster: SmallCluster, monkeypatch: pytest
     monkeypatch.setattr(ObjectConnection, "wait", counting)
     only = worker(cluster, 0)
     numbers = []
-    for number in range(1, 9):
+    for number in range(1, 18):
         only.step(gradients(0, number))
         numbers += [number] * len(asked)
         asked.clear()
-    assert numbers == [1, 2, 4, 8]
+    assert numbers == [1, 4, 16]

@@ -408,8 +408,7 @@ class TestNotFinite:
         self, w: Any, bad: Any, wire_dtype: Any, on_nonfinite: Any, cluster: InProcessCluster
     ) -> None:
         optimizer = train.Momentum(1.0, 0.5, on_nonfinite=on_nonfinite)
-        for _ in range(2):  # the third step does not look whether others train the same in rounds
-            optimizer.apply_gradients([(GRADIENT, w)], wire_dtype=wire_dtype)
+        optimizer.apply_gradients([(GRADIENT, w)], wire_dtype=wire_dtype)
         before, slots = w.numpy(), optimizer.get_slot(w, "momentum").numpy()
         batches = cluster.batches()
         try:
@@ -422,7 +421,7 @@ class TestNotFinite:
         assert max(exchanges(cluster, batches)) == 1
         np.testing.assert_array_equal(w.numpy(), before)
         np.testing.assert_array_equal(optimizer.get_slot(w, "momentum").numpy(), slots)
-        assert set(np.ravel(w.version)) == {2}
+        assert set(np.ravel(w.version)) == {1}
 
     def test_or_it_is_applied(self, w: Any) -> None:
         train.GradientDescent(1.0, on_nonfinite="apply").apply_gradients([(self.BAD, w)])
