@@ -57,7 +57,7 @@ def check_alone(
 ) -> int:
     """Makes sure that a worker without ``sync`` does not train alone what others train in rounds; returns 1.
 
-    It asks at its steps 1, 4, 16, 64 and so on: others may come later.
+    It asks at its steps 1, 8, 64, 512 and so on: others may come later.
 
     Args:
         fanout: The way to the ps tasks.
@@ -72,8 +72,8 @@ def check_alone(
     """
     me = TAKING_PART.get(fanout)
     number = made + 1
-    is_power_of_4 = not number & made and number.bit_length() % 2 == 1
-    if not is_power_of_4 or me is None or [each for each in parts if each.part.ps_task is None]:
+    is_power_of_8 = not number & made and number.bit_length() % 3 == 1
+    if not is_power_of_8 or me is None or [each for each in parts if each.part.ps_task is None]:
         return 1
     report = report_if_any(fanout, me.places, name)
     if report is None or not report.policy:

@@ -68,12 +68,12 @@ def test_other_variables_and_other_names_are_trained_alone(cluster: SmallCluster
 
 def test_who_has_trained_alone_is_told_when_others_come(cluster: SmallCluster) -> None:
     first, second = worker(cluster, 0, "bsp"), worker(cluster, 1)
-    for number in range(3):
+    for number in range(7):
         assert second.step(gradients(1, number)).verdict == "applied"
     first.step(gradients(0, 0))
     for _ in range(2):  # it goes on being told
         with pytest.raises(FailedPreconditionError, match="sgd has no sync on worker:1"):
-            second.step(gradients(1, 3))
+            second.step(gradients(1, 7))
 
 
 def test_it_is_asked_ever_more_rarely(cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,8 +87,8 @@ def test_it_is_asked_ever_more_rarely(cluster: SmallCluster, monkeypatch: pytest
     monkeypatch.setattr(ObjectConnection, "wait", counting)
     only = worker(cluster, 0)
     numbers = []
-    for number in range(1, 18):
+    for number in range(1, 66):
         only.step(gradients(0, number))
         numbers += [number] * len(asked)
         asked.clear()
-    assert numbers == [1, 4, 16]
+    assert numbers == [1, 8, 64]
