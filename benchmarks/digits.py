@@ -122,7 +122,7 @@ def _graph_step(client: ss.Client, data: Any, _way: str, rule: str) -> tuple[Ste
 
 def measure(transport: str, num_ps: int, num_workers: int, seconds: float, way: str, rule: str) -> dict[str, Any]:
     """Returns the steps per second of each worker, and the greatest held-out accuracy that one has seen."""
-    with LocalCluster(num_ps=num_ps, num_workers=num_workers, env={"PYTHONPATH": str(ROOT)}) as cluster:
+    with LocalCluster(num_ps=num_ps, num_workers=num_workers) as cluster:
         pids = [cluster.ps_pid(index) for index in range(num_ps)]
         begun_s: list[float] = []  # processor time of the ps tasks when a worker began
 
@@ -132,8 +132,8 @@ def measure(transport: str, num_ps: int, num_workers: int, seconds: float, way: 
             lines.append(line.text)
 
         printed: list[list[str]] = [[] for _ in range(num_workers)]
-        program = ["python", "-m", "benchmarks.digits", "--worker", transport, "--seconds", str(seconds)]
-        program += ["--way", way, "--rule", rule]
+        program = ["env", f"PYTHONPATH={ROOT}", "python", "-m", "benchmarks.digits", "--worker", transport]
+        program += ["--seconds", str(seconds), "--way", way, "--rule", rule]
         workers = [
             cluster.start_worker(index, program, on_line=functools.partial(keep, printed[index]))
             for index in range(num_workers)

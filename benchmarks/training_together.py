@@ -190,11 +190,11 @@ def measure(
     sleeps_s = [step_s if computes else 0.0] * num_workers
     if has_slow_one:
         sleeps_s[-1] *= _SLOWER
-    with LocalCluster(num_ps=num_ps, num_workers=num_workers, env={"PYTHONPATH": str(ROOT)}) as cluster:
+    with LocalCluster(num_ps=num_ps, num_workers=num_workers) as cluster:
         printed: list[list[str]] = [[] for _ in range(num_workers)]
         pids = ",".join([str(cluster.ps_pid(index)) for index in range(num_ps)])
-        program = ["python", "-m", "benchmarks.training_together", "--worker", transport, "--seconds", str(seconds)]
-        program += ["--ps-pids", pids, "--rest", str(rest_s)]
+        program = ["env", f"PYTHONPATH={ROOT}", "python", "-m", "benchmarks.training_together", "--worker", transport]
+        program += ["--seconds", str(seconds), "--ps-pids", pids, "--rest", str(rest_s)]
         workers = [
             cluster.start_worker(
                 index,

@@ -34,6 +34,9 @@ _T = TypeVar("_T")
 LINGER_S: Final = 1.0
 """How long an interrupt may wait for what still uses the caller's arrays; nearly always it is done at once."""
 
+SHELTER: Final = "shardscope-shelter"
+"""Name of the threads that make calls of the main thread."""
+
 _IDLE_S: Final = 2.0
 _BEGIN_S: Final = 0.02
 _LOOK_S: Final = 1.0
@@ -166,7 +169,7 @@ class _Helpers:
 
     def _start(self) -> None:
         try:
-            threading.Thread(target=self._run, name="shardscope-shelter", daemon=True).start()
+            threading.Thread(target=self._run, name=SHELTER, daemon=True).start()
         except RuntimeError:
             self._run_all()
 

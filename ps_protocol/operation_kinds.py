@@ -27,10 +27,14 @@ from ps_protocol.operations import (
 )
 from ps_protocol.optimizer_rules import RULES
 from ps_protocol.shared_objects import MAX_OBJECT_BYTES, MAX_SHORT_ANSWER_BYTES, Act, Look
-from ps_protocol.training.round_operations import Commit, Stage
+from ps_protocol.training.round_operations import GROUP_KIND, STAMP_KIND, Commit, Stage
 
 MAX_REDUCED_BYTES: Final = 1024 * 1024
 """The most bytes that a ``Reduce`` returns."""
+
+_MOST_GROWTH: Final = 2
+_MOST_EVENTS_BYTES: Final = 64 * 1024
+"""What a group may grow by while it is asked."""
 
 _Operation = TypeVar("_Operation", bound=PsOperation)
 
@@ -119,7 +123,20 @@ def _rows_bytes(operation: Gather, spec: VariableSpec) -> int:
 
 def _answer_bytes(act: Act, spec: VariableSpec) -> int:
     """An object that holds tensors answers with no more than it holds, and JSON."""
+    if act.kind == GROUP_KIND:
+        return _group_answer_bytes(spec)
     return MAX_SHORT_ANSWER_BYTES if act.tensors else max(MAX_OBJECT_BYTES, spec.size_bytes)
+
+
+def _look_bytes(look: Look, spec: VariableSpec) -> int:
+    if look.kind == STAMP_KIND:
+        return 0
+    return _group_answer_bytes(spec) if look.kind == GROUP_KIND else MAX_OBJECT_BYTES
+
+
+def _group_answer_bytes(spec: VariableSpec) -> int:
+    """A group says what it holds, or less; a message has room for that twice and for what is read behind it."""
+    return min(MAX_OBJECT_BYTES, _MOST_GROWTH * spec.size_bytes + _MOST_EVENTS_BYTES)
 
 
 KINDS: Final[dict[type[Any], OperationKind]] = {
@@ -182,7 +199,7 @@ KINDS: Final[dict[type[Any], OperationKind]] = {
         logged=Logged.AS_A_LOOK,
         tensors=lambda look: (look.question,),
         with_tensors=lambda look, tensors: Look(look.name, look.kind, tensors[0], look.wait_s),
-        reply_bytes=lambda _look, _spec: MAX_OBJECT_BYTES,
+        reply_bytes=_look_bytes,
     ),
     Stage: OperationKind(
         logged=Logged.AS_ITSELF,

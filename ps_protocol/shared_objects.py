@@ -76,10 +76,15 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Asks a shared object something, and waits a while until it has an answer; only if it is alone in its batch.
+    """Asks a shared object something, and waits a while until it has an answer.
 
     The tensor of the reply is the answer. Without one in time the verdict is ``Verdict.NOT_YET``. A ps at which too
     many wait already says so at once, as it does when nobody must wait there any longer.
+
+    It waits only if it is the first of its batch, or has behind it none that change something: what stands behind it
+    is read as soon as there is an answer, and not at all without one (``NOT_YET`` too). What stands before it is
+    carried out, and acknowledged, as a batch of its own. So a batch that is sent again waits and reads again. An
+    earlier ps waits only for a ``Look`` that is alone.
 
     Attributes:
         name: Full name of the variable.

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
-from ps_protocol.interrupts import num_idle_threads
+from ps_protocol.interrupts import SHELTER, num_idle_threads
+from ps_server.rules import compiled_row_kernels
+from ps_server.rules.optimizers import compiled_loops
 from tests import forked_ps
+from tests.descriptors import open_descriptors, opened_since
+from worker_client.connection.forgotten_failures import FORGOTTEN
 
 _LEAK_TIMEOUT_S = 10.0
+_COMPILING_TIMEOUT_S = 60.0
 _POLL_INTERVAL_S = 0.01
 _MAX_LEAKED_DESCRIPTORS = 64
 _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -34,6 +40,24 @@ settings.load_profile("untimed")
 def pytest_xdist_auto_num_workers() -> int:
     """How many test processes ``--numprocesses auto`` means: two for each core, since many tests wait for processes."""
     return 2 * (os.cpu_count() or 1)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Ends the process of a test that may take longer than others, and does not end, as much later."""
+    marker = item.get_closest_marker("timeout")
+    usual_s, end_s = (float(item.config.getini(each)) for each in ("timeout", "faulthandler_timeout"))
+    if marker is not None and marker.args[0] > usual_s:
+        assert sys.__stderr__ is not None
+        faulthandler.dump_traceback_later(marker.args[0] + end_s - usual_s, exit=True, file=sys.__stderr__)
+
+
+def pytest_collection_finish() -> None:
+    """Has the garbage collector pass over the 20,000 tests and what they import, none of which ever is garbage.
+
+    Else each full collection takes a third of a second, and tests of what nobody holds any more make thousands of them.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 class Eventually(Protocol):
@@ -61,12 +85,20 @@ def eventually() -> Eventually:
     return poll
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _heap_at_rest() -> Iterator[None]:
+    """Has the collector pass over what a module leaves, such as clients, as ``pytest_collection_finish`` does."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _ps_tasks_as_copies() -> Iterator[None]:
-    """Makes every ps that a test starts a copy of one process that has imported what a ps needs."""
+    """Makes every ps that a test starts a copy of a process that has imported what a ps needs."""
     with forked_ps.copies():
         yield
-    forked_ps.end_parent()
+    forked_ps.end_parents()
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +140,13 @@ def _num_threads() -> int:
     """How many threads there are, without those that shelter calls of the main thread and have nothing to do.
 
     Nor does the one count that compiles rules of a ps: it has as many to do as were asked for, and then ends.
+
+    They are looked at once, as some begin and end meanwhile: one that was not there, but counts as idle a moment later,
+    would make one too few before a test, and any that is there after it seem to be left.
     """
-    compiling = sum(thread.name == "kernels" for thread in threading.enumerate())
-    return threading.active_count() - num_idle_threads() - compiling
+    names = Counter(thread.name for thread in threading.enumerate())
+    num_sheltering, _ = names.pop(SHELTER, 0), names.pop("kernels", 0)
+    return names.total() + max(0, num_sheltering - num_idle_threads())
 
 
 @pytest.fixture(autouse=True)
@@ -135,13 +171,35 @@ def _levels_of_logs() -> Iterator[None]:
         logger.setLevel(level)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _settings_of_the_process() -> Iterator[None]:
+    """Puts back what a ps task in the test's own process sets for all of it.
+
+    Else it depended on the modules that this process has tested before whether rules are compiled beside a test, which
+    takes memory, and whether what was compiled does the work or NumPy.
+    """
+    modules = (compiled_loops, compiled_row_kernels)
+    compilers, switch_interval_s = [each._compiler for each in modules], sys.getswitchinterval()
+    yield
+    for module, compiler in zip(modules, compilers, strict=True):
+        assert module.wait(_COMPILING_TIMEOUT_S), "the compiler of rules has not ended"
+        module._compiler = compiler  # type: ignore[attr-defined]
+    sys.setswitchinterval(switch_interval_s)
+
+
+@pytest.fixture(autouse=True)
+def _no_forgotten_failures() -> None:
+    """Has a failure that nobody asks for be told though one like it, of the test before, was told within the second."""
+    FORGOTTEN._last = None
+    FORGOTTEN._num_untold = 0
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_descriptor_leaks() -> Iterator[None]:
     """Fails the session if it ends with many more open files and sockets than it began with."""
-    before = _open_descriptors()
+    before = open_descriptors()
     yield
-    gc.collect()
-    left = Counter(_open_descriptors()) - Counter(before)
+    left = opened_since(before)
     if left.total() > _MAX_LEAKED_DESCRIPTORS:
         pytest.fail(f"{left.total()} descriptors were left open, of these most: {left.most_common(10)}")
 
@@ -152,14 +210,4 @@ def _children() -> list[psutil.Process]:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return []
-    return [child for child in psutil.Process().children() if child.pid != forked_ps.parent_pid()]
-
-
-def _open_descriptors() -> list[str]:
-    descriptors = []
-    for link in Path("/proc/self/fd").iterdir():
-        try:
-            descriptors.append(str(link.readlink()))
-        except FileNotFoundError:  # it was the one that lists the directory
-            continue
-    return descriptors
+    return [child for child in psutil.Process().children() if child.pid not in forked_ps.parent_pids()]

@@ -5,8 +5,10 @@ Here one process imports once, and forks. The copy is a process like any other: 
 for it, with its own pid, arguments, environment, standard streams, session and working directory. What it shares with
 the process it is a copy of is what ``/proc`` says of its command line and environment.
 
-Any other program starts as usual; so does a ps whose environment has what an interpreter reads but once, such as
-``PYTHONPATH``, and every ps of a module that uses the fixture ``new_interpreters``, since it tests the start itself.
+There is one such process for ps tasks with the environment of the tests, and one for those of a ``LocalCluster``, whose
+libraries compute in one thread. Any other program starts as usual; so does a ps whose environment has something else
+that an interpreter reads but once, such as ``PYTHONPATH``, and every ps of a module that uses the fixture
+``new_interpreters``, since it tests the start itself.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ _IMPORTED: Final = ("ps_server.process.options", "ps_server.process.server", "ps
 _READ_AT_START: Final = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "OPENBLAS_", "OMP_", "NUMBA_")
 """Beginnings of the names of environment variables that an interpreter and its libraries read but once."""
 
+_OF_LOCAL_CLUSTERS: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+"""What ``ps_cluster.local.task_environment`` adds of these."""
+
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _MAX_REQUEST_BYTES: Final = 1 << 20
 _MAX_ANSWER_BYTES: Final = 64
@@ -51,7 +56,8 @@ class CopyingPopen(subprocess.Popen[Any]):
         asked = (executable, preexec_fn, close_fds, shell, restore_signals, gid, gids, uid, umask, process_group)
         arguments = _arguments_of_ps(args)
         environment = dict(os.environ if env is None else env)
-        if arguments is None or asked != usual or pass_fds or not _PARENT.suits(environment):
+        parent = _parent_of(environment)
+        if arguments is None or asked != usual or pass_fds or parent is None:
             super()._execute_child(*details)  # type: ignore[misc]
             return
         job = {
@@ -62,7 +68,7 @@ class CopyingPopen(subprocess.Popen[Any]):
             "imports_from_directory": "-P" not in args,
         }
         given = (pipes[0], pipes[3], pipes[5])
-        self.pid = _PARENT.copy(job, [own if each == -1 else each for own, each in enumerate(given)])
+        self.pid = parent.copy(job, [own if each == -1 else each for own, each in enumerate(given)])
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
@@ -79,13 +85,12 @@ def _arguments_of_ps(args: object) -> list[str] | None:
 
 
 class _Parent:
-    """The process that is copied. It starts at the first copy, and ends with the test process. Thread-safe."""
+    """A process that is copied. It starts at the first copy, and ends with the test process. Thread-safe."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards: the process, and the question and answer that are on the way
+    def __init__(self, environment: Mapping[str, str]) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        self._environment = dict(os.environ)
+        self._environment = environment
 
     @property
     def pid(self) -> int | None:
@@ -97,7 +102,7 @@ class _Parent:
 
     def copy(self, job: dict[str, Any], streams: Sequence[int]) -> int:
         """Starts a copy with these standard streams, a child of this process; returns its pid."""
-        with self._lock, _adopting():
+        with _COPYING, _adopting():
             end = self._socket or self._open()
             try:
                 socket.send_fds(end, [json.dumps(job).encode()], streams)
@@ -129,13 +134,22 @@ class _Parent:
             self._process = self._socket = None
 
 
-_PARENT: Final = _Parent()
+_COPYING: Final = threading.Lock()  # guards: parents, the question and answer on the way, and who adopts processes
+_PARENTS: Final = (
+    _Parent(dict(os.environ)),
+    _Parent({**_OF_LOCAL_CLUSTERS, **os.environ}),
+)
 _new_popen: Final = subprocess.Popen
 
 
-def parent_pid() -> int | None:
-    """The process that is copied, if there is one."""
-    return _PARENT.pid
+def _parent_of(environment: Mapping[str, str]) -> _Parent | None:
+    """Whose copies have this environment; None if it has to be there when an interpreter starts."""
+    return next((each for each in _PARENTS if each.suits(environment)), None)
+
+
+def parent_pids() -> set[int]:
+    """The processes that are copied, as far as they are there."""
+    return {each.pid for each in _PARENTS if each.pid is not None}
 
 
 @contextlib.contextmanager
@@ -162,9 +176,10 @@ def _popen(popen: type[subprocess.Popen[Any]]) -> Iterator[None]:
         subprocess.Popen = before  # type: ignore[misc]
 
 
-def end_parent() -> None:
-    """Ends the process that is copied."""
-    _PARENT.close()
+def end_parents() -> None:
+    """Ends the processes that are copied."""
+    for each in _PARENTS:
+        each.close()
 
 
 def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:

@@ -72,8 +72,12 @@ def close_lost(folder: Path) -> int:
 
 
 def interrupted_at(number: int, function: Callable[[], object], ours: tuple[str, ...] = SAVING) -> bool:
-    """Calls a function with an interrupt at one of its places; returns whether it has as many."""
+    """Calls a function with an interrupt at one of its places; returns whether it has as many.
+
+    Nothing of earlier tests is collected meanwhile: an interrupt in the finalizer of that would be lost.
+    """
     place = Place(number, ours)
+    gc.disable()
     sys.setprofile(place)
     try:
         function()
@@ -81,4 +85,5 @@ def interrupted_at(number: int, function: Callable[[], object], ours: tuple[str,
         pass
     finally:
         sys.setprofile(None)
+        gc.enable()
     return place.count >= number

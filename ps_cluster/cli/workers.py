@@ -22,6 +22,7 @@ from ps_cluster.inspection.training import (
     ask_groups,
     group_records,
     heading,
+    how_silence_ends,
     seen_by_heartbeats,
     workers_table,
 )
@@ -98,6 +99,8 @@ def _print(reports: Mapping[str, TrainingReport]) -> None:
             click.echo()
         say(heading(name, report, now_s))
         print_table(workers_table(report, now_s), WORKERS_DROPPABLE)
+        if advice := how_silence_ends(report):
+            say(advice)
 
 
 class _Watch:
@@ -178,6 +181,8 @@ def _drawn(watch: _Watch, console: Console) -> RenderableType:
     for name, report in watch.reports.items():
         draw(Text(heading(name, report, now_s), overflow="ellipsis", no_wrap=not report.ended))
         draw(fitted_table(workers_table(report, now_s), WORKERS_DROPPABLE, console))
+        if advice := how_silence_ends(report):
+            draw(Text(advice, style="dim"))
     if not watch.reports:
         draw(Text(_NOBODY))
     room = console.height - bool(watch.trouble)

@@ -123,6 +123,18 @@ def missing(reports: Mapping[str, TrainingReport], now_s: float) -> list[str]:
     return lines
 
 
+def how_silence_ends(report: TrainingReport) -> str:
+    """What becomes of workers that are silent, of which nobody has said that they have ended; empty without any."""
+    silent = [each.worker for each in report.workers if each.status == "silent"]
+    if not silent or report.ended:
+        return ""
+    shown = ", ".join(silent[:_MOST_NAMES]) + (f" and {len(silent) - _MOST_NAMES} more" * (len(silent) > _MOST_NAMES))
+    return printable(
+        f"{shown}: stopped, hanging or dead. A silent worker counts again with its next step, and leaves when a "
+        f"process joins as it, or with the run."
+    )
+
+
 def workers_table(report: TrainingReport, now_s: float | None = None) -> Table:
     """A row for each worker of a group: what it is and does, what became of its gradients, how stale they were."""
     now_s = time.time() if now_s is None else now_s

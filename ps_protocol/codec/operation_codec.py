@@ -42,7 +42,7 @@ from ps_protocol.operations import (
 )
 from ps_protocol.shared_objects import Act, Look
 from ps_protocol.training.round_messages import Decision, Part
-from ps_protocol.training.round_operations import COUNT_ROUNDS, Commit, Stage, StagedStep
+from ps_protocol.training.round_operations import COUNT_ROUNDS, STAGE_NUMBERS, UNKNOWN, Commit, Stage, StagedStep
 from ps_protocol.v1 import batch_pb2, tensor_pb2
 
 _EXACT = WireDType.EXACT
@@ -255,8 +255,12 @@ def _json_bytes(message: tensor_pb2.TensorHeader, take: TakeTensor, what: str) -
 
 
 def _encode_stage(message: batch_pb2.Stage, operation: Stage, buffers: list[memoryview]) -> None:
-    message.stamp, message.seat, message.ticket = operation.stamp, operation.seat, operation.ticket
-    message.round, message.since, message.slots = operation.round, operation.since, operation.slots
+    message.stamp = operation.stamp
+    if operation.packs_numbers:
+        buffers.append(tensor_codec.encode_into(message.numbers, operation.tensors[0]))
+    else:
+        message.seat, message.ticket, message.round = operation.seat, operation.ticket, operation.round
+        message.since, message.slots = operation.since, operation.slots
     for step in operation.steps:
         of_step = message.steps.add(name=step.name)
         apply = Apply(step.name, step.function, step.slots, step.state, step.operands, step.numbers)
@@ -264,6 +268,16 @@ def _encode_stage(message: batch_pb2.Stage, operation: Stage, buffers: list[memo
 
 
 def _decode_stage(name: str, message: batch_pb2.Stage, take: TakeTensor) -> Stage:
+    counts = [message.seat, message.ticket, message.round, message.since, message.slots]
+    packs_numbers = message.HasField("numbers")
+    if packs_numbers:
+        numbers, header = take(message.numbers), message.numbers
+        if header.dtype != STAGE_NUMBERS.name or list(header.shape) != [len(counts)] or any(counts):
+            raise InvalidArgumentError(
+                f"its numbers are {header.dtype}{list(header.shape)}, beside {counts}; they should be "
+                f"{STAGE_NUMBERS.name}[{len(counts)}], or in the header"
+            )
+        counts = numbers.tolist() or counts  # nothing is taken while the layouts are noted
     steps = []
     for of_step in message.steps:
         apply = _decode_apply(of_step.name, of_step.apply, take)
@@ -271,16 +285,21 @@ def _decode_stage(name: str, message: batch_pb2.Stage, take: TakeTensor) -> Stag
         if not apply.name or not is_whole:
             raise InvalidArgumentError("a step lacks its variable, its count of steps or its gradient")
         steps.append(StagedStep(apply.name, apply.function, apply.slots, apply.state, apply.operands, apply.numbers))
-    if not message.stamp or not message.slots:
+    if not message.stamp or not (packs_numbers or message.slots):
         raise InvalidArgumentError("the stamp, or the number of slots, is missing")
-    counts = (message.seat, message.ticket, message.round, message.since, message.slots)
-    return Stage(name, message.stamp, *counts, tuple(steps))
+    seat, ticket, number, since, slots = counts
+    return Stage(name, message.stamp, seat, ticket, number, since, slots, tuple(steps), packs_numbers)
 
 
 def _encode_commit(message: batch_pb2.Commit, operation: Commit, _buffers: list[memoryview]) -> None:
-    message.round = operation.decision.round
-    for part, staged in zip(operation.decision.parts, operation.staged, strict=True):
-        message.parts.add(seat=part.seat, ticket=part.ticket, round=part.round, staged=staged)
+    if operation.decided_by:
+        message.decided_by = operation.decided_by
+        for staged in operation.staged:
+            message.parts.add(staged=staged)
+    else:
+        message.round = operation.decision.round
+        for part, staged in zip(operation.decision.parts, operation.staged, strict=True):
+            message.parts.add(seat=part.seat, ticket=part.ticket, round=part.round, staged=staged)
     message.variables.extend(operation.variables)
     message.means_of_present_rows = operation.means_of_present_rows
 
@@ -289,9 +308,13 @@ def _decode_commit(name: str, message: batch_pb2.Commit, _take: TakeTensor) -> C
     staged = tuple([part.staged for part in message.parts])
     if not staged or "" in staged:
         raise InvalidArgumentError("it has no parts, or a part lacks the name of the variable that has it")
+    variables, of_present = tuple(message.variables), message.means_of_present_rows
+    if message.decided_by:
+        if message.round:
+            raise InvalidArgumentError("it names a round, and a group that is to say which one")
+        return Commit(name, UNKNOWN, staged, variables, of_present, message.decided_by)
     parts = tuple([Part(part.seat, part.ticket, part.round) for part in message.parts])
-    variables = tuple(message.variables)
-    return Commit(name, Decision(message.round, parts), staged, variables, message.means_of_present_rows)
+    return Commit(name, Decision(message.round, parts), staged, variables, of_present)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,10 +72,12 @@ class Decision(NamedTuple):
     Attributes:
         round: Which; a ps carries them out one after the other.
         parts: By seat.
+        shards: Full names of the data shards of which some parts complete pieces: ps task 0 hands these in with it.
     """
 
     round: int
     parts: tuple[Part, ...]
+    shards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +136,23 @@ class HandIn:
         computed_on: The model; if it has read different ones from the ps tasks, the oldest of them. None if nobody
             knows, as it was read before the worker had joined: that is stale, and nothing is staged.
         now_s: When.
+        shards: Full name of the data shards of which it completes a piece; their event is in the same batch.
     """
 
     worker: str
     incarnation: str
     round: int
     computed_on: int | None
+    now_s: float = 0.0
+    shards: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A worker waits for data: rounds do without it until it is heard of again."""
+
+    worker: str
+    incarnation: str
     now_s: float = 0.0
 
 
@@ -186,7 +199,7 @@ class Look:
     incarnation: str = ""
 
 
-Event: TypeAlias = Join | HandIn | Finish | Silent | Back | GivenUp | Look
+Event: TypeAlias = Join | HandIn | Rest | Finish | Silent | Back | GivenUp | Look
 
 EVENTS: Final[dict[str, type[Event]]] = {
     "join": Join,
@@ -196,6 +209,7 @@ EVENTS: Final[dict[str, type[Event]]] = {
     "back": Back,
     "given_up": GivenUp,
     "look": Look,
+    "rest": Rest,
 }
 _NAMES: Final = {cls: name for name, cls in EVENTS.items()}
 
@@ -214,7 +228,7 @@ class Answer(NamedTuple):
         ticket: Of the worker, which goes with what it stages.
         next_round: The round that the worker hands in for next.
         base: The newest model when the worker was told to go on; it computes on that or a newer one. None: it waits.
-        is_silent: Whether its lease had run out, so that rounds go on without it until it is back.
+        is_silent: Whether its lease had run out, or it rests, so that rounds go on without it until it is back.
         verdict: Of the gradient that was handed in; None while its round has not committed, and for other events.
         outcomes: What became of the newest gradients of the worker, oldest first.
         decisions: The newest rounds that have committed, oldest first: all that any ps may not have carried out yet.

@@ -552,8 +552,10 @@ global___Act = Act
 class Look(google.protobuf.message.Message):
     """Asks a shared object something, and waits until it has an answer: the reply's tensor,
     uint8 [n]. Without an answer after the time given the verdict is not_yet; at once if too
-    many wait at this ps already, and when it drains or is not the primary any more. A look
-    is alone in its batch.
+    many wait at this ps already, and when it drains or is not the primary any more. Behind a look that begins its batch,
+    or has nothing behind it that changes something, all is read when it is answered, and nothing without an answer
+    (not_yet); what stands before it is carried out and acknowledged as a batch of its own. An earlier ps waits only for
+    a look that is alone in its batch.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -615,6 +617,7 @@ class Stage(google.protobuf.message.Message):
     SINCE_FIELD_NUMBER: builtins.int
     SLOTS_FIELD_NUMBER: builtins.int
     STEPS_FIELD_NUMBER: builtins.int
+    NUMBERS_FIELD_NUMBER: builtins.int
     stamp: builtins.str
     """Full name of the stamp of this ps (object_kind "round_stamp"): int64 [2], the newest round that it has begun to
     carry out, and the newest that it has carried out.
@@ -629,6 +632,12 @@ class Stage(google.protobuf.message.Message):
     """How many slots a seat has."""
     @property
     def steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Stage.Step]: ...
+    @property
+    def numbers(self) -> ps_protocol.v1.tensor_pb2.TensorHeader:
+        """int64 [5]: seat, ticket, round, since and slots, which are left out above then. So the header is the same in each
+        round, and need not be read anew. A client sends it so to a ps that has answered a Look at its stamp.
+        """
+
     def __init__(
         self,
         *,
@@ -639,8 +648,10 @@ class Stage(google.protobuf.message.Message):
         since: builtins.int = ...,
         slots: builtins.int = ...,
         steps: collections.abc.Iterable[global___Stage.Step] | None = ...,
+        numbers: ps_protocol.v1.tensor_pb2.TensorHeader | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["round", b"round", "seat", b"seat", "since", b"since", "slots", b"slots", "stamp", b"stamp", "steps", b"steps", "ticket", b"ticket"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["numbers", b"numbers"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["numbers", b"numbers", "round", b"round", "seat", b"seat", "since", b"since", "slots", b"slots", "stamp", b"stamp", "steps", b"steps", "ticket", b"ticket"]) -> None: ...
 
 global___Stage = Stage
 
@@ -649,6 +660,9 @@ class Commit(google.protobuf.message.Message):
     """Carries out a round of training together, once, whoever brings it: makes the steps of all variables with the average
     of the gradients that are staged. The operation is about the stamp. All that it changes changes at once. ABORTED if
     this ps has not carried out the round before.
+
+    With `decided_by` it carries out the next round that the group has decided, if there is one and all its gradients are
+    among the parts, of which `staged` alone matters then. `round` is 0, so that an earlier version does nothing.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -681,9 +695,12 @@ class Commit(google.protobuf.message.Message):
     PARTS_FIELD_NUMBER: builtins.int
     VARIABLES_FIELD_NUMBER: builtins.int
     MEANS_OF_PRESENT_ROWS_FIELD_NUMBER: builtins.int
+    DECIDED_BY_FIELD_NUMBER: builtins.int
     round: builtins.int
     means_of_present_rows: builtins.bool
     """Whether a row is divided by the number of gradients that have it, not by that of all."""
+    decided_by: builtins.str
+    """Full name of the group, on the ps that has it."""
     @property
     def parts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Commit.Part]: ...
     @property
@@ -697,8 +714,9 @@ class Commit(google.protobuf.message.Message):
         parts: collections.abc.Iterable[global___Commit.Part] | None = ...,
         variables: collections.abc.Iterable[builtins.str] | None = ...,
         means_of_present_rows: builtins.bool = ...,
+        decided_by: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["means_of_present_rows", b"means_of_present_rows", "parts", b"parts", "round", b"round", "variables", b"variables"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["decided_by", b"decided_by", "means_of_present_rows", b"means_of_present_rows", "parts", b"parts", "round", b"round", "variables", b"variables"]) -> None: ...
 
 global___Commit = Commit
 

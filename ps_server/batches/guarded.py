@@ -2,7 +2,10 @@
 
 - An event of a shared object which guards its batch: all updates of that count, or none does. The updates of a data
   shard come so. They are looked at first: one that would be refused has the whole batch refused. Then the event
-  happens, and if the object lets them pass, they are carried out.
+  happens, and if the object lets them pass, they are carried out. The updates of a synchronous step come so too, but
+  are not looked at first.
+- Such an event with the hand-in of a gradient for a round behind it, and maybe its staging between: a piece of a shard
+  that counts when the round does. All of these happen or none does, also if the group does not take the gradient.
 - A gradient that is staged, with its hand-in behind it: what was not staged is not handed in.
 """
 
@@ -45,8 +48,10 @@ def guarded_replies(
     """
     guard, *rest = operations
     with ps.store.variables.locked(names_of(operations)):
+        if isinstance(guard, Act) and isinstance(rest[-1], Act) and ps.objects.stands_behind_guards(rest[-1]):
+            return _handed_in(ps, operations, rest[-1], carry_out)
         refusal: Reply | None = None
-        for each in rest if isinstance(guard, Act) else ():
+        for each in rest if isinstance(guard, Act) and ps.objects.checks_first(guard) else ():
             if refusal is None and mutates((each,)):
                 refusal = _refusal(ps, each)
         reply = refusal if refusal is not None else carry_out(guard)
@@ -58,6 +63,43 @@ def guarded_replies(
         for each in rest:
             is_refused = refusal is not None and mutates((each,))
             replies.append(refusal if refusal is not None and is_refused else carry_out(each))
+    return replies
+
+
+def _handed_in(
+    ps: Resources, operations: Sequence[PsOperation], hand_in: Act, carry_out: Callable[[PsOperation], Reply]
+) -> list[Reply]:
+    """With all locks held: hands in a gradient that completes a piece of a shard. The piece is noted before that."""
+    others = [each for each in operations[1:-1] if not isinstance(each, Stage)]
+    if others:
+        refusal = InvalidArgumentError(
+            f"{type(others[0]).__name__} of variable {others[0].name} cannot go with a gradient that completes a shard "
+            f"in a round; nothing was changed",
+            variable=others[0].name,
+        )
+        return [refusal] * len(operations)
+    guard = operations[0]
+    assert isinstance(guard, Act)
+    before = ps.objects.kept(guard)
+    replies = [carry_out(guard)]
+    failure: ShardscopeError | None = None
+    if isinstance(replies[0], ShardscopeError):
+        failure = replies[0]
+    elif not ps.objects.passes(guard, replies[0]):
+        failure = AbortedError("it has been handed in before; nothing was changed", retryable=False)
+    for each in operations[1:]:
+        reply = failure if failure is not None else carry_out(each)
+        failure = reply if isinstance(reply, ShardscopeError) else None
+        replies.append(reply)
+    if failure is None and ps.objects.takes(hand_in, replies[-1]):
+        return replies
+    if not isinstance(replies[0], ShardscopeError) and ps.objects.put_back(before):
+        # It has changed nothing, so it counts as refused: a log does not repeat it.
+        replies[0] = failure or AbortedError(
+            f"{hand_in.kind} {hand_in.name} has not taken the gradient; nothing is handed in",
+            variable=hand_in.name,
+            retryable=False,
+        )
     return replies
 
 

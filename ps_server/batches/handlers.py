@@ -21,7 +21,7 @@ from ps_protocol.operations import (
     Update,
 )
 from ps_protocol.shared_objects import Act, Look
-from ps_protocol.training.round_operations import Commit, Stage
+from ps_protocol.training.round_operations import STAMP_KIND, Commit, Stage
 from ps_server.store.function_calls import FunctionCalls
 from ps_server.store.object_calls import ObjectCalls
 from ps_server.store.round_calls import RoundCalls
@@ -93,7 +93,7 @@ def _act(ps: Resources, operation: Act, _deadline_s: float, _lend: bool, _take: 
 
 
 def _look(ps: Resources, operation: Look, _deadline_s: float, _lend: bool, _take: bool) -> Result:
-    return ps.objects.look(operation)
+    return ps.rounds.look(operation) if operation.kind == STAMP_KIND else ps.objects.look(operation)
 
 
 def _stage(ps: Resources, operation: Stage, _deadline_s: float, _lend: bool, _take: bool) -> Result:

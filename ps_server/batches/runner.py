@@ -54,7 +54,7 @@ class BatchRunner:
         self._clock = clock
         self.calls: Final = FunctionCalls(store.variables, store.spares, functions)
         self.objects: Final = ObjectCalls(store.variables, store.spares, object_kinds)
-        rounds = RoundCalls(store.variables, self.calls, store.spares)
+        rounds = RoundCalls(store.variables, self.calls, store.spares, self.objects)
         self._resources = Resources(store, self.calls, self.objects, rounds, clock)
 
     def run(

@@ -6,7 +6,8 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from dataclasses import replace
+from typing import Concatenate, Final, ParamSpec, TypeGuard, TypeVar
 from uuid import UUID
 
 from ps_protocol.cluster_spec import PS_JOB, ClusterSpec, TaskId
@@ -18,7 +19,8 @@ from ps_protocol.errors import (
     StateLostError,
 )
 from ps_protocol.operation_kinds import names_of
-from ps_protocol.operations import Batch, BatchReply, PsOperation, Verdict
+from ps_protocol.operations import Batch, BatchReply, PsOperation, Reply, Result, Verdict
+from ps_protocol.operations import mutates as any_mutates
 from ps_protocol.ps_service import Transport
 from ps_protocol.service_types import (
     KnownCluster,
@@ -46,8 +48,23 @@ _MAX_TASK_LENGTH: Final = 255
 DEFAULT_MAX_WAITS: Final = 16
 
 
+_UNREAD: Final = Result(0, False, verdict=Verdict.NOT_YET)
+
+
 def _always() -> bool:
     return True
+
+
+def _end_of_changes(operations: Sequence[PsOperation]) -> int:
+    """Where in a batch that changes something a ``Look`` begins what only reads; its length if nowhere."""
+    for place, each in enumerate(operations):
+        if type(each) is Look:
+            return len(operations) if any_mutates(operations[place:]) else place
+    return len(operations)
+
+
+def _is_not_yet(answer: Reply) -> TypeGuard[Result]:
+    return not isinstance(answer, ShardscopeError) and answer.verdict is Verdict.NOT_YET
 
 
 _P = ParamSpec("_P")
@@ -199,6 +216,9 @@ class ParameterServer(Transport):
     ) -> BatchReply:
         """Carries out a batch; an error of one operation is its reply.
 
+        What a batch that changes something reads behind a ``Look`` at its end is a batch of its own, which comes next:
+        others may change something meanwhile, and no ledger or log remembers what was read.
+
         Args:
             batch: What to do.
             timeout_s: Bound on waiting for other work.
@@ -218,6 +238,26 @@ class ParameterServer(Transport):
         now_s = self._clock()
         timeout_s = min(timeout_s, _MAX_WAIT_S)
         mutates = batch.mutates
+        if mutates and (end := _end_of_changes(batch.operations)) < len(batch.operations):
+            changes = replace(batch, operations=batch.operations[:end])
+            changed = self._answered(changes, True, now_s, timeout_s, lend_values, take_operands, is_wanted)
+            behind = Batch(batch.client, batch.store, 0, batch.operations[end:])
+            began_s, now_s = now_s, self._clock()
+            timeout_s = max(0.0, timeout_s - (now_s - began_s))
+            read = self._answered(behind, False, now_s, timeout_s, lend_values, False, is_wanted)
+            return BatchReply((*changed.replies, *read.replies))
+        return self._answered(batch, mutates, now_s, timeout_s, lend_values, take_operands, is_wanted)
+
+    def _answered(
+        self,
+        batch: Batch,
+        mutates: bool,
+        now_s: float,
+        timeout_s: float,
+        lend_values: bool,
+        take_operands: bool,
+        is_wanted: Callable[[], bool],
+    ) -> BatchReply:
         check = self.check_may_answer if mutates else self._check_may_read
         try:
             check()
@@ -232,8 +272,9 @@ class ParameterServer(Transport):
                 try:
                     if batch.store != self.state.store_incarnation:  # a restore came while it was held back
                         raise self._state_lost(batch.store)
-                    if not mutates and len(batch.operations) == 1 and type(batch.operations[0]) is Look:
-                        reply = self._look(batch, batch.operations[0], now_s, timeout_s, check, is_wanted)
+                    if not mutates and batch.operations and type(batch.operations[0]) is Look:
+                        look = batch.operations[0]
+                        reply = self._look(batch, look, now_s, timeout_s, lend_values, check, is_wanted)
                     else:
                         reply = self._exchange(batch, mutates, now_s, timeout_s, lend_values, take_operands)
                 finally:
@@ -280,24 +321,33 @@ class ParameterServer(Transport):
         look: Look,
         now_s: float,
         timeout_s: float,
+        lend_values: bool,
         check: Callable[[], None],
         is_wanted: Callable[[], bool],
     ) -> BatchReply:
-        """Asks a shared object again and again until it has an answer, as long as this thread may wait for that."""
+        """Asks a shared object until it has an answer, as long as this thread may wait for that; then reads the rest.
+
+        Behind a question that has no answer nothing is read.
+        """
         until_s = now_s + min(look.wait_s, timeout_s / 2)
-        with self._waits.place() as may_wait:
-            while True:
-                reply = self._exchange(batch, False, now_s, timeout_s, False, False)
-                (answer,) = reply.replies
-                remaining_s = until_s - self._clock()
-                if isinstance(answer, ShardscopeError) or answer.verdict is not Verdict.NOT_YET or remaining_s <= 0:
-                    return reply
-                if not may_wait or self.admission.is_draining or batch.store != self.state.store_incarnation:
-                    return reply
-                check()
-                if not is_wanted():
-                    return reply
-                self._runner.objects.wait_for_change(look.name, answer.version, min(remaining_s, LOOK_S))
+        asked = batch if len(batch.operations) == 1 else replace(batch, operations=(look,))
+        (answer,) = self._exchange(asked, False, now_s, timeout_s, False, False).replies
+        if _is_not_yet(answer) and look.wait_s:
+            with self._waits.place() as may_wait:
+                while may_wait and _is_not_yet(answer):
+                    remaining_s = until_s - self._clock()
+                    if remaining_s <= 0 or self.admission.is_draining:
+                        break
+                    check()
+                    if batch.store != self.state.store_incarnation or not is_wanted():
+                        break
+                    self._runner.objects.wait_for_change(look.name, answer.version, min(remaining_s, LOOK_S))
+                    (answer,) = self._exchange(asked, False, now_s, timeout_s, False, False).replies
+        rest = batch.operations[1:]
+        if _is_not_yet(answer) or not rest:
+            return BatchReply((answer, *[_UNREAD] * len(rest)))
+        read = self._exchange(replace(batch, operations=rest), False, now_s, timeout_s, lend_values, False)
+        return BatchReply((answer, *read.replies))
 
     def _answer_while_draining(self, batch: Batch, timeout_s: float) -> BatchReply:
         reply = None

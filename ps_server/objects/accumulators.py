@@ -6,14 +6,20 @@
              "step": a gradient of a step before this one is stale,
              "count": how many gradients are pending,
              "from": [worker, ...] whose they are, as far as pushes say,
-             "ticket": who may take: nobody who comes with a lower one}
+             "ticket": who may take: nobody who comes with a lower one,
+             "of": what the newest take was for, if that said so,
+             "kept": how many gradients of that are kept; 0 if none are any more}
     arrays  nothing without pending gradients; else their sum, or of those for rows:
             the rows int64 [n], of how many gradients each is int32 [n], and their sums [n, ...]
+            behind these, likewise, what is kept
 
 A gradient that is stale is dropped, also one of a wrong shape, and so is a second one of a worker that a push names;
 the answer says so. A take waits for as many as it is
 told, takes all that is pending, and adds one to the step. A mean for rows is that of each row, over the gradients that
 have it.
+
+What a take has taken that says for what is kept, until it is released, the step is set, or others are taken. As long as
+it is, who comes to finish what another one has begun takes the same again.
 """
 
 from __future__ import annotations
@@ -64,7 +70,15 @@ def _step(is_sparse: bool, state: Json, arrays: Sequence[Array], event: Json, te
             return _take(is_sparse, state, arrays, event)
         case "set_step":
             after = {**_fenced(state, event), "step": fields.step(event, "step")}
-            return Contents(after, arrays), Contents({})
+            return _released(is_sparse, after, arrays), Contents({})
+        case "release":
+            state = _fenced(state, event)
+            is_kept = fields.text(event, "of") == state.get("of")
+            return _released(is_sparse, state, arrays) if is_kept else Contents(state, arrays), Contents({})
+        case "fence":
+            after = _fenced(state, event)
+            answer = {"of": state.get("of"), "kept": state.get("kept", 0), "count": state["count"]}
+            return Contents(after, arrays), Contents(answer)
     raise fields.unknown("do", do)
 
 
@@ -76,19 +90,37 @@ def _push(is_sparse: bool, state: Json, arrays: Sequence[Array], event: Json, te
         if fields.text(event, "by") in state.get("from", ()):
             return None, Contents({"duplicate": True, "step": state["step"], "count": state["count"]})
         state = {**state, "from": [*state.get("from", ()), worker]}
-    pushed = _pushed_rows(state, arrays, event, tensors) if is_sparse else _pushed(state, arrays, tensors)
+    pending, kept = _divided(is_sparse, state, arrays)
+    pushed = _pushed_rows(state, pending, event, tensors) if is_sparse else _pushed(state, pending, tensors)
     after = {**state, "count": state["count"] + 1}
-    return Contents(after, pushed), Contents({"stale": False, "step": state["step"], "count": after["count"]})
+    return Contents(after, [*pushed, *kept]), Contents({"stale": False, "step": state["step"], "count": after["count"]})
 
 
 def _take(is_sparse: bool, state: Json, arrays: Sequence[Array], event: Json) -> ArrayStep:
-    state = _fenced(state, event)
+    state, of = _fenced(state, event), None if event.get("of") is None else fields.text(event, "of")
+    pending, kept = _divided(is_sparse, state, arrays)
+    if of is not None and of == state.get("of"):
+        if not kept:
+            raise AbortedError(f"the gradients of step {of} are not kept any more", retryable=False)
+        answer = _taken(is_sparse, state, kept, state["kept"])
+        return Contents(state, arrays), Contents({"count": state["kept"]}, answer)
     if state["count"] < _required(event):
         return None
+    after = {**state, "count": 0, "step": state["step"] + 1}
+    for name in ("from", "of", "kept"):
+        after.pop(name, None)
+    if of is not None:
+        after |= {"of": of, "kept": state["count"]}
+    answer = _taken(is_sparse, state, pending, state["count"])
+    return Contents(after, () if of is None else pending), Contents({"count": state["count"]}, answer)
+
+
+def _taken(is_sparse: bool, state: Json, arrays: Sequence[Array], count: int) -> list[Array | Computed]:
+    """What is answered of the sums of so many gradients."""
     *rows, total = arrays
     divisor: Any = None
     if state["reduction"] == "MEAN":
-        divisor = state["count"]
+        divisor = count
         if is_sparse:
             divisor = rows[1].reshape(-1, *[1] * (total.ndim - 1))
     answer: list[Array | Computed] = [total if divisor is None else _quotient(total, divisor)]
@@ -97,9 +129,18 @@ def _take(is_sparse: bool, state: Json, arrays: Sequence[Array], event: Json) ->
         if not shape or None in shape:
             shape = [-1, *total.shape[1:]]
         answer = [rows[0], *answer, np.array(shape, np.int64)]
-    after = {**state, "count": 0, "step": state["step"] + 1}
-    after.pop("from", None)
-    return Contents(after), Contents({"count": state["count"]}, answer)
+    return answer
+
+
+def _divided(is_sparse: bool, state: Json, arrays: Sequence[Array]) -> tuple[Sequence[Array], Sequence[Array]]:
+    """What is pending, and what is kept."""
+    number = (3 if is_sparse else 1) if state["count"] else 0
+    return arrays[:number], arrays[number:]
+
+
+def _released(is_sparse: bool, state: Json, arrays: Sequence[Array]) -> Contents:
+    after = {**state, "kept": 0} if "of" in state else state
+    return Contents(after, _divided(is_sparse, state, arrays)[0])
 
 
 def _fenced(state: Json, event: Json) -> Json:
@@ -238,7 +279,8 @@ def _look(state: Json, question: Json) -> Json | None:
         case "whose":
             return {"from": state.get("from", [])}
         case "enough":
-            return {} if state["count"] >= _required(question) else None
+            is_kept = question.get("of") is not None and question["of"] == state.get("of")
+            return {} if is_kept or state["count"] >= _required(question) else None
     raise fields.unknown("ask", asked)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from ps_protocol.training.data_shards import NAMES_KIND, RECEIPTS_KIND, SHARDS_KIND
-from ps_protocol.training.round_operations import GROUP_KIND, SESSION_KIND
+from ps_protocol.training.round_operations import GROUP_KIND, SESSION_KIND, STEP_RECEIPTS_KIND
 from ps_server.objects.accumulators import ACCUMULATOR, SPARSE_ACCUMULATOR
 from ps_server.objects.array_kind import ArrayObjectKind
 from ps_server.objects.barrier import BARRIER
@@ -17,6 +17,7 @@ from ps_server.objects.rounds import ROUNDS
 from ps_server.objects.session_start import SESSION_START
 from ps_server.objects.shard_names import SHARD_NAMES
 from ps_server.objects.shard_receipts import SHARD_RECEIPTS
+from ps_server.objects.step_receipts import STEP_RECEIPTS
 from ps_server.objects.step_tokens import STEP_TOKENS
 
 AnyKind: TypeAlias = ObjectKind | ArrayObjectKind
@@ -31,5 +32,6 @@ OBJECT_KINDS: Final[Mapping[str, AnyKind]] = {
     RECEIPTS_KIND: SHARD_RECEIPTS,
     SESSION_KIND: SESSION_START,
     "sparse_accumulator": SPARSE_ACCUMULATOR,
+    STEP_RECEIPTS_KIND: STEP_RECEIPTS,
     "step_tokens": STEP_TOKENS,
 }

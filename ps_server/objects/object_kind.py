@@ -27,13 +27,21 @@ class ObjectKind:
         look: Returns the answer of a state to a question; None if there is none yet.
         passes: Of a kind that guards its batch: whether, after an event that was answered so, the updates behind it in
             the batch are carried out. If an event is refused, they are not.
+        checks_first: Of such a kind: whether the event does not happen if one of these updates would be refused.
+        takes: Of a kind that stands behind another one's guard: whether, by the answer, it has taken what the event
+            brings. If not, what the guard has noted of that is taken back.
         read: Of a kind whose states have another form: returns that of the JSON that is stored.
         write: Of such a kind: returns the JSON of a state, always the same for equal ones.
+        wakes: Of such a kind: whether a question that had no answer in the state before may have one in the state
+            after. Else whoever waits looks at every state.
     """
 
     empty: Callable[[Json], Any]
     step: Callable[[Any, Json], Step]
     look: Callable[[Any, Json], Json | None]
     passes: Callable[[Json], bool] | None = None
+    checks_first: bool = True
+    takes: Callable[[Json], bool] | None = None
     read: Callable[[Json], Any] | None = None
     write: Callable[[Any], Json] | None = None
+    wakes: Callable[[Any, Any], bool] | None = None

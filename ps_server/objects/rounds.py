@@ -3,7 +3,8 @@
 state     a ``GroupState``, in JSON where it is stored
 event     as ``event_record`` makes it; the answer is an ``Answer``
 question  {"worker": task, "incarnation": of its process}: answered when the worker may go on, or should say that it
-          is back. Without a worker ({}) it is answered at once.
+          is back. Without a worker ({}) it is answered at once. {"report": true} is answered with a report,
+          {"under_way": true} with which gradients wait, or are decided.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final
 
 from ps_protocol.shared_objects import Json
 from ps_protocol.training.json_records import as_record
-from ps_protocol.training.round_messages import Look, event_of
+from ps_protocol.training.round_messages import Look, Verdict, event_of
 from ps_server.objects import fields
 from ps_server.objects.object_kind import ObjectKind, Step
 from ps_server.rounds import group, report
@@ -31,6 +32,8 @@ def _step(state: GroupState, event: Json) -> Step:
 def _look(state: GroupState, question: Json) -> Json | None:
     if question.get("report"):
         return report.whole(state)
+    if question.get("under_way"):
+        return report.under_way(state)
     if "worker" not in question:
         return as_record(group.step(state, Look())[1])  # type: ignore[no-any-return]
     worker, incarnation = fields.text(question, "worker"), fields.text(question, "incarnation")
@@ -38,6 +41,16 @@ def _look(state: GroupState, question: Json) -> Json | None:
     return None if answer is None else as_record(answer)
 
 
+def _takes(answer: Json) -> bool:
+    return answer.get("verdict") in (None, Verdict.APPLIED)
+
+
 ROUNDS: Final = ObjectKind(
-    empty=_empty, step=_step, look=_look, read=GroupState.of_record, write=lambda state: state.record()
+    empty=_empty,
+    step=_step,
+    look=_look,
+    takes=_takes,
+    read=GroupState.of_record,
+    write=lambda state: state.record(),
+    wakes=group.may_free,
 )

@@ -7,16 +7,22 @@
              "last": {worker: the put of which it has taken one last},
              "left": [worker, ...] which take part no more,
              "next": [worker, ...] which came when it was closed: they wait for another run,
+             "lacking": [worker, ...] whose gradients were dropped, and which wait for a token,
              "sessions": {worker: its newest session},
              "replaced": how often one came after another of the same worker,
              "leader": the task that makes the steps; null if nobody does,
              "led": the last one that did,
+             "resigned": whether it does no more though it is there,
              "ticket": how often that has changed}
 
 A worker takes one token of each put, and none of a put before that. Who says so, or gives no name, takes any.
 
 When it is closed, training has come to its end, for all who took part: they take what there is, and then hear so. Who
 comes after that is there for another run, which begins when a task leads it.
+
+A worker whose gradients were dropped, since an accumulator had another step when they came, has none that is pending,
+and may be given no token either: that of the step was before it, or there was none. It says so, and whoever makes the
+steps hands tokens out once more.
 
 Who joins, leads or leaves says with which session: that an earlier session of a worker has left may come late, when
 the next one is there already, and counts for nothing.
@@ -45,10 +51,12 @@ def _empty(settings: Json) -> Json:
         "last": {},
         "left": [],
         "next": [],
+        "lacking": [],
         "sessions": {},
         "replaced": 0,
         "leader": None,
         "led": None,
+        "resigned": False,
         "ticket": 0,
     }
 
@@ -63,8 +71,12 @@ def _step(state: Json, event: Json) -> Step:
             return _join(_in_session(state, event), fields.text(event, "by"))
         case "leave":
             return _leave(state, event), {}
+        case "lack":
+            return _lack(state, fields.text(event, "by"))
         case "lead":
             return _lead(state, event)
+        case "resign":
+            return _resign(state, event), {}
         case "close":
             return _close(state, event)
     raise fields.unknown("do", event.get("do"))
@@ -98,7 +110,7 @@ def _take(state: Json, event: Json) -> Step:
             raise OutOfRangeError("it is closed and has insufficient elements (requested 1, current size 0)")
         return None
     tokens = state["tokens"]
-    after = {**state, "tokens": [*tokens[:place], *tokens[place + 1 :]]}
+    after = _with_all({**state, "tokens": [*tokens[:place], *tokens[place + 1 :]]}, worker)
     if worker is not None:
         after["last"] = {**state["last"], worker: tokens[place][1]}
     return after, {"step": tokens[place][0]}
@@ -117,6 +129,18 @@ def _place(state: Json, asked: Json) -> int | None:
 def _is_over(state: Json, worker: str | None) -> bool:
     """Whether training has come to its end for a worker."""
     return bool(state["closed"]) and worker not in state["next"]
+
+
+def _lack(state: Json, worker: str) -> Step:
+    """A worker says that its gradients were dropped, so that it needs a token for the step that is being made."""
+    lacking = state.get("lacking", [])
+    return (state if worker in lacking else {**state, "lacking": sorted([*lacking, worker])}), {}
+
+
+def _with_all(state: Json, worker: str | None) -> Json:
+    """The state in which a worker lacks nothing."""
+    lacking = state.get("lacking", [])
+    return {**state, "lacking": [each for each in lacking if each != worker]} if worker in lacking else state
 
 
 def _join(state: Json, worker: str) -> Step:
@@ -151,6 +175,7 @@ def _leave(state: Json, event: Json) -> Json:
     if worker in state["left"] and worker not in state["next"] and leader == state["leader"]:
         return state
     waiting = [each for each in state["next"] if each != worker]
+    state = _with_all(state, worker)
     return {**state, "left": sorted({*state["left"], worker}), "next": waiting, "leader": leader}
 
 
@@ -169,16 +194,29 @@ def _lead(state: Json, event: Json) -> Step:
     if fields.whole(event, "instead_of") != state["ticket"]:
         return state, {"leads": False, "ticket": state["ticket"]}
     ticket = state["ticket"] + 1
-    is_over = state["closed"] or (state["leader"] is None and set(state["last"]) <= set(state["left"]))
+    is_over = state["closed"] or (state["leader"] is None and _have_all_left(state))
     state = _in_session(state, event)
     before = _another_run(state) if is_over else _without(state, worker)
     if not state["closed"]:
         before = {**before, "tokens": state["tokens"]}
-    return {**before, "leader": worker, "led": worker, "ticket": ticket}, {
+    return {**before, "leader": worker, "led": worker, "resigned": False, "ticket": ticket}, {
         "leads": True,
         "ticket": ticket,
         "begins": is_over,
     }
+
+
+def _have_all_left(state: Json) -> bool:
+    """Whether nobody is there who has had a token; or who may wait for one, if who made the steps has resigned."""
+    return set(state["sessions" if state.get("resigned") else "last"]) <= set(state["left"])
+
+
+def _resign(state: Json, event: Json) -> Json:
+    """Who makes the steps no longer does, though its session is there: so that others do."""
+    worker = fields.text(event, "by")
+    if (state["leader"], state["ticket"]) != (worker, fields.whole(event, "ticket")):
+        return state  # another one does so by now
+    return {**state, "leader": None, "resigned": True}
 
 
 def _close(state: Json, event: Json) -> Step:
@@ -214,6 +252,7 @@ def _look(state: Json, question: Json) -> Json | None:
                 "ticket": state["ticket"],
                 "left": state["left"],
                 "replaced": state["replaced"],
+                "lacking": [each for each in state.get("lacking", ()) if _place(state, {"by": each}) is None],
                 "closed": _is_over(state, worker),
                 "waits": waits,
                 "workers": sorted(state["last"]),

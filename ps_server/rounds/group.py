@@ -24,6 +24,7 @@ from ps_protocol.training.round_messages import (
     Join,
     Look,
     Outcome,
+    Rest,
     Silent,
     Verdict,
     decode_event,
@@ -43,6 +44,9 @@ from ps_server.rounds.state import GroupState, Member, Pending, Status, Variable
 
 _MAX_NAME_LENGTH: Final = 255
 _MAX_REPLACED: Final = 4
+_TO_COME_BACK: Final = (Status.RESTS, Status.SILENT, Status.GONE)
+"""Rounds go on without it, until it says that it is back."""
+_IN_RUN: Final = (Status.LIVE, Status.RESTS, Status.SILENT)
 
 
 def act(state: bytes, event: bytes) -> tuple[bytes, bytes]:
@@ -73,7 +77,12 @@ def step(state: GroupState, event: Event) -> tuple[GroupState, Answer]:
             state = _join(state, event)
         case HandIn():
             state, verdict = _hand_in(state, event)
-            return state, _answer(state, event.worker, verdict)
+            return state, _answer_to_hand_in(state, event.worker, verdict)
+        case Rest():
+            member = _known(state, event.worker, event.incarnation)
+            if member.status not in (Status.RESTS, Status.FINISHED):
+                rests = member._replace(status=Status.RESTS, base=None, last_seen_s=event.now_s)
+                state = _settled(state.with_member(rests), event.now_s)
         case Finish():
             member = _known(state, event.worker, event.incarnation)
             if member.status is not Status.FINISHED:
@@ -82,7 +91,7 @@ def step(state: GroupState, event: Event) -> tuple[GroupState, Answer]:
         case Silent():
             state = _silent(state, event)
         case Back():
-            if _is_of(state, event, Status.SILENT, Status.GONE):
+            if _is_of(state, event, *_TO_COME_BACK):
                 state = settled(_awake(state, event))
         case GivenUp():
             state = _given_up(state, event)
@@ -99,8 +108,21 @@ def waited_for(state: GroupState, worker: str, incarnation: str) -> Answer | Non
         FailedPreconditionError, NotFoundError: It is not counted, as in ``step``.
     """
     member = _known(state, worker, incarnation)
-    has_to_wait = member.base is None and member.status not in (Status.SILENT, Status.GONE)
+    has_to_wait = member.base is None and member.status not in _TO_COME_BACK
     return None if has_to_wait else _answer(state, worker)
+
+
+def may_free(before: GroupState, after: GroupState) -> bool:
+    """Whether ``waited_for`` may say something else of a worker that has to wait than it did."""
+    if before.over != after.over or len(before.members) != len(after.members):
+        return True
+    for was, now in zip(before.members, after.members, strict=True):
+        if was is now:
+            continue
+        is_told = (was.base is None and now.base is not None) or was.status is not now.status
+        if is_told or was.incarnation != now.incarnation or was.worker != now.worker:
+            return True
+    return False
 
 
 def _answer(state: GroupState, worker: str, verdict: Verdict | None = None) -> Answer:
@@ -120,9 +142,26 @@ def _answer(state: GroupState, worker: str, verdict: Verdict | None = None) -> A
         ticket=member.ticket,
         next_round=next_round(state, member),
         base=member.base,
-        is_silent=member.status in (Status.SILENT, Status.GONE),
+        is_silent=member.status in _TO_COME_BACK,
         verdict=verdict,
         outcomes=member.outcomes,
+    )
+
+
+def _answer_to_hand_in(state: GroupState, worker: str, verdict: Verdict | None) -> Answer:
+    """In short, if the worker has to wait: it is answered again when it may go on."""
+    member = state.member(worker)
+    if member is None or member.base is not None:
+        return _answer(state, worker, verdict)
+    return Answer(
+        state.policy,
+        state.committed,
+        state.since,
+        seat=member.seat,
+        ticket=member.ticket,
+        next_round=next_round(state, member),
+        is_silent=member.status in (Status.SILENT, Status.GONE),
+        verdict=verdict,
     )
 
 
@@ -146,12 +185,12 @@ def _join(state: GroupState, event: Join) -> GroupState:
         raise FailedPreconditionError(_was_replaced(known, event.incarnation))
     in_run = [each for each in state.members if each.ticket > state.over]
     others = [each for each in in_run if each.worker != event.worker]
-    was_in = known in in_run and known is not None and known.status in (Status.LIVE, Status.SILENT)
+    was_in = known in in_run and known is not None and known.status in _IN_RUN
     difference = _difference(state, event, policy, variables)
     if difference and any(each in others for each in counted(state)):
         there = ", ".join([each.worker for each in counted(state) if each in others])
         raise FailedPreconditionError(f"{difference}; {there} still {'train' if ',' in there else 'trains'} that way")
-    is_left = not was_in and not any(each.status in (Status.LIVE, Status.SILENT) for each in others)
+    is_left = not was_in and not any(each.status in _IN_RUN for each in others)
     if difference or is_left:
         state = _new_run(state, event, policy, variables)
     elif was_in and known is not None and known.incarnation == event.incarnation:
@@ -221,7 +260,7 @@ def _new_run(state: GroupState, event: Join, policy: SyncPolicy, variables: Vari
 
 
 def _free_seat(state: GroupState) -> int:
-    in_use = {each.seat for each in state.members if each.status in (Status.LIVE, Status.SILENT)}
+    in_use = {each.seat for each in state.members if each.status in _IN_RUN}
     in_use |= {each.seat for each in state.pending}
     seat = next(seat for seat in range(len(in_use) + 1) if seat not in in_use)
     if seat >= MAX_WORKERS:
@@ -252,7 +291,7 @@ def _hand_in(state: GroupState, event: HandIn) -> tuple[GroupState, Verdict | No
         member = member._replace(outcomes=tuple([each for each in member.outcomes if each.round != event.round]))
     if verdict is None:
         assert model is not None  # or else it is stale
-        pending = Pending(event.round, member.seat, member.ticket, model, state.committed)
+        pending = Pending(event.round, member.seat, member.ticket, model, state.committed, event.shards)
         state = state.with_member(member._replace(handed=event.round, base=None))
         state = state._replace(
             pending=tuple(sorted([*state.pending, pending], key=lambda each: (each.round, each.seat))),
@@ -303,6 +342,8 @@ def _too_early(state: GroupState, member: Member, event: HandIn) -> str:
 
 def _silent(state: GroupState, event: Silent) -> GroupState:
     member = state.member(event.worker)
+    if member is not None and _is_of(state, event, Status.RESTS):
+        return _settled(state.with_member(member._replace(status=Status.GONE)), event.now_s)
     if member is None or not _is_of(state, event, Status.LIVE):
         return state
     state = state.with_member(member._replace(status=Status.SILENT, base=None))

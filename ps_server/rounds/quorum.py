@@ -48,9 +48,9 @@ def counted(state: GroupState) -> list[Member]:
 
 
 def is_resting(state: GroupState) -> bool:
-    """Whether nobody is live, but somebody may come back."""
+    """Whether nobody is live, but somebody may come back; who waits for data is there, and may wait for the round."""
     statuses = {each.status for each in state.members}
-    return Status.LIVE not in statuses and Status.SILENT in statuses
+    return Status.SILENT in statuses and not statuses & {Status.LIVE, Status.RESTS}
 
 
 def lacks_silent(state: GroupState) -> bool:
@@ -116,7 +116,8 @@ def _keeps_budget(state: GroupState, committed: int, models: Iterable[int]) -> b
 def _committed(state: GroupState, parts: Sequence[Pending]) -> GroupState:
     number = state.committed + 1
     parts = sorted(parts, key=lambda each: each.seat)
-    decision = Decision(number, tuple([Part(each.seat, each.ticket, each.round) for each in parts]))
+    shards = tuple(sorted({each.shards for each in parts if each.shards}))
+    decision = Decision(number, tuple([Part(each.seat, each.ticket, each.round) for each in parts]), shards)
     members = {each.seat: each for each in state.members}
     for part in parts:
         outcome = Outcome(

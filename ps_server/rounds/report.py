@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from ps_protocol.training.round_messages import Answer
 from ps_server.rounds.group import awaited_workers
 from ps_server.rounds.quorum import awaited, is_resting, next_round
 from ps_server.rounds.state import GroupState, Member, Status
+
+_SHOWN: Final = {Status.RESTS: Status.LIVE}
+
+
+def under_way(state: GroupState) -> dict[str, Any]:
+    """Returns the tickets and rounds of gradients that wait, and of decided ones that may not be carried out yet."""
+    return {
+        "pending": [[each.ticket, each.round] for each in state.pending],
+        "decided": [[part.ticket, part.round] for each in state.decisions for part in each.parts],
+    }
 
 
 def rows(state: GroupState) -> list[dict[str, Any]]:
@@ -17,7 +27,7 @@ def rows(state: GroupState) -> list[dict[str, Any]]:
         {
             "worker": each.worker,
             "seat": each.seat,
-            "status": each.status.value,
+            "status": _SHOWN.get(each.status, each.status).value,
             "does": _does(state, each),
             "waits": each.status is Status.LIVE and each.base is None,
             "handed": each.handed,
@@ -66,6 +76,8 @@ def waiting_in_words(answer: Answer, now_s: float) -> str:
 def _does(state: GroupState, member: Member) -> str:
     if member.ticket <= state.over:
         return "is in no run"
+    if member.status is Status.RESTS:
+        return "waits for data"
     if member.status is not Status.LIVE:
         return (
             "rests" if is_resting(state) else "is not waited for" if member not in awaited(state) else "is waited for"

@@ -20,11 +20,13 @@ VERSION: Final = 1
 class Status(enum.StrEnum):
     """What a worker is to its group.
 
-    ``LIVE``: rounds count on it. ``SILENT``: its lease has run out. ``GONE``: it was given up, or belongs to a run of
-    the group that is over. ``FINISHED``: it has said that it hands in no more.
+    ``LIVE``: rounds count on it. ``RESTS``: it waits for data, and goes on when it has some. ``SILENT``: its lease has
+    run out. ``GONE``: it was given up, or belongs to a run of the group that is over. ``FINISHED``: it has said that it
+    hands in no more.
     """
 
     LIVE = "live"
+    RESTS = "rests"
     SILENT = "silent"
     GONE = "gone"
     FINISHED = "finished"
@@ -108,6 +110,7 @@ class Pending(NamedTuple):
         ticket: Of the worker.
         computed_on: The model.
         handed_at: The newest round when it was handed in.
+        shards: Full name of the data shards of which it completes a piece; empty for none.
     """
 
     round: int
@@ -115,6 +118,7 @@ class Pending(NamedTuple):
     ticket: int
     computed_on: int
     handed_at: int
+    shards: str = ""
 
 
 @dataclass(frozen=True, slots=True)

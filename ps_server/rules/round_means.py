@@ -1,7 +1,8 @@
 """The average of the gradients of a round: the same bits whoever computes it, since the order is that of the seats.
 
 It is the gradient that one worker with all the batches would have: rows that some workers do not have count as zero
-there. If asked for, each row is divided by the number of those that have it instead, as TensorFlow 1 does it.
+there. If asked for, each row is divided by the number of those that have it instead, as TensorFlow 1 does it. The
+average of finite gradients is finite, however large they are.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
+import ml_dtypes
 import numpy as np
 
 from ps_protocol.operations import Array
@@ -47,10 +49,17 @@ def mean(
         values = np.concatenate([each[1] for each in rows])
         return indices, _divided_rows(values, indices, rows) if of_present else _divided(values, count)
     total = room(dense[0])
-    _add(total, dense, 1 if rows else count)
-    for indices, values in rows:
-        _add_rows(total, indices, values)
-    return (_divided(total, count) if rows else total,)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not rows:
+            _add(total, dense, count)
+            return (total,)
+        for divisor in (1, count):
+            _add(total, dense, divisor)
+            for indices, values in rows:
+                _add_rows(total, indices, values if divisor == 1 else (values / divisor).astype(values.dtype))
+            if divisor == 1 and np.isfinite(total.sum(dtype=_sum_dtype(total.dtype))):
+                return (_divided(total, count),)
+    return (total,)  # from what each adds, since the sum may be too large
 
 
 def _sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -71,6 +80,18 @@ def _add(total: Array, arrays: Sequence[Array], count: int) -> None:
         if count > 1:
             block /= count
         part[...] = block
+        if count > 1 and not np.isfinite(block.sum()):
+            _bound(part, [each[begin : begin + _BLOCK] for each in (first, *rest)], count)
+
+
+def _bound(part: Array, gradients: Sequence[Array], count: int) -> None:
+    """Computes the averages of finite numbers whose sum is not finite from what each adds to them."""
+    shares, is_finite = np.zeros(part.size, _sum_dtype(part.dtype)), np.ones(part.size, np.bool_)
+    for each in gradients:
+        shares += each.astype(shares.dtype, copy=False) / count
+        is_finite &= np.isfinite(each)
+    largest = float(ml_dtypes.finfo(part.dtype).max)
+    np.copyto(part, np.clip(shares, -largest, largest).astype(part.dtype), where=is_finite & ~np.isfinite(part))
 
 
 def _add_rows(total: Array, indices: Array, values: Array) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, ShardscopeError
-from ps_protocol.operations import Array, Result, VariableSpec, Verdict
-from ps_protocol.shared_objects import MAX_OBJECT_BYTES, Act, Bytes, Json, Look, decode_json
+from ps_protocol.operations import Array, Reply, Result, VariableSpec, Verdict
+from ps_protocol.shared_objects import MAX_OBJECT_BYTES, Act, Bytes, Json, Look, decode_json, encode_json
 from ps_server.memory.spare_arrays import SMALL_BYTES, SpareArrays
 from ps_server.objects.array_kind import ArrayObjectKind
 from ps_server.objects.array_transitions import ArrayOutcome, answered_with, carried_out_with
@@ -22,8 +22,19 @@ from ps_server.store.spec_checks import describe_spec
 from ps_server.store.stored_variable import StoredVariable, uninitialized
 from ps_server.store.stored_variables import StoredVariables
 
+_NO_QUESTION: Final = encode_json({})
 _MOST_BYTES_READ: Final = 64 * 1024
 """Of an object that is remembered in another form than the one that is stored."""
+
+
+class Kept(NamedTuple):
+    """What an object was."""
+
+    variable: StoredVariable
+    spec: VariableSpec
+    value: Array
+    version: int
+    reading: tuple[int, Any] | None
 
 
 class ObjectCalls:
@@ -65,7 +76,9 @@ class ObjectCalls:
                     verdict = Verdict.NOT_YET if outcome.answer is None else Verdict.APPLIED
                     return Result(variable.version, before is not None, outcome.answer, verdict=verdict)
                 value = _value_of(outcome.state)
-                replaced = self._variables.relayout(variable, replace(variable.spec, dtype=value.dtype), value)
+                wakes = self._wakes(kind, variable, outcome)
+                spec = replace(variable.spec, dtype=value.dtype)
+                replaced = self._variables.relayout(variable, spec, value, wakes=wakes)
                 variable.version += 1
                 if isinstance(outcome, Outcome):
                     _remember(variable, outcome.content)
@@ -101,6 +114,30 @@ class ObjectCalls:
         content = content_of(kind, stored.tobytes())
         _remember(variable, content)
         return content
+
+    @staticmethod
+    def _wakes(kind: AnyKind, variable: StoredVariable, outcome: Outcome | ArrayOutcome) -> bool:
+        """With its lock held, whether those who wait for an answer may have one by what an event makes of an object."""
+        if isinstance(kind, ArrayObjectKind) or kind.wakes is None or not isinstance(outcome, Outcome):
+            return True
+        before, after = variable.reading, outcome.content
+        if before is None or before[0] != variable.version or after is None:
+            return True
+        return kind.wakes(before[1].state, after.state)
+
+    def state_of(self, name: str, kind: str) -> Any:
+        """What an object is, in the form of its kind; its lock is held, as long as that is used.
+
+        Raises:
+            NotFoundError, InvalidArgumentError, FailedPreconditionError: As of ``look``.
+        """
+        variable, found = self._found(Look(name, kind, _NO_QUESTION))
+        stored = _stored(variable)
+        if stored is None:
+            raise uninitialized(variable.spec)
+        assert isinstance(found, ObjectKind)
+        content = self._content(found, variable, stored)
+        return (content_of(found, content) if isinstance(content, bytes) else content).state
 
     def _memory(self, number: int) -> Bytes:
         """Memory for the bytes of a state: that of an earlier one, if there is one as long as that."""
@@ -139,6 +176,11 @@ class ObjectCalls:
         kind = self._kinds.get(operation.kind)
         return isinstance(kind, ObjectKind) and kind.passes is not None
 
+    def checks_first(self, operation: Act) -> bool:
+        """Whether such an event does not happen if one of the updates behind it would be refused."""
+        kind = self._kinds[operation.kind]
+        return isinstance(kind, ObjectKind) and kind.checks_first
+
     def passes(self, operation: Act, reply: Result) -> bool:
         """Whether the updates behind such an event are carried out, after it was answered so."""
         kind = self._kinds[operation.kind]
@@ -146,6 +188,33 @@ class ObjectCalls:
         if kind.passes is None or reply.tensor is None:
             return False
         return kind.passes(decode_json(reply.tensor, "the answer"))
+
+    def stands_behind_guards(self, operation: Act) -> bool:
+        """Whether an event is of an object that may stand behind another one's guard."""
+        kind = self._kinds.get(operation.kind)
+        return isinstance(kind, ObjectKind) and kind.takes is not None
+
+    def takes(self, operation: Act, reply: Reply) -> bool:
+        """Whether an object that stands behind another one's guard has taken what an event brings, by its answer."""
+        kind = self._kinds[operation.kind]
+        if not isinstance(kind, ObjectKind) or kind.takes is None or isinstance(reply, ShardscopeError):
+            return False
+        return reply.tensor is not None and kind.takes(decode_json(reply.tensor, "the answer"))
+
+    def kept(self, operation: Act) -> Kept | None:
+        """With the lock of an object held: keeps what it is, to be put back; None if there is nothing to be kept."""
+        variable = self._variables.get(operation.name)
+        if variable is None or variable.value is None:
+            return None
+        return Kept(variable, replace(variable.spec), variable.value.copy(), variable.version, variable.reading)
+
+    def put_back(self, kept: Kept | None) -> bool:
+        """With the lock still held: makes an object what it was, without new memory; returns whether it had changed."""
+        if kept is None or kept.variable.version == kept.version:
+            return False
+        self._variables.relayout(kept.variable, kept.spec, kept.value)
+        kept.variable.version, kept.variable.reading = kept.version, kept.reading
+        return True
 
     def wait_for_change(self, name: str, version: int, timeout_s: float) -> None:
         """Waits until an object has another version than that, no longer than ``timeout_s``."""

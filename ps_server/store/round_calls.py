@@ -16,15 +16,28 @@ from typing import Final, cast
 import numpy as np
 
 from ps_protocol.errors import DataLossError, FailedPreconditionError, InvalidArgumentError, ShardscopeError
-from ps_protocol.operations import Apply, Array, Result, VariableSpec
-from ps_protocol.training.round_messages import Part
-from ps_protocol.training.round_operations import COUNT_ROUNDS, STAGED_KIND, STAMP_KIND, Commit, Stage, StagedStep
+from ps_protocol.operations import Apply, Array, Result, VariableSpec, Verdict
+from ps_protocol.shared_objects import Act, Look, encode_json
+from ps_protocol.training.data_shards import SHARDS_KIND
+from ps_protocol.training.round_messages import Decision, Part
+from ps_protocol.training.round_operations import (
+    COUNT_ROUNDS,
+    GROUP_KIND,
+    STAGED_KIND,
+    STAMP_KIND,
+    Commit,
+    Stage,
+    StagedStep,
+    group_of_stamp,
+    round_asked_for,
+)
 from ps_server.memory.lent_arrays import LendableArray
 from ps_server.memory.spare_arrays import SpareArrays, prepared_array
 from ps_server.rounds import staging
 from ps_server.rounds.staging import Staging, Stamp
 from ps_server.rules.round_means import mean
 from ps_server.store.function_calls import FunctionCalls, PlannedCall
+from ps_server.store.object_calls import ObjectCalls
 from ps_server.store.spec_checks import describe_spec
 from ps_server.store.staged_bytes import Header, StagedBytes, header_of, steps_of
 from ps_server.store.stored_variable import HeldLocks, StoredVariable, uninitialized
@@ -37,12 +50,13 @@ _PAUSE_S: Final = 0.0001
 
 
 class RoundCalls:
-    """Carries out ``Stage`` and ``Commit``. Thread-safe.
+    """Carries out ``Stage`` and ``Commit``, and a ``Look`` at a stamp. Thread-safe.
 
     Args:
         variables: Those of the store.
         functions: Makes the steps.
         spares: Where averages go.
+        objects: Have the data shards of which rounds complete pieces.
         pause: Waits for so many seconds.
     """
 
@@ -51,11 +65,13 @@ class RoundCalls:
         variables: StoredVariables,
         functions: FunctionCalls,
         spares: SpareArrays,
+        objects: ObjectCalls,
         pause: Callable[[float], None] = time.sleep,
     ):
         self._variables: Final = variables
         self._functions: Final = functions
         self._spares: Final = spares
+        self._objects: Final = objects
         self._pause: Final = pause
 
     def stage(self, operation: Stage) -> Result:
@@ -68,6 +84,12 @@ class RoundCalls:
             ShapeMismatchError, DTypeMismatchError, InvalidArgumentError: A gradient does not fit, or is not finite.
             ResourceExhaustedError: The memory limit would be exceeded. After any error nothing has changed.
         """
+        if min(operation.seat, operation.ticket, operation.round, operation.since) < 0 or operation.slots < 1:
+            raise InvalidArgumentError(
+                f"a gradient for round {operation.round} of the seat {operation.seat}, under the ticket "
+                f"{operation.ticket}, since {operation.since}, in {operation.slots} slots: that cannot be",
+                variable=operation.name,
+            )
         slot, stamp = self._found(operation.name, STAGED_KIND), self._found(operation.stamp, STAMP_KIND)
         _check_distinct(operation)
         for step in operation.steps:
@@ -91,12 +113,15 @@ class RoundCalls:
                 content.write(value)
                 replaced = self._variables.relayout(slot, replace(slot.spec, shape=value.shape), value)
             slot.version += 1
+            slot.reading = (slot.version, content.read)
             result = Result(slot.version, True)
         del replaced
         return result
 
     def commit(self, operation: Commit) -> Result:
         """Carries a round out, unless that has been done: makes the steps with the average of what is staged.
+
+        If the group is to say which round, it is the next one: one that is refused has changed nothing.
 
         A variable whose average is not finite is skipped, if its optimizer does not want such a step.
 
@@ -111,20 +136,27 @@ class RoundCalls:
                 again has it carried out.
         """
         stamp = self._found(operation.name, STAMP_KIND)
-        with stamp.lock:  # most of those who bring a round find it carried out
-            if operation.decision.round <= _stamp_of(stamp)[1]:
-                return Result(stamp.version, True)
+        if not operation.decided_by:
+            with stamp.lock:  # most of those who bring a round find it carried out
+                if operation.decision.round <= _stamp_of(stamp)[1]:
+                    return Result(stamp.version, True)
         slots = [self._found(name, STAGED_KIND) for name in operation.staged]
-        others = [self._variables.find(name) for name in operation.variables]
+        others = [self._variables.find(name) for name in operation.others[len(slots) :]]
         with HeldLocks(_in_order([stamp, *slots, *others])):
+            decision = operation.decision
+            if operation.decided_by:
+                found = self._next(operation.decided_by, stamp, slots)
+                if found is None:
+                    return Result(stamp.version, True)
+                decision, slots = found
             try:
-                begun = staging.begun(_staging(stamp, slots), operation.decision)
+                begun = staging.begun(_staging(stamp, slots), decision)
             except ShardscopeError as error:
                 raise _naming(operation.name, error) from error
             if begun is None:
                 return Result(stamp.version, True)
             steps = _by_variable(slots)
-            self._check(operation, steps)
+            self._check(operation, decision, steps)
             averages: list[Array] = []
 
             def room(like: Array) -> Array:
@@ -141,7 +173,8 @@ class RoundCalls:
                 planned.append(self._functions.planned(_apply(of_variable[0], average)))
             after = np.array(staging.ended(begun).stamp, stamp.spec.dtype)
             _taken_back(stamp)
-            if not self._make(planned):
+            handed_in = [_applied(each, operation.name, decision) for each in others if _is_shards(each)]
+            if not self._make_and_hand_in(planned, handed_in):
                 stamp.initialized_value()[...] = begun.stamp
                 raise DataLossError(
                     f"{operation.name}: there was no memory to finish round {begun.begun}, of which a part was made; "
@@ -153,10 +186,58 @@ class RoundCalls:
                 counter.version += 1
             stamp.initialized_value()[...] = after
             stamp.version += 1
+            stamp.wake_waiting()
             result = Result(stamp.version, True)
         for each in averages:
             self._spares.keep(LendableArray(each))
         return result
+
+    def _make_and_hand_in(self, planned: Sequence[PlannedCall], events: Sequence[Act]) -> bool:
+        """Has pieces of data shards count, and makes all steps, or none of that; False as of ``_make``."""
+        before = [self._objects.kept(each) for each in events]
+        try:
+            for each in events:
+                self._objects.act(each)
+            return self._make(planned)
+        except BaseException:
+            for kept in before:
+                self._objects.put_back(kept)
+            raise
+
+    def look(self, operation: Look) -> Result:
+        """Says which round this ps has, once it has carried out the one that is asked for.
+
+        Raises:
+            NotFoundError: There is no such stamp.
+            InvalidArgumentError: It is none, or the question is malformed.
+        """
+        stamp = self._found(operation.name, STAMP_KIND)
+        with stamp.lock:
+            version, (begun, ended) = stamp.version, _stamp_of(stamp)
+        is_there = ended >= round_asked_for(operation.question) and begun == ended
+        return Result(version, True, None, verdict=Verdict.APPLIED if is_there else Verdict.NOT_YET)
+
+    def _next(
+        self, group: str, stamp: StoredVariable, slots: Sequence[StoredVariable]
+    ) -> tuple[Decision, list[StoredVariable]] | None:
+        """With all locks held, the next round that a group has decided, and its slots.
+
+        None if there is none, it has a gradient that is not in any of these slots, or completes pieces of data shards,
+        whose locks are not held.
+        """
+        number = _stamp_of(stamp)[1] + 1
+        decided = self._objects.state_of(group, GROUP_KIND).decisions
+        decision = next((each for each in decided if each.round == number), None)
+        if decision is None or decision.shards:
+            return None
+        there = {}
+        for each in slots:
+            slot = _header(each).slot
+            if slot is not None:
+                there[Part(slot.seat, slot.ticket, slot.round)] = each
+        if not there.keys() >= set(decision.parts):
+            return None
+        return decision, [there[part] for part in decision.parts]
 
     def _make(self, planned: Sequence[PlannedCall]) -> bool:
         """Makes all steps, or none; False if it had to give up between two of them.
@@ -178,13 +259,13 @@ class RoundCalls:
                 return False
         return True
 
-    def _check(self, operation: Commit, steps: Sequence[Sequence[StagedStep]]) -> None:
+    def _check(self, operation: Commit, decision: Decision, steps: Sequence[Sequence[StagedStep]]) -> None:
         locked = set(operation.variables)
         for of_variable in steps:
             for step in of_variable:
                 if not locked.issuperset(step.names):
                     raise InvalidArgumentError(
-                        f"round {operation.decision.round} has a gradient of {step.name}, which is not among the "
+                        f"round {decision.round} has a gradient of {step.name}, which is not among the "
                         f"{len(locked)} variables that this worker trains; train the same ones everywhere",
                         variable=step.name,
                     )
@@ -234,6 +315,17 @@ def _header(slot: StoredVariable) -> Header:
     header = header_of(slot.initialized_value())
     slot.reading = (slot.version, header)
     return header
+
+
+def _is_shards(variable: StoredVariable) -> bool:
+    return variable.declared.object_kind == SHARDS_KIND
+
+
+def _applied(shards: StoredVariable, stamp: str, decision: Decision) -> Act:
+    """Returns what tells data shards that a round is carried out."""
+    parts = [[each.ticket, each.round] for each in decision.parts]
+    event = {"do": "applied", "group": group_of_stamp(stamp), "parts": parts}
+    return Act(shards.declared.name, SHARDS_KIND, encode_json(event))
 
 
 def _taken_back(variable: StoredVariable) -> StoredVariable:

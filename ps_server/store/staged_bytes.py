@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from ps_protocol.codec.fast.bounded_table import ENTRY_BYTES, BoundedTable
 from ps_protocol.codec.tensor_codec import parse_layout
 from ps_protocol.dtype_traits import dtype_name
 from ps_protocol.operations import Array
@@ -20,44 +21,6 @@ from ps_server.rounds.staging import Slot
 
 _ALIGNMENT: Final = 64
 _LENGTH: Final = np.dtype("<u8")
-
-
-class StagedBytes(NamedTuple):
-    """What is to be staged.
-
-    Attributes:
-        header: The bytes before the operands.
-        size_bytes: Of all.
-        operands: In their order.
-    """
-
-    header: bytes
-    size_bytes: int
-    operands: Sequence[Array]
-
-    @classmethod
-    def of(cls, stage: Stage) -> StagedBytes:
-        """Returns what an operation stages."""
-        end, steps = 0, []
-        operands = [each for step in stage.steps for each in step.operands]
-        for step in stage.steps:
-            places = []
-            for each in step.operands:
-                places.append([end, dtype_name(each.dtype), each.shape])
-                end += _aligned(each.nbytes)
-            steps.append([step.name, step.function, step.slots, step.state, step.numbers.tolist(), places])
-        slot = [stage.seat, stage.round % stage.slots, stage.ticket, stage.round]
-        said = json.dumps({"slot": slot, "steps": steps}, separators=(",", ":")).encode()
-        header = np.array(len(said), _LENGTH).tobytes() + said
-        return cls(header, _aligned(len(header)) + end, operands)
-
-    def write(self, into: Array) -> None:
-        """Writes it into bytes, of which there are ``size_bytes``."""
-        into[: len(self.header)] = np.frombuffer(self.header, np.uint8)
-        begin = _aligned(len(self.header))
-        for each in self.operands:
-            _view(into, begin, each.dtype, each.shape)[...] = each
-            begin += _aligned(each.nbytes)
 
 
 class Header(NamedTuple):
@@ -72,6 +35,79 @@ class Header(NamedTuple):
     slot: Slot | None
     begin: int
     steps: Sequence[Any]
+
+
+class _Steps(NamedTuple):
+    """What headers say of steps, which is the same in each round.
+
+    Attributes:
+        text: JSON of it.
+        said: The same, read.
+        size_bytes: Of the operands.
+    """
+
+    text: str
+    said: Sequence[Any]
+    size_bytes: int
+
+
+_steps: Final[BoundedTable[_Steps]] = BoundedTable()
+
+
+def _described(steps: Sequence[StagedStep]) -> _Steps:
+    end, said = 0, []
+    for step in steps:
+        places = []
+        for each in step.operands:
+            places.append([end, dtype_name(each.dtype), each.shape])
+            end += _aligned(each.nbytes)
+        said.append([step.name, step.function, step.slots, step.state, step.numbers.tolist(), places])
+    text = json.dumps(said, separators=(",", ":"))
+    return _Steps(text, json.loads(text), end)
+
+
+class StagedBytes(NamedTuple):
+    """What is to be staged.
+
+    Attributes:
+        header: The bytes before the operands.
+        size_bytes: Of all.
+        operands: In their order.
+        read: What the header says.
+    """
+
+    header: bytes
+    size_bytes: int
+    operands: Sequence[Array]
+    read: Header
+
+    @classmethod
+    def of(cls, stage: Stage) -> StagedBytes:
+        """Returns what an operation stages."""
+        operands = [each for step in stage.steps for each in step.operands]
+        layouts = tuple([(each.dtype, each.shape) for each in operands])
+        said_of = [
+            (each.name, each.function, each.slots, each.state, each.numbers.tobytes(), len(each.operands))
+            for each in stage.steps
+        ]
+        key = (layouts, *said_of)
+        steps = _steps.get(key)
+        if steps is None:
+            steps = _described(stage.steps)
+            _steps.put(key, steps, len(steps.text) + ENTRY_BYTES * len(stage.steps))
+        slot = Slot(stage.seat, stage.round % stage.slots, stage.ticket, stage.round)
+        said = f'{{"slot":[{slot.seat},{slot.index},{slot.ticket},{slot.round}],"steps":{steps.text}}}'.encode()
+        header = np.array(len(said), _LENGTH).tobytes() + said
+        begin = _aligned(len(header))
+        return cls(header, begin + steps.size_bytes, operands, Header(slot, begin, steps.said))
+
+    def write(self, into: Array) -> None:
+        """Writes it into bytes, of which there are ``size_bytes``."""
+        into[: len(self.header)] = np.frombuffer(self.header, np.uint8)
+        begin = _aligned(len(self.header))
+        for each in self.operands:
+            _view(into, begin, each.dtype, each.shape)[...] = each
+            begin += _aligned(each.nbytes)
 
 
 _NOTHING: Final = Header(None, 0, ())

@@ -95,17 +95,28 @@ class StoredVariable:
         self._lendable = None
         return before
 
-    def relaid(self, spec: VariableSpec, value: Array) -> LendableArray | None:
-        """Gives it a value of another layout; returns the old one, if there was one."""
+    def relaid(self, spec: VariableSpec, value: Array, *, wakes: bool = True) -> LendableArray | None:
+        """Gives it a value of another layout; returns the old one, if there was one.
+
+        Args:
+            spec: The layout.
+            value: The value.
+            wakes: Whether those who wait for another state are to look at this one.
+        """
         before = None
         if self.value is None:
             self.value = value
         else:
             before = self.replace(value)
         self.spec, self.size_bytes = spec, spec.size_bytes
+        if wakes:
+            self.wake_waiting()
+        return before
+
+    def wake_waiting(self) -> None:
+        """Has those look again who wait for another state."""
         if self.relaid_condition is not None:
             self.relaid_condition.notify_all()
-        return before
 
     def initialized_value(self) -> Array:
         """Returns the value; FailedPreconditionError if there is none."""

@@ -92,8 +92,12 @@ class StoredVariables:
         with self._lock:
             self._variables[variable.spec.name] = variable
 
-    def relayout(self, variable: StoredVariable, spec: VariableSpec, value: Array) -> LendableArray | None:
+    def relayout(
+        self, variable: StoredVariable, spec: VariableSpec, value: Array, *, wakes: bool = True
+    ) -> LendableArray | None:
         """With its lock held, gives a variable a value of a layout, and counts its memory; returns the value before.
+
+        ``wakes`` says whether those who wait for another state of it are to look at this one.
 
         Raises:
             ResourceExhaustedError: The memory limit would be exceeded; nothing changed.
@@ -101,7 +105,7 @@ class StoredVariables:
         more_bytes = spec.size_bytes - variable.size_bytes
         if more_bytes > 0:
             self.take_memory(spec, more_bytes)
-        replaced = variable.relaid(spec, value)
+        replaced = variable.relaid(spec, value, wakes=wakes)
         if more_bytes < 0:
             self.memory.give_back(-more_bytes)
         return replaced

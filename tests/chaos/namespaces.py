@@ -17,6 +17,8 @@ from typing import Final, Self
 import pytest
 
 _PREFIX_BITS: Final = 30
+_BLOCK_ADDRESSES: Final = 32  # four for each of up to eight hosts
+_BLOCK_BITS: Final = 27
 
 
 class OtherNetwork:
@@ -89,12 +91,14 @@ class Hosts:
 
     def __init__(self, *names: str):
         number = os.getpid()
-        self._block = f"198.19.{number & 255}"
+        # Of other test processes, perhaps of another run, there are not 2048 at a time.
+        self._block, self._first = f"198.19.{number >> 3 & 255}", (number & 7) * _BLOCK_ADDRESSES
         self._router = f"ssr{number}"
         self._near = f"ssr{number}t"
         self._namespaces = {name: f"ssr{number}h{place}" for place, name in enumerate(names)}
         self._addresses = {
-            name: f"{self._block}.{4 * place + 2}" for place, name in enumerate([*self._namespaces, "test"])
+            name: f"{self._block}.{self._first + 4 * place + 2}"
+            for place, name in enumerate([*self._namespaces, "test"])
         }
         self.lost: frozenset[tuple[str, str]] = frozenset()
 
@@ -139,7 +143,7 @@ class Hosts:
         self._at_router("ip", "link", "set", port, "up")
         _run(*at_host, "ip", "address", "add", f"{address}/{_PREFIX_BITS}", "dev", cable)
         _run(*at_host, "ip", "link", "set", cable, "up")
-        _run(*at_host, "ip", "route", "add", f"{self._block}.0/24", "via", gateway)
+        _run(*at_host, "ip", "route", "add", f"{self._block}.{self._first}/{_BLOCK_BITS}", "via", gateway)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

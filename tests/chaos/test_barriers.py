@@ -21,7 +21,7 @@ from tests.chaos.ps_processes import PsTask
 from tests.chaos.testbed import connected
 from tests.conftest import Eventually
 from tests.integration.test_failover import started
-from tests.interrupted_places import CLIENT, Interrupt, Place
+from tests.interrupted_places import CLIENT, interrupted_at
 
 pytestmark = [pytest.mark.chaos, pytest.mark.integration, pytest.mark.usefixtures("impatient")]
 
@@ -232,14 +232,8 @@ def test_an_interrupt_anywhere_leaves_the_connection_whole(ps: PsTask, transport
     ):
         while was_interrupted:
             there = pool.submit(two.barrier, "x", TIMEOUT_S, count=2)
-            was_interrupted, num_met = False, num_passed(one)
-            sys.setprofile(Place(number, CLIENT))
-            try:
-                one.barrier("x", TIMEOUT_S, count=2)
-            except Interrupt:
-                was_interrupted = True
-            finally:
-                sys.setprofile(None)
+            num_met = num_passed(one)
+            was_interrupted = interrupted_at(number, lambda: one.barrier("x", TIMEOUT_S, count=2), CLIENT)
             if was_interrupted:
                 num_interrupts += 1
                 if num_passed(one) == num_met:  # not as it left the barrier, which is the same as right after it

@@ -16,7 +16,7 @@ import pytest
 import worker_client as ss
 from ps_protocol.cluster_spec import ClusterSpec, TfConfig
 from ps_protocol.task_id import TaskId
-from tests.chaos.epochs.worker import count_samples, histogram, shards_of
+from tests.chaos.epochs.worker import InRounds, count_samples, histogram, shards_of
 from tests.chaos.fault_log import fault_environment, fired
 from tests.chaos.ps_processes import PsTask
 from tests.chaos.testbed import connected
@@ -104,9 +104,27 @@ def test_a_worker_that_dies_before_any_of_its_messages_loses_and_doubles_nothing
         assert work(client).numpy().tolist() == [EPOCHS] * SAMPLES
 
 
-def dying_worker(spec: ClusterSpec, log: Path, faults: str) -> subprocess.CompletedProcess[str]:
+@pytest.mark.parametrize("number", range(1, 17))
+def test_a_worker_that_dies_before_any_message_of_a_round_loses_and_doubles_nothing(
+    tasks: list[PsTask], tmp_path: Path, number: int
+) -> None:
+    """It trains alone, and the next one after it, in the same group."""
+    addresses = [each.start().address for each in tasks]
+    spec = ClusterSpec({"ps": addresses, "worker": ["w0.example:1", "w1.example:1"]})
+    log = tmp_path / "faults"
+    with ss.connect(spec, lease_s=0.0, transport="tcp") as client:
+        ended = dying_worker(spec, log, f"request.send=crash@{number}", sync="bsp")
+        assert ended.returncode == -signal.SIGKILL, ended.stdout
+        assert fired(log) == {"request.send=crash": 1}
+        with client.as_default():
+            counted = InRounds(SAMPLES, "bsp")
+            count_samples(counted, shards_of(SHARDS, EPOCHS, SEED), BATCH)
+        assert counted.variable.numpy().tolist() == [EPOCHS] * SAMPLES
+
+
+def dying_worker(spec: ClusterSpec, log: Path, faults: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Worker 1, in a process that dies by itself."""
-    options = {"samples": SAMPLES, "shards": SHARDS, "epochs": EPOCHS, "batch": BATCH, "seed": SEED}
+    options = {"samples": SAMPLES, "shards": SHARDS, "epochs": EPOCHS, "batch": BATCH, "seed": SEED, **more}
     flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     tf_config = TfConfig(spec, TaskId("worker", 1)).to_json()
     return subprocess.run(

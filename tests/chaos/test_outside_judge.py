@@ -12,6 +12,7 @@ import pytest
 pytestmark = [
     pytest.mark.chaos,
     pytest.mark.slow,
+    pytest.mark.timeout(600),  # two dozen processes start one after the other
 ]
 
 ROOT = Path(__file__).parents[2]

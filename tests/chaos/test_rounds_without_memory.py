@@ -6,7 +6,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -16,7 +16,8 @@ from ps_protocol.errors import DeadlineExceededError, ResourceExhaustedError
 from tests.chaos.ps_processes import PsTask
 from tests.chaos.testbed import connected
 from worker_client.objects import whole_rounds
-from worker_client.objects.training_group import Pull, TrainingGroup
+from worker_client.objects.round_reads import Pull
+from worker_client.objects.training_group import TrainingGroup
 
 pytestmark = [
     pytest.mark.chaos,
@@ -68,7 +69,7 @@ def test_a_ps_without_memory_for_a_round_makes_it_when_it_has_some(
         mirror = onlooker.mirror([onlooker.variable("table")], trained_by="sgd")
         bring, scarce = TrainingGroup._bring, no_more_memory(tasks[1].pid)
 
-        def bring_without_memory(group: TrainingGroup, pull: Pull | None) -> None:
+        def bring_without_memory(group: TrainingGroup, pull: Pull | None, *seen: Any, **more: Any) -> None:
             monkeypatch.setattr(TrainingGroup, "_bring", bring)
             scarce.__enter__()  # what the worker has staged is there, and the round is decided
             bring(group, pull)

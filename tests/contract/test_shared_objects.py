@@ -158,11 +158,14 @@ def test_a_connection_on_which_a_client_waits_is_not_doubted(
     assert transport._trust.patience_s == 0.05
 
 
-def test_beside_others_a_look_does_not_wait(talk: Conversation) -> None:
+def test_behind_a_look_nothing_is_read_until_it_has_an_answer(talk: Conversation) -> None:
     opened(talk)
     talk.run(arrival("worker:0"))
+    replies = talk.replies(look("worker:0", 0.0), Describe("meeting"))
+    assert [each.verdict for each in replies if isinstance(each, Result)] == [Verdict.NOT_YET, Verdict.NOT_YET]
+    talk.run(arrival("worker:1"))
     replies = talk.replies(look("worker:0", LONG_S), Describe("meeting"))
-    assert [each.verdict for each in replies if isinstance(each, Result)] == [Verdict.NOT_YET, Verdict.APPLIED]
+    assert [each.verdict for each in replies if isinstance(each, Result)] == [Verdict.APPLIED, Verdict.APPLIED]
 
 
 @pytest.mark.parametrize(

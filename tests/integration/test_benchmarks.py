@@ -1,7 +1,11 @@
-"""The benchmark's commands, on data so small that they say nothing about speed."""
+"""The benchmark's commands, on data so small that they say nothing about speed.
+
+Those that start several clusters run in this process, whose ps tasks are copies.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -12,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks import training_together
 from benchmarks.comparison import comparison
 from benchmarks.harness.contestants import TRANSPORTS, ContestantError, Entry, RunningContestant
 from benchmarks.harness.workloads import WORKLOADS
@@ -54,6 +57,10 @@ def fake_peer(directory: Path, *, run: str = RUN, check: str = CHECK) -> Path:
 def run_command(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", module, *(str(each) for each in arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+
+
+def run_here(module: str, *arguments: object) -> None:
+    assert importlib.import_module(module).main([str(each) for each in arguments]) == 0
 
 
 def test_all_workloads_by_all_transports_are_compared_with_a_peer_and_the_limit(tmp_path: Path) -> None:
@@ -140,19 +147,12 @@ def test_a_contestant_that_does_not_answer_is_given_up_and_killed(
 @pytest.mark.parametrize(
     ("module", "arguments", "cases"),
     [
-        ("clients", ["--clients", 2, "--seconds", 0.05], 2),
-        ("ps_tasks", ["--ps", 2, "--workers", 1, "--rounds", 1, "--seconds", 0.05, "--scale", "small"], 2),
-        ("sizes", ["--largest", 256, "--rounds", 1], 3 * 2),
         ("cpu", ["--calls", 2, "--scale", "small"], 4),
         ("memory", ["--bytes", 2**20], 2),
-        ("digits", ["--ps", 1, "--workers", 2, "--seconds", 0.1], 3),
-        ("optimizer_batches", ["--variables", 3, "--side", 2, "--rounds", 1], 1),
         ("connections", ["--connections", 2, "--idle", 0.05], 1),
-        ("rolling_restart", ["--ps", 1], 2),
-        ("floods", ["--count", 2, "--seconds", 0.05, "--flood", "without_ticket", "drips"], 2),
     ],
 )
-def test_other_commands_write_their_figures_and_show_them(
+def test_commands_that_measure_processes_write_their_figures_and_show_them(
     module: str, arguments: list[Any], cases: int, tmp_path: Path
 ) -> None:
     written = tmp_path / "figures.json"
@@ -165,6 +165,38 @@ def test_other_commands_write_their_figures_and_show_them(
     report = run_command("benchmarks.report", written)
     assert report.returncode == 0, report.stderr
     assert "grpc |" in report.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "cases"),
+    [
+        ("clients", ["--clients", 2, "--seconds", 0.05], 2),
+        ("ps_tasks", ["--ps", 2, "--workers", 1, "--rounds", 1, "--seconds", 0.05, "--scale", "small"], 2),
+        ("sizes", ["--largest", 256, "--rounds", 1], 3 * 2),
+        ("digits", ["--ps", 1, "--workers", 2, "--seconds", 0.1], 3),
+        ("optimizer_batches", ["--variables", 3, "--side", 2, "--rounds", 1], 1),
+        ("rolling_restart", ["--ps", 1], 2),
+        ("floods", ["--count", 2, "--seconds", 0.05, "--flood", "without_ticket", "drips"], 2),
+    ],
+)
+def test_other_commands_write_their_figures_and_show_them(
+    module: str,
+    arguments: list[Any],
+    cases: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(training_images.VARIABLE, training_images.NAMES[0])
+    written = tmp_path / "figures.json"
+    run_here(f"benchmarks.{module}", *arguments, "--transport", "grpc", "--json", written)
+    record = json.loads(written.read_text())
+    assert record["benchmark"] == module
+    assert len(record["results"]["cases"]) == cases
+    assert all(case["transport"] == "grpc" for case in record["results"]["cases"])
+    assert capsys.readouterr().out
+    run_here("benchmarks.report", written)
+    assert "grpc |" in capsys.readouterr().out
 
 
 def test_durability_is_measured_in_all_its_parts(tmp_path: Path) -> None:
@@ -238,8 +270,7 @@ def test_policies_of_training_together_are_compared(
     monkeypatch.setenv(training_images.VARIABLE, training_images.NAMES[0])
     written = tmp_path / "together.json"
     arguments = ("--workers", 2, "--seconds", 0.2, "--step", 1, "--rest", 0, "--transport", "socket", "--json", written)
-    # In this process, whose ps tasks are copies, as it starts seven clusters.
-    assert training_together.main([str(each) for each in arguments]) == 0
+    run_here("benchmarks.training_together", *arguments)
     results = json.loads(written.read_text())["results"]
     policies = [case["sync"] for case in results["cases"]]
     assert policies == [*["bsp(total=2)"] * 2, "ssp(3, total=2)", "async", "none", "bsp(total=2)", "sync(1, total=2)"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ NUM_PS = 2
 def failover(eventually: Eventually) -> Iterator[Failover]:
     with LocalCluster(NUM_PS, replicas=1, ps_arguments=("--lease", "2")) as cluster:
         yield Failover(cluster, eventually)
+        cluster.signal_all_ps(signal.SIGKILL)  # one whose other is gone would wait for it
 
 
 def test_backups_have_what_was_restored(failover: Failover, tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def started(resources: ExitStack, eventually: Eventually, num_ps: int, etcd_dire
         num_ps, replicas=1, coordinator=None if etcd is None else etcd.url, ps_arguments=("--lease", str(LEASE_S))
     )
     failover = Failover(resources.enter_context(cluster), eventually, etcd)
+    resources.callback(cluster.signal_all_ps, signal.SIGKILL)  # one whose other is gone would wait for it
     failover.heal()
     return failover
 

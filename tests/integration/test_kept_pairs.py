@@ -74,6 +74,7 @@ def pair(tmp_path: Path, eventually: Eventually) -> Iterator[KeptPair]:
         made = KeptPair(cluster, eventually, tmp_path)
         made.heal()
         yield made
+        cluster.signal_all_ps(signal.SIGKILL)  # one whose other is gone would wait for it
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from ps_cluster.local.own_options import OF_LOCAL_CLUSTER, OF_UP
 from ps_cluster.local.processes import ProcessSupervisor
 from ps_protocol.errors import FailedPreconditionError
 from ps_protocol.task_id import TaskId
+from tests import forked_ps
 from tests.conftest import Eventually
 
 pytestmark = pytest.mark.integration
@@ -400,7 +401,10 @@ def test_options_that_it_sets_itself_are_refused(arguments: list[str], remedy: s
 
 
 def test_every_option_that_it_sets_is_known_as_its_own() -> None:
-    with LocalCluster(num_ps=1, replicas=1, durability="journal", functions="tests.team_rules") as cluster:
+    with (
+        forked_ps.new_interpreters(),
+        LocalCluster(num_ps=1, replicas=1, durability="journal", functions="tests.team_rules") as cluster,
+    ):
         lines = [psutil.Process(cluster.process(TaskId(job, 0)).pid).cmdline() for job in ("ps", "backup")]
     flags = {each for line in lines for each in line if each.startswith("--")}
     assert flags == OF_LOCAL_CLUSTER.keys() == OF_UP.keys()

@@ -121,6 +121,7 @@ def away(
         place = tmp_path / "coordination"
         cluster = LocalCluster(1, replicas=1, coordinator=f"file://{place}", ps_arguments=("--lease", str(LEASE_S)))
         failover = Failover(resources.enter_context(cluster), eventually)
+        resources.callback(cluster.signal_all_ps, signal.SIGKILL)  # one whose other is gone would wait for it
         failover.heal()
         return failover, lambda: _rename(place, aside), lambda: _rename(aside, place)
     failover = started(resources, eventually, 1, tmp_path / "etcd")

@@ -77,6 +77,7 @@ def pairs(num_ps: int, eventually: Eventually) -> Iterator[Cluster]:
         for index in range(num_ps):
             cluster.wait_until(f"ps:{index}", "is the backup now")
         yield cluster
+        local.signal_all_ps(signal.SIGKILL)  # one whose other is gone would wait for it
 
 
 @pytest.fixture(scope="module")

@@ -62,6 +62,7 @@ def replicated_cluster(eventually: Eventually) -> Iterator[ReplicatedCluster]:
         for index in range(2):
             replicated.wait_until(f"ps:{index}", "is the backup now")
         yield replicated
+        cluster.signal_all_ps(signal.SIGKILL)  # one whose other is gone would wait for it
 
 
 class Updates:

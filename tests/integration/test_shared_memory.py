@@ -421,9 +421,9 @@ def start_ps(resources: ExitStack, tmp_path: Path) -> StartPs:
     return start
 
 
-def named_memory() -> list[Path]:
+def named_memory() -> set[Path]:
     """Memory that has a name; other tests have folders there, and semaphores of ``multiprocessing``."""
-    return sorted(path for path in Path("/dev/shm").iterdir() if not path.is_dir() and not path.name.startswith("sem."))
+    return {path for path in Path("/dev/shm").iterdir() if not path.is_dir() and not path.name.startswith("sem.")}
 
 
 def address_of(ps: Process) -> str:
@@ -447,7 +447,7 @@ def test_fifty_clients_that_are_killed_leave_nothing(
         clients.kill()
         eventually(lambda: memfd_maps(ps.pid) == mapped_before, message="the ps has unmapped what it shared")
     eventually(lambda: num_descriptors(ps.pid) <= open_before + 2, message="the ps has closed what belonged to them")
-    assert named_memory() == named_before
+    assert named_memory() <= named_before
     assert set(weights.read_value()) == {2.0}
 
 
@@ -464,8 +464,8 @@ def test_a_ps_that_is_killed_leaves_nothing(start_ps: StartPs, resources: ExitSt
     client.close()
     del view, buffer
     gc.collect()
-    assert memfd_maps(os.getpid()) == mapped_before
-    assert named_memory() == named_before
+    eventually(lambda: memfd_maps(os.getpid()) <= mapped_before, message="the last thread that held it has let go")
+    assert named_memory() <= named_before
 
 
 @pytest.mark.parametrize("arguments", [["--shared-memory-limit", "0"], ["--transports", "grpc,socket"]])

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ps_cluster.local.task_environment import task_environment
+from ps_protocol.cluster_spec import TfConfig
 from tests import forked_ps
 
 PS = [sys.executable, "-m", "ps_server"]
@@ -26,6 +28,11 @@ def started(*, environment: dict[str, str] | None = None, **more: Any) -> Iterat
             yield ps
         finally:
             ps.kill()
+
+
+def environment_at_start(pid: int) -> dict[str, str]:
+    words = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return dict([word.split("=", 1) for word in words if "=" in word])
 
 
 def is_copy(pid: int) -> bool:
@@ -78,6 +85,15 @@ def test_what_only_an_interpreter_that_starts_can_obey_starts_one(tmp_path: Path
             ps.kill()
 
 
+def test_a_ps_of_a_local_cluster_is_a_copy_whose_libraries_compute_in_one_thread() -> None:
+    with started(environment=task_environment(TfConfig(), {**os.environ, "TF_CONFIG": ""}) | {"TF_CONFIG": ""}) as ps:
+        assert ps.stdout is not None
+        assert ps.stdout.readline()
+        [copied] = [pid for pid in forked_ps.parent_pids() if environment_at_start(pid) == environment_at_start(ps.pid)]
+        assert environment_at_start(copied)["OPENBLAS_NUM_THREADS"] == "1"
+        ps.kill()
+
+
 def test_a_test_of_the_start_itself_has_a_new_interpreter() -> None:
     with forked_ps.new_interpreters(), started() as ps:
         assert ps.stdout is not None
@@ -87,8 +103,8 @@ def test_a_test_of_the_start_itself_has_a_new_interpreter() -> None:
 
 
 def test_after_the_process_that_is_copied_has_ended_another_is_started() -> None:
-    forked_ps.end_parent()
-    assert forked_ps.parent_pid() is None
+    forked_ps.end_parents()
+    assert not forked_ps.parent_pids()
     with started() as ps:
         assert ps.stdout is not None
         assert ps.stdout.readline()

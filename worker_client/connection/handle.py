@@ -30,10 +30,9 @@ from ps_protocol.errors import (
 from ps_protocol.forks import new_lock, tell_in_child
 from ps_protocol.interrupts import Turn, is_interrupt, sheltered
 from ps_protocol.operation_kinds import tensor_bytes
-from ps_protocol.operations import Array, Batch, PsOperation, Read, Reply, mutates
+from ps_protocol.operations import Array, Batch, PsOperation, Reply, mutates
 from ps_protocol.ps_service import PendingExchange
 from ps_protocol.service_types import Welcome
-from ps_protocol.shared_objects import Look
 from worker_client.connection.availability import Availability, OperationTime
 from worker_client.connection.backup_reads import BackupReads
 from worker_client.connection.copied import Refusal, parents_connection
@@ -68,6 +67,9 @@ class PsHandle:
         locate: Finds other addresses of the ps; None if it is to stay where it is.
         reconnect: Makes the endpoint of one of them.
         backup: Where it may be read as well, if the client asks for that; owned.
+
+    Attributes:
+        num_changes: How many batches that change something were numbered so far.
     """
 
     def __init__(
@@ -107,11 +109,11 @@ class PsHandle:
             clock=settings.retry.clock,
         )
         self._welcome: Welcome | None = None
-        # Whose turn it is to have mutating batches on their way, and to draw numbers from _sequence. Only the sender
+        # Whose turn it is to have mutating batches on their way, and to draw numbers from num_changes. Only the sender
         # waits for it, for at most one direct exchange; a caller that finds it taken puts its batch into the queue. No
         # lock is taken in it but the queue's, which is never held over I/O.
         self._order = Turn()
-        self._sequence = 0
+        self.num_changes = 0
         self._queue = PendingQueue(settings.max_pending_batches, settings.max_pending_bytes)
         self._sender_lock = new_lock()  # guards: the start of _sender
         self._sender: threading.Thread | None = None
@@ -217,8 +219,7 @@ class PsHandle:
         self.check_may_update(operations)
         if not self._queue.num_unfinished:  # nothing is overtaken
             if not mutates(operations):
-                exchange = self._attempt if self._backup is None else self._read
-                return exchange(self._batch(operations, expected_reply_bytes, sequence=0))
+                return self._read(self._batch(operations, expected_reply_bytes, sequence=0))
             in_turn = threading.Lock()
             with in_turn:  # and nothing else ends the turn, so that an interrupt does as well
                 if self._order.take(in_turn):
@@ -238,11 +239,11 @@ class PsHandle:
             linger(error, future)
             raise
 
-    def ask(self, question: Look | Read) -> tuple[Reply, ...]:
-        """Asks beside what is queued, and never a backup; errors as of ``exchange``."""
-        if self._queue.is_closed:
-            raise self._closed((question,))
-        return self._attempt(self._batch((question,), 0, sequence=0))
+    def ask(self, *questions: PsOperation, expected_reply_bytes: int = 0) -> tuple[Reply, ...]:
+        """Asks what changes nothing, beside what is queued, and never a backup; errors as of ``exchange``."""
+        if not self._queue.is_closed:
+            return self._attempt(self._batch(questions, expected_reply_bytes, sequence=0))
+        raise self._closed(questions)
 
     def reserve(
         self, operations: tuple[PsOperation, ...], caller: threading.Lock, *, expected_reply_bytes: int
@@ -421,10 +422,9 @@ class PsHandle:
 
     def _numbered(self, operations: tuple[PsOperation, ...], expected_reply_bytes: int | None) -> Batch:
         """Makes a batch, with the next number if it mutates; it is the caller's turn for that."""
-        if not mutates(operations):
-            return self._batch(operations, expected_reply_bytes, sequence=0)
-        self._sequence += 1
-        return self._batch(operations, expected_reply_bytes, sequence=self._sequence)
+        changes = mutates(operations)
+        self.num_changes += changes
+        return self._batch(operations, expected_reply_bytes, sequence=self.num_changes if changes else 0)
 
     def _batch(self, operations: tuple[PsOperation, ...], expected_reply_bytes: int | None, *, sequence: int) -> Batch:
         return Batch(self._client, self.welcome.store, sequence, operations, expected_reply_bytes)

@@ -147,3 +147,5 @@ class Route:
         if len(self._left) > _MAX_LEFT:
             self._left.pop(0).close()
         self.endpoint = endpoint
+        if self._is_closed:  # just now
+            endpoint.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -127,6 +127,7 @@ class VariableAccess(Computation):
         joins: Of what mutates, and takes nothing from the updates that it waits for: whether it is made together with
             them, behind those on the same ps task.
         cached: Of what reads the whole value: whether the session keeps a copy, which is used while it is current.
+        heard: Is given the session's ``TrainingHome`` and the reply, if that is no error.
         output: Makes the output from the ps's reply (or where the value is read back, from the reply to that) and the
             inputs' values; raises if the reply is an error that it does not expect.
     """
@@ -141,6 +142,7 @@ class VariableAccess(Computation):
     beside: tuple[AccessedVariable, ...] = ()
     joins: bool = False
     names_worker: bool = False
+    heard: Callable[[Any, Any], None] | None = None
     output: Callable[[Reply, Sequence[Array]], Array] = value_read
 
 
@@ -195,6 +197,45 @@ class TogetherCall(PendingCall, Protocol):
         ...
 
 
+class UpdatesOnce(Protocol):
+    """The updates of a run, each of which is carried out once, also if another run makes them again.
+
+    Attributes:
+        reads_again: Whether what was read so far may have changed.
+    """
+
+    reads_again: bool
+
+    def guards(self, ps_tasks: Iterable[int | None], noted: Mapping[str, Array]) -> Sequence[Any]:
+        """Returns what goes before those that are made now, as ``Routed`` operations: one for each ps task.
+
+        Args:
+            ps_tasks: Where they are made.
+            noted: What was read of variables that are updated, by names of tensors.
+        """
+        ...
+
+    def as_read_before(self, name: str, value: Array) -> Array:
+        """Returns what another run, which has begun to make these updates, has read; else the value that is given."""
+        ...
+
+    def end(self, error: BaseException | None) -> None:
+        """Called when the run has ended, and what it has failed of."""
+        ...
+
+
+class UpdatingCall(PendingCall, Protocol):
+    """Something behind which a run makes updates that are to be carried out once."""
+
+    def updates(self) -> UpdatesOnce | None:
+        """Called when all is done that the run has waited for; None if nobody would make them again."""
+        ...
+
+    def give_up(self) -> None:
+        """Called when the run has ended before all of that was done."""
+        ...
+
+
 class WatchfulCall(PendingCall, Protocol):
     """Something that is looked after while it waits."""
 
@@ -241,6 +282,18 @@ class TrainingHome(Protocol):
 
     def shared(self, placed: GraphObject) -> Any:
         """Returns the way to a placed object."""
+        ...
+
+    def route(self, variable: Any) -> int | None:
+        """Returns the ps task of a placed variable or object, None for this process's own store."""
+        ...
+
+    def opened_on(self, ps_task: int | None, name: str, kind: str) -> Any:
+        """Opens an object on a ps task, and returns the way to it."""
+        ...
+
+    def exchange_later(self, routed: Sequence[Any]) -> None:
+        """Has ``Routed`` operations carried out soon, whatever comes of that."""
         ...
 
     def gone_workers(self) -> dict[str, str]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
 from ps_protocol.service_types import Member, MemberState
+
+LOOK_EVERY_S: Final = 2.0
+"""How often a worker that does not wait looks who is gone, in seconds; one that waits does so as often."""
+
+_UNSEEN_S: Final = 3 * LOOK_EVERY_S
 
 GONE: Final = {MemberState.DEAD: "is dead", MemberState.LEFT: "has left"}
 
@@ -34,6 +40,34 @@ class Departures:
                 and ((task, each.incarnation) not in self._before or (own and each.last_seen_s >= own.joined_at_s))
             ]
         )
+
+
+class Unheard:
+    """How long a ps has not heard of workers, as one sees it who looks now and then.
+
+    A ps that was started again has heard of nobody, and each worker tells it within its lease. While nobody looked, it
+    may have been told, and started again after that: only times between looks that follow each other count.
+
+    Args:
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._since_s: dict[str, tuple[float, float]] = {}  # by identity, from when on it counts, and the last look
+
+    def for_s(self, identity: str) -> float:
+        """Notes that the ps has not heard of a worker, and returns for how long that is so."""
+        now_s = self._clock()
+        since_s, looked_s = self._since_s.get(identity, (now_s, now_s))
+        if now_s - looked_s > _UNSEEN_S:
+            since_s = now_s
+        self._since_s[identity] = since_s, now_s
+        return now_s - since_s
+
+    def heard(self, identity: str) -> None:
+        """Notes that the ps has heard of it."""
+        self._since_s.pop(identity, None)
 
 
 def described(task: str, members: Mapping[str, Member]) -> str:

@@ -11,6 +11,7 @@ from ps_protocol.service_types import Member, MemberState
 from ps_protocol.training.round_messages import Answer, Awaited, Event, GivenUp, Silent
 from ps_protocol.training.sync_policy import OnMissing, SyncPolicy
 from worker_client.connection.retry import Deadline, Reports
+from worker_client.objects.departures import Unheard
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class GroupWatch:
         self._wall_clock = wall_clock
         self._reports = Reports(_FIRST_REPORT_S)
         self.deadline: Final = Deadline(WAIT_TIMEOUT_S)
-        self._unknown_since_s: dict[str, float] = {}
+        self._unheard = Unheard()
 
     def look(self) -> None:
         """Tells the group whose lease has run out, or who was waited for long enough, and the log who is missing."""
@@ -68,7 +69,7 @@ class GroupWatch:
         now = self._look_at_group()
         members = {each.task: each for each in self._list_members()}
         for each in now.awaited:
-            if not each.is_silent and self._is_gone(each, members.get(each.worker), waited_s):
+            if not each.is_silent and self._is_gone(each, members.get(each.worker)):
                 self._act(Silent(each.worker, each.incarnation, self._wall_clock()))
         if waited_s >= self._policy.missing_timeout_s:
             if now.to_join:
@@ -101,19 +102,17 @@ class GroupWatch:
                 if each.is_silent and waited_s >= SyncPolicy.parse(now.policy).missing_timeout_s:
                     told.add(key)
                     self._act(GivenUp(each.worker, self._wall_clock()))
-                elif not each.is_silent and self._is_gone(each, members.get(each.worker), waited_s):
+                elif not each.is_silent and self._is_gone(each, members.get(each.worker)):
                     told.add(key)
                     self._act(Silent(each.worker, each.incarnation, self._wall_clock()))
             if len(told) == before:
                 return bool(told)
 
-    def _is_gone(self, awaited: Awaited, member: Member | None, waited_s: float) -> bool:
+    def _is_gone(self, awaited: Awaited, member: Member | None) -> bool:
         """Whether a worker is dead, has left, or is another process by now; one that a ps has forgotten may report."""
         if member is None:
-            lease_s = self._lease_s
-            unknown_s = waited_s - self._unknown_since_s.setdefault(awaited.worker, waited_s)
-            return 0 < lease_s < unknown_s
-        self._unknown_since_s.pop(awaited.worker, None)
+            return 0 < self._lease_s < self._unheard.for_s(awaited.worker)
+        self._unheard.heard(awaited.worker)
         return member.state in _GONE or f"{member.incarnation}" != awaited.incarnation
 
     def late(self) -> DeadlineExceededError:

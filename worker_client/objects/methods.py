@@ -12,7 +12,7 @@ from ps_protocol.errors import InvalidArgumentError, PermissionDeniedError
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.service_types import Member
 from ps_protocol.settings import POSITIVE_SECONDS
-from ps_protocol.shared_objects import Json
+from ps_protocol.shared_objects import OBJECTS_PS_TASK, Json
 from ps_protocol.task_id import TaskId
 from ps_protocol.training.data_shards import NAMES, NAMES_KIND, SHARDS_KIND, shards_name
 from worker_client.connection.fanout import Fanout
@@ -119,9 +119,17 @@ class SharedObjectMethods:
                 group.finish()
         return wait_for_end(lambda: self.training_report(name), name, self._list_members, seconds)
 
-    def shared_object(self, name: str, kind: str, settings: Json) -> SharedObject:
+    def shared_object(self, name: str, kind: str, settings: Json, *, ps_task: int = OBJECTS_PS_TASK) -> SharedObject:
         """Opens an object that all workers share, for those who know its kind; errors as of ``SharedObject``."""
-        return SharedObject(self.fanout, self._wait_places, name=name, kind=kind, settings=settings, by=str(self.task))
+        return SharedObject(
+            self.fanout,
+            self._wait_places,
+            name=name,
+            kind=kind,
+            settings=settings,
+            by=str(self.task),
+            ps_task=ps_task,
+        )
 
     def taking_shards(self, name: str, settings: Json) -> Taking:
         """Opens data shards; whoever opens those of a name again has the same ones. Errors as of ``SharedObject``."""

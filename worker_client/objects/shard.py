@@ -21,6 +21,7 @@ from ps_protocol.training.data_shards import (
 from worker_client.connection.completes import Completes, Exchanges
 from worker_client.connection.fanout import Routed, Settle
 from worker_client.objects.shard_exchange import PieceExchange
+from worker_client.objects.shard_rounds import PieceInRound
 from worker_client.objects.shard_taking import Taking
 
 
@@ -44,7 +45,7 @@ class Shard(Completes, NotCopied, bound_to="the worker that has taken it", inste
         self._place: int = place["place"]
         self._ticket: int = place["ticket"]
         self._is_again: bool = place["again"]
-        self._position = self.resume_at  # what is known to be applied everywhere
+        self._position = self.resume_at  # up to here it is applied everywhere, or handed in for rounds
         self._is_lost = False
         self._with_receipts: set[int] = set()  # the ps tasks that have one of it
 
@@ -85,8 +86,7 @@ class Shard(Completes, NotCopied, bound_to="the worker that has taken it", inste
         if self.busy_with is not None:
             event = {"do": "give_back", "place": self._place, "ticket": self._ticket}
             self._shards.shared.act(event)
-            self._is_lost = True
-            self._shards.forget(self)
+            self.lose()
 
     def exchange_all(self, runner: Exchanges, routed: Sequence[Routed], settle: Settle | None = None) -> list[Reply]:
         return self.exchange_piece(END, runner, routed, settle)
@@ -95,41 +95,67 @@ class Shard(Completes, NotCopied, bound_to="the worker that has taken it", inste
         self, end: int, runner: Exchanges, routed: Sequence[Routed], settle: Settle | None
     ) -> list[Reply]:
         """Carries out the operations that complete it up to ``end``."""
-        if runner is not self._shards.fanout:
-            raise InvalidArgumentError(f"{self!r} was taken by another connection than that of what is to be updated")
+        self._check_of(runner)
         own = [each for each in routed if each.ps_task is None and mutates((each.operation,))]
         if own:
             raise InvalidArgumentError(
                 f"variable {own[0].operation.name} is this worker's own: its update cannot complete {self!r}; declare "
                 f"it on a ps task"
             )
-        begin = self._position
-        if begin == END:
+        event = self.event(end)
+        exchange = PieceExchange(self._shards, routed, settle)
+        replies = exchange.run(event)
+        if exchange.is_lost:
+            self.lose()
+        if exchange.is_done:
+            self._with_receipts |= exchange.others
+            self.come_to(end)
+        return replies
+
+    def in_round(self, runner: Exchanges) -> PieceInRound:
+        return self.piece_in_round(END, runner)
+
+    def piece_in_round(self, end: int, runner: Exchanges) -> PieceInRound:
+        """Returns what a gradient of a round completes up to ``end``."""
+        self._check_of(runner)
+        return PieceInRound(self._shards, self, end)
+
+    def event(self, end: int) -> Json:
+        """What is told the ps of an update that completes it up to ``end``.
+
+        Raises:
+            FailedPreconditionError: It is handed in.
+        """
+        if self.is_complete:
             raise FailedPreconditionError(
                 f"{self._shards.task} updates {self.words()} of {self._shards.name}, which it has handed in already; "
                 f"nothing was changed. Take another shard"
             )
-        exchange = PieceExchange(self._shards, routed, settle)
-        event = {
+        return {
             "do": "update",
             "by": self._shards.task,
             "epoch": self.epoch,
             "place": self._place,
             "ticket": self._ticket,
-            "from": begin,
+            "from": self._position,
             "to": end,
         }
-        replies = exchange.run(event)
-        if exchange.is_lost:
-            self._is_lost = True
-            self._shards.forget(self)
-        if exchange.is_done:
-            self._with_receipts |= exchange.others
-            self._position = end
-            if end == END:
-                receipts = () if self._is_again else self._with_receipts
-                self._shards.completed(self, self.epoch, self._place, receipts)
-        return replies
+
+    def come_to(self, end: int) -> None:
+        """An update has been applied, or handed in for a round, that completes it up to ``end``."""
+        self._position = end
+        if end == END:
+            receipts = () if self._is_again else self._with_receipts
+            self._shards.completed(self, self.epoch, self._place, receipts)
+
+    def lose(self) -> None:
+        """Another worker has it, or is to have it."""
+        self._is_lost = True
+        self._shards.forget(self)
+
+    def _check_of(self, runner: Exchanges) -> None:
+        if runner is not self._shards.fanout:
+            raise InvalidArgumentError(f"{self!r} was taken by another connection than that of what is to be updated")
 
     @property
     def busy_with(self) -> tuple[int, int] | None:
@@ -153,6 +179,9 @@ class _Piece(Completes):
 
     def exchange_all(self, runner: Exchanges, routed: Sequence[Routed], settle: Settle | None = None) -> list[Reply]:
         return self._shard.exchange_piece(self._end, runner, routed, settle)
+
+    def in_round(self, runner: Exchanges) -> PieceInRound:
+        return self._shard.piece_in_round(self._end, runner)
 
     def __repr__(self) -> str:
         return f"<{self._shard!r} up to {self._end}>"

@@ -21,12 +21,10 @@ from ps_protocol.training.data_shards import (
     receipts_name,
 )
 from worker_client.connection.fanout import Fanout, Routed, succeeded
+from worker_client.objects.departures import LOOK_EVERY_S, Unheard
 from worker_client.objects.shared_object import SharedObject, opening
 
 _ANSWER_BYTES: Final = 4096
-
-LOOK_EVERY_S: Final = 2.0
-"""How often a worker that does not wait looks who is gone, in seconds."""
 
 
 class Taken(Protocol):
@@ -79,7 +77,7 @@ class Taking:
         self._id = str(own[0].incarnation) if own else identity
         self._process = f"{own[0].host}:{own[0].pid}" if own else f"process {os.getpid()}"
         self._open_receipts(settings)
-        self.unknown_since_s: Final[dict[str, float]] = {}  # of workers that no ps has heard of, by their identities
+        self.unheard: Final = Unheard()
         self._lock = new_lock()  # guards: all below
         self._looked_s = -LOOK_EVERY_S
         self._busy: dict[threading.Thread, Taken] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,8 +28,10 @@ from worker_client.connection.retry import Deadline, Reports
 from worker_client.graph import defaults
 from worker_client.objects.shard import Shard
 from worker_client.objects.shard_items import digest_of, items_of, whole
+from worker_client.objects.shard_rounds import PendingPieces
 from worker_client.objects.shard_taking import Taking
 from worker_client.objects.shared_object import FIRST_WAIT_S
+from worker_client.objects.training_group import TAKING_PART
 
 _LOG = logging.getLogger(__name__)
 
@@ -183,6 +184,7 @@ class Shards(NotCopied, bound_to="a connection of this process", instead="make i
         while True:
             place = self._taking.take()
             if place is None:
+                self._rest()
                 if (
                     self._taking.shared.wait(self._taking.question(), watch.deadline, watch.look, first_s=FIRST_WAIT_S)
                     is None
@@ -201,6 +203,13 @@ class Shards(NotCopied, bound_to="a connection of this process", instead="make i
                     continue  # this worker was silent, and another one has it
             self._taking.taken(shard)
             return shard
+
+    def _rest(self) -> None:
+        """Tells the groups in which this thread trains that it waits for data: or they would wait for it."""
+        part = TAKING_PART.get(self._taking.fanout)
+        for group in () if part is None else part.groups:
+            if group.is_of_this_thread:
+                group.rest()
 
     def _order_of(self, epoch: int) -> Any:
         if self._order[0] != epoch:
@@ -230,6 +239,7 @@ class _Watch:
     def __init__(self, shards: Shards):
         self._shards = shards
         self._taking = shards._taking
+        self._pending = PendingPieces(self._taking)
         self._reports = Reports(_FIRST_REPORT_S)
         self.deadline: Final = Deadline(shards.timeout_s)
 
@@ -238,9 +248,11 @@ class _Watch:
         waited_s = self.deadline.elapsed_s()
         members = self._members()
         progress = self._taking.shared.wait({"ask": "progress"}, self.deadline) or {"out": {}}
-        gone = sorted({each[1] for each in progress["out"].values() if self._is_gone(each, members)})
+        gone = sorted({each[1] for each in progress["out"].values() if each[1] and self._is_gone(each, members)})
         if gone:
             self._taking.shared.act({"do": "gone", "gone": gone})
+        if progress.get("pending"):
+            self._pending.settle(waits=True)
         if self._reports.is_due(waited_s):
             _LOG.warning(
                 "%s waits for shards of %s, %.0f s of up to %.0f s: %s",
@@ -258,9 +270,8 @@ class _Watch:
         worker, identity, _ticket, _position, _since, lease_s, process = held
         member = members.get(worker)
         if member is None:  # a ps that was started again has heard of nobody yet
-            unknown_s = time.monotonic() - self._taking.unknown_since_s.setdefault(identity, time.monotonic())
-            return 0 < float(lease_s) < unknown_s
-        self._taking.unknown_since_s.pop(identity, None)
+            return 0 < float(lease_s) < self._taking.unheard.for_s(identity)
+        self._taking.unheard.heard(identity)
         is_other: bool = f"{member.incarnation}" != identity and f"{member.host}:{member.pid}" != process
         return is_other or member.state in _GONE
 

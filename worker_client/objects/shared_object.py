@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from ps_protocol.errors import ShardscopeError
 from ps_protocol.forks import new_lock
@@ -60,6 +60,22 @@ class WaitPlaces:
         return False
 
 
+class Among(NamedTuple):
+    """What has become of an event that came with others.
+
+    Attributes:
+        before: Replies to what came before it.
+        answer: To the event; None also if the guard was refused, and then nothing has happened.
+        later: The answer to the question behind it; None if there was none yet.
+        read: Replies to what was read behind that; nothing if there was no answer.
+    """
+
+    before: Sequence[Reply]
+    answer: Json | None
+    later: Json | None = None
+    read: Sequence[Reply] = ()
+
+
 class ObjectConnection:
     """The way to one object that has been opened. Thread-safe.
 
@@ -92,6 +108,11 @@ class ObjectConnection:
         """Identity of the state that the object is part of; another one after a restore."""
         return str(self._handle.welcome.store)
 
+    @property
+    def num_changes(self) -> int:
+        """How many batches that change something this client has sent to the ps task that has it."""
+        return self._handle.num_changes
+
     def act(self, event: Json, *, expected_bytes: int = _EXPECTED_BYTES) -> Json | None:
         """Has something happen to it, once; returns the answer, None if that is not possible yet.
 
@@ -110,21 +131,50 @@ class ObjectConnection:
         tensor = self._acted(event, expected_bytes).tensor
         return None if tensor is None else unpacked(tensor, f"the answer of {self.name}")[1]
 
-    def act_behind(self, first: PsOperation, event: Json) -> tuple[Reply, Json | None]:
-        """Has something happen to it, once, if an operation on the same ps task is carried out that guards it.
+    def act_among(
+        self,
+        before: Sequence[PsOperation],
+        event: Json,
+        behind: Sequence[PsOperation] = (),
+        question: Json | None = None,
+        reads: Sequence[PsOperation] = (),
+        *,
+        wait_s: float = 0.0,
+        expected_bytes: int = 0,
+    ) -> Among:
+        """Has something happen to it, once, in one batch with operations on the same ps task.
 
         Args:
-            first: The operation, a ``Stage``.
+            before: Operations of which the first one guards the rest: a ``Stage``.
             event: What happens.
-
-        Returns:
-            The reply to the operation; if that is no error, the answer as of ``act``.
+            behind: What follows from it.
+            question: What it is asked then.
+            reads: What is read as soon as that is answered, by operations that change nothing.
+            wait_s: How long to wait for that, in seconds.
+            expected_bytes: Of all that is read, about.
 
         Raises:
-            ShardscopeError: As of ``act``.
+            ShardscopeError: As of ``act``, or the question was refused.
         """
-        guard, reply = self._handle.exchange((first, self._act(event)), expected_reply_bytes=_EXPECTED_BYTES)
-        return guard, None if isinstance(guard, ShardscopeError) else _answer(succeeded(reply))
+        asks = () if question is None else (Look(self.name, self._kind, encode_json(question), wait_s), *reads)
+        replies = self._handle.exchange(
+            (*before, self._act(event), *behind, *asks), expected_reply_bytes=2 * _EXPECTED_BYTES + expected_bytes
+        )
+        first, end = len(before), len(before) + 1 + len(behind)
+        if [each for each in replies[:first] if isinstance(each, ShardscopeError)]:
+            return Among(replies[:first], None)
+        answer = _answer(succeeded(replies[first]))
+        later = None if question is None else _answer(succeeded(replies[end]))
+        return Among(replies[:first], answer, later, replies[end + 1 :] if later is not None else ())
+
+    def act_behind_all(self, firsts: Sequence[PsOperation], event: Json) -> list[Reply]:
+        """As ``act_behind``, behind several operations; returns the replies to them, and that to the event."""
+        return list(self._handle.exchange((*firsts, self._act(event)), expected_reply_bytes=_EXPECTED_BYTES))
+
+    @staticmethod
+    def answer_in(reply: Reply) -> Json | None:
+        """Returns the answer that a reply has, as of ``act``; raises it if it is an error."""
+        return _answer(succeeded(reply))
 
     def act_later(self, event: Json) -> None:
         """Has something happen to it soon, whatever comes of that."""
@@ -151,21 +201,50 @@ class ObjectConnection:
         Raises:
             ShardscopeError: The object has refused the question, or as of ``PsHandle.ask``.
         """
+        return self.wait_and_read(question, deadline, meanwhile, first_s=first_s)[0]
+
+    def wait_and_read(
+        self,
+        question: Json,
+        deadline: Deadline,
+        meanwhile: Callable[[], None] | None = None,
+        reads: Sequence[PsOperation] = (),
+        *,
+        first_s: float = _LATER_WAIT_S,
+        expected_bytes: int = 0,
+    ) -> tuple[Json | None, Sequence[Reply]]:
+        """Waits until it has an answer to a question, and reads behind that; errors as of ``wait``.
+
+        Args:
+            question: As of ``wait``.
+            deadline: As of ``wait``.
+            meanwhile: As of ``wait``.
+            reads: What to read on the same ps task, by operations that change nothing.
+            first_s: As of ``wait``.
+            expected_bytes: Of all that is read, about.
+
+        Returns:
+            The answer, None if it has none when time is over; and what was read, which is nothing if many wait there.
+        """
         asked, longest_s, pause_s = encode_json(question), first_s, _FIRST_PAUSE_S
         while True:
             began = Deadline(min(longest_s, deadline.remaining_s()))
             mine = threading.Lock()
             with mine:
                 wait_s = began.timeout_s if self._places.take(mine) else 0.0
-                (reply,) = self._handle.ask(Look(self.name, self._kind, asked, wait_s))
+                look = Look(self.name, self._kind, asked, wait_s)
+                reply, *read = self._handle.ask(
+                    look, *reads, expected_reply_bytes=expected_bytes + (_EXPECTED_BYTES if reads else 0)
+                )
             answer = _answer(succeeded(reply))
             if answer is not None or not deadline.remaining_s():
-                return answer
+                return answer, read
             if meanwhile is not None:
                 meanwhile()
             if began.elapsed_s() >= began.timeout_s / 2:
                 longest_s, pause_s = _LATER_WAIT_S, _FIRST_PAUSE_S
-            else:  # too many wait there
+            else:  # too many wait there; or it is of an earlier version, and waits only for who reads nothing besides
+                reads = ()
                 self._pause(min(self._random.uniform(pause_s / 2, pause_s), deadline.remaining_s()))
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
@@ -178,7 +257,7 @@ class ObjectConnection:
 
 
 class SharedObject(ObjectConnection):
-    """One object of ps task 0, opened. Thread-safe.
+    """One object, opened. Thread-safe.
 
     Args:
         fanout: The way to the ps tasks.
@@ -187,6 +266,7 @@ class SharedObject(ObjectConnection):
         kind: Which kind of object it is.
         settings: What it is made with; those of all clients must be equal.
         by: This client's task.
+        ps_task: Which has it, unless it is there on another one.
         pause: Waits for so many seconds.
 
     Raises:
@@ -203,13 +283,14 @@ class SharedObject(ObjectConnection):
         kind: str,
         settings: Json,
         by: str,
+        ps_task: int = OBJECTS_PS_TASK,
         pause: Callable[[float], None] = time.sleep,
     ):
         spec = VariableSpec(name, OBJECT_DTYPE, (), object_kind=kind)
         directory = fanout.handle(OBJECTS_PS_TASK)
         (placement,) = directory.call(
             lambda service, timeout_s: service.place(
-                [Proposal(spec, OBJECTS_PS_TASK)], store=directory.welcome.store, timeout_s=timeout_s
+                [Proposal(spec, ps_task)], store=directory.welcome.store, timeout_s=timeout_s
             ),
             what=f"to say where {name} is",
         )

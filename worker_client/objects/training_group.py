@@ -1,9 +1,9 @@
 """The steps of one worker in a group that trains together: three round trips each.
 
-A worker stages its gradient at every ps, hands in at ps task 0, which decides, and when it may go on brings the
-decisions to every ps and reads behind them (``docs/decisions/rounds.md``). What it stages at ps task 0 goes there with
-the hand-in, if it is small or there is no other ps. Whatever ends in between, the next step
-begins with what ps task 0 knows, and counts nothing twice.
+A worker stages its gradient at every other ps, hands in at ps task 0, which decides and carries the round out, and
+reads there in the same message, or when it may go on. At the others it reads when whoever made the round commit has
+brought it, or brings it (``docs/decisions/rounds.md``). What it stages at ps task 0 goes there with the hand-in, if it
+is small. Whatever ends in between, the next step begins with what ps task 0 knows, and counts nothing twice.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Final
 
 from ps_protocol.errors import (
     AbortedError,
@@ -26,55 +27,55 @@ from ps_protocol.errors import (
     StateLostError,
 )
 from ps_protocol.forks import new_lock
-from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.interrupts import Turn
-from ps_protocol.operations import Read, Reply, VariableSpec
+from ps_protocol.operations import PsOperation, Read, Reply, Result
 from ps_protocol.service_types import Member
 from ps_protocol.shared_objects import OBJECTS_PS_TASK, Json
 from ps_protocol.training.data_shards import NAMES_KIND
 from ps_protocol.training.round_messages import (
     Answer,
     Back,
-    Decision,
     Event,
     Finish,
     HandIn,
     Join,
     Look,
     Outcome,
+    Rest,
+    Verdict,
     event_record,
 )
 from ps_protocol.training.round_operations import (
     GROUP_KIND,
     GROUP_NAMES,
-    ROUND_LAYOUTS,
-    STAGED_KIND,
-    STAMP_KIND,
-    Commit,
-    Stage,
-    StagedStep,
-    commit_of,
     group_name,
-    staged_name,
     stamp_name,
 )
 from ps_protocol.training.sync_policy import SyncPolicy
 from ps_protocol.weak_table import WeakTable
+from worker_client.connection.completes import CompletesInRound
 from worker_client.connection.direct import MAX_DIRECT_BYTES
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.retry import Deadline
 from worker_client.connection.whole_reads import WHOLE_READS
 from worker_client.objects.group_watch import GroupWatch
+from worker_client.objects.round_operations import RoundOperations, RoutedStep, StepResult
+from worker_client.objects.round_reads import Pull, Seen, ended, is_not_yet, is_there, look_at_stamp, reads_behind
 from worker_client.objects.shared_object import FIRST_WAIT_S, SharedObject, WaitPlaces
 from worker_client.objects.training_report import TrainingReport, training_report
-from worker_client.placement.beside import Beside, declare_beside
+from worker_client.placement.beside import declare_beside
 
 _LOG = logging.getLogger(__name__)
 
 _MOST_NEWS: Final = 8
 """How often a ps may know of no decision that others have brought it, in one step, before something must be wrong."""
 
-_ZEROS: Final = InitializerSpec(ConstantKind(0.0))
+_WAIT_FOR_OTHERS_S: Final = 0.05
+"""How long a worker waits for another one to bring a decision, before it does so itself: the other may have died."""
+
+_WAIT_BEHIND_S: Final = 0.05
+"""How long a worker waits in the batch of its hand-in, which holds up other changes that it makes at ps task 0. It does
+not wait so in a step before which it has made others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,39 +114,6 @@ TAKING_PART: Final[WeakTable[Fanout, TakingPart]] = WeakTable()
 """What each connection of this process is, by its way to the ps tasks."""
 
 
-class Pull(Protocol):
-    """Values that are read behind something else: a mirror."""
-
-    def begin_behind(self, fanout: Fanout) -> Sequence[Routed]:
-        """Returns the reads that go with it."""
-        ...
-
-    def end_behind(self, replies: Sequence[Reply]) -> None:
-        """Takes the replies to them."""
-        ...
-
-
-class RoutedStep(NamedTuple):
-    """A gradient, and the ps task that has its variable."""
-
-    ps_task: int
-    step: StagedStep
-
-
-class StepResult(NamedTuple):
-    """What has become of a step.
-
-    Attributes:
-        outcome: Of its gradient; None while its round has not committed.
-        round: That it was handed in for.
-        model: The number of the newest model that the worker may have read since.
-    """
-
-    outcome: Outcome | None
-    round: int
-    model: int
-
-
 class TrainingGroup:
     """A group as one of its workers sees it. Thread-safe; one thread at a time makes a step.
 
@@ -181,7 +149,6 @@ class TrainingGroup:
         self._policy = policy
         self._digest = digest
         self._wall_clock = wall_clock
-        self._variables = [_variables_on(steps, ps_task) for ps_task in range(part.num_ps)]
         self._trained = {each.step.name for each in steps}
         self._turn = Turn()
         self._lock = new_lock()  # guards: _is_joined, which another thread looks at when the connection ends
@@ -193,7 +160,9 @@ class TrainingGroup:
         self._store = ""
         self._answer = Answer("", 0)
         self._is_sure = False  # whether the newest answer is that to the newest event
-        self._ended = [0] * part.num_ps  # the newest round that each ps is known to have carried out
+        self._rounds = RoundOperations(name, policy, steps, part.num_ps)
+        self._thread: threading.Thread | None = None  # which has made the newest step
+        self._num_changes = 0  # those to ps task 0 when it had handed in
         self._computes_on: int | None = None  # the oldest model that it may have read; None: read before it joined
         part.groups.append(self)
         whole_reads = WHOLE_READS.get(fanout)
@@ -218,15 +187,23 @@ class TrainingGroup:
 
     # -- a step -------------------------------------------------------------------------------
 
-    def step(self, steps: Sequence[RoutedStep], pull: Pull | None, left_out: Container[str] = ()) -> StepResult:
+    def step(
+        self,
+        steps: Sequence[RoutedStep],
+        pull: Pull | None,
+        left_out: Container[str] = (),
+        piece: CompletesInRound | None = None,
+    ) -> StepResult:
         """Hands in gradients for the next round, and waits until this worker may go on.
 
         Args:
             steps: One for each variable of the group.
             pull: What to read behind the newest model.
             left_out: Names of variables of which the round takes the gradients of the others alone.
+            piece: Of a data shard, which counts when the gradients do.
 
         Raises:
+            AbortedError: This worker has lost the shard; nothing was handed in.
             InvalidArgumentError: They are not of the variables of the group, or one is not finite.
             DeadlineExceededError: Others did not come in time; it says who.
             FailedPreconditionError: The run of the group is over, or another process has the place of this worker.
@@ -239,9 +216,10 @@ class TrainingGroup:
             is_sure, self._is_sure = self._is_sure, False
             try:
                 counted = [each for each in steps if each.step.name not in left_out]
-                result = self._step(counted, pull, is_sure=is_sure)
-            except (FailedPreconditionError, NotFoundError, StateLostError):
-                self._set_joined(False)  # whoever calls again means to join again
+                result = self._step(counted, pull, is_sure=is_sure, piece=piece)
+            except (FailedPreconditionError, NotFoundError, StateLostError) as error:
+                if piece is None or not piece.is_refused_by(error):
+                    self._set_joined(False)  # whoever calls again means to join again
                 raise
             self._is_sure = True
             return result
@@ -271,7 +249,22 @@ class TrainingGroup:
                 self._set_joined(False)
                 raise
             self._is_sure = True
-            return min(self._ended)
+            return min(self._rounds.ended)
+
+    @property
+    def is_of_this_thread(self) -> bool:
+        """Whether this thread has made the newest step."""
+        return self._thread is threading.current_thread()
+
+    def rest(self) -> None:
+        """Tells the group that this worker waits for data: rounds go on without it until its next step."""
+        mine = threading.Lock()
+        with mine:
+            if self._turn.take(mine) and self._is_joined and self._is_ready:
+                self._is_sure = False
+                with contextlib.suppress(FailedPreconditionError, NotFoundError):  # its next step is told so, too
+                    self._answer = self._act(Rest(self._part.task, self._incarnation, self._wall_clock()))
+                    self._bring(None)
 
     def finish(self) -> None:
         """Tells the group that this worker hands in no more: nobody waits for it. Its next step joins again."""
@@ -303,15 +296,20 @@ class TrainingGroup:
 
     def _go_on(self, *, is_sure: bool) -> None:
         """Joins if it has not, and waits until it may begin the next step."""
+        self._thread = threading.current_thread()
         if not (self._is_joined and self._is_ready) or self._opened().store != self._store:  # a restore has no rounds
             self._join()
         elif not is_sure:
             self._answer = self._act(Look(self._part.task, self._incarnation))
-        self._wait_to_go_on()
+        self._wait_to_go_on(())
 
-    def _step(self, steps: Sequence[RoutedStep], pull: Pull | None, *, is_sure: bool) -> StepResult:
+    def _step(
+        self, steps: Sequence[RoutedStep], pull: Pull | None, *, is_sure: bool, piece: CompletesInRound | None
+    ) -> StepResult:
         self._go_on(is_sure=is_sure)
-        number = self._answer.next_round
+        number, is_new = self._answer.next_round, True
+        reads = () if pull is None else pull.begin_behind(self._fanout)
+        read: Seen | None = None
         if self._computes_on is None:
             _LOG.warning(
                 "%s has joined %s while others train: its first gradient, which it had computed before, is stale; "
@@ -321,11 +319,15 @@ class TrainingGroup:
             )
             self._answer = self._act(HandIn(self._part.task, self._incarnation, number, None, self._wall_clock()))
         else:
-            self._stage_and_hand_in(number, steps, self._computes_on)
-        self._wait_to_go_on()
+            is_new, read = self._stage_and_hand_in(number, steps, self._computes_on, piece, reads)
+        others_bring = self._answer.verdict is not Verdict.APPLIED
+        if self._answer.base is None:
+            read = self._wait_to_go_on(reads) or read
         outcome = next((each for each in self._answer.outcomes if each.round == number), None)
-        self._bring(pull)
-        return StepResult(outcome, number, min(self._ended))
+        if not is_new:
+            outcome = Outcome(number, Verdict.DUPLICATE)
+        self._bring(pull, read, others_bring=others_bring)
+        return StepResult(outcome, number, min(self._rounds.ended))
 
     def _check_same(self, steps: Sequence[RoutedStep]) -> None:
         names = {each.step.name for each in steps}
@@ -340,8 +342,20 @@ class TrainingGroup:
 
     # -- the three trips ----------------------------------------------------------------------
 
-    def _stage_and_hand_in(self, number: int, steps: Sequence[RoutedStep], computed_on: int) -> None:
-        """Stages the gradients everywhere, and hands in; whoever lacks a decision is brought it first."""
+    def _stage_and_hand_in(
+        self,
+        number: int,
+        steps: Sequence[RoutedStep],
+        computed_on: int,
+        piece: CompletesInRound | None,
+        reads: Sequence[Routed],
+    ) -> tuple[bool, Seen | None]:
+        """Stages the gradients everywhere, and hands in; whoever lacks a decision is brought it first.
+
+        Returns:
+            False if what it completes was handed in before, so that nothing was now; and what was read at ps task 0
+            behind the newest model, if this worker may go on.
+        """
         by_task = [tuple([each.step for each in steps if each.ps_task == ps]) for ps in range(self._part.num_ps)]
         deciding = by_task[OBJECTS_PS_TASK]
         goes_along = (
@@ -350,7 +364,7 @@ class TrainingGroup:
         )
         for _ in range(_MOST_NEWS):
             news = self._news()
-            staged = [Routed(ps, self._staged(number, ps, of_task)) for ps, of_task in enumerate(by_task)]
+            staged = self._rounds.staged(number, by_task, self._answer)
             with_hand_in = staged.pop(OBJECTS_PS_TASK).operation if goes_along and not news else None
             replies = self._fanout.exchange_all([*news, *staged]) if news or staged else []
             if self._lacks_news(replies):
@@ -358,67 +372,115 @@ class TrainingGroup:
             for reply in replies:
                 succeeded(reply)
             if news:
-                self._ended = [self._answer.committed] * self._part.num_ps
+                self._rounds.ended = [self._answer.committed] * self._part.num_ps
             event = HandIn(self._part.task, self._incarnation, number, computed_on, self._wall_clock())
-            if with_hand_in is None:
-                self._answer = self._act(event)
-                return
-            reply, said = self._opened().act_behind(with_hand_in, event_record(event))
-            if not self._lacks_news([reply]):
+            if piece is not None:
+                is_new = self._hand_in_piece(event, with_hand_in, piece)
+                if is_new is None:
+                    continue
+                return is_new, None
+            behind = reads_behind(self._name, reads)
+            among = self._opened().act_among(
+                () if with_hand_in is None else (with_hand_in,),
+                event_record(event),
+                (self._rounds.commit_next(number),),
+                self._question(),
+                behind.operations,
+                wait_s=_WAIT_BEHIND_S if self._opened().num_changes == self._num_changes else 0.0,
+                expected_bytes=behind.expected_bytes,
+            )
+            self._num_changes = self._opened().num_changes
+            if self._lacks_news(among.before):
+                continue
+            for reply in among.before:
                 succeeded(reply)
-                self._answer = self._answered(said)
-                return
+            self._answer = self._answered(among.answer)
+            if among.later is None:
+                return True, None
+            if self._answer.base is None:  # it was told to go on meanwhile
+                self._answer = Answer.of_record(among.later)
+            return True, behind.read(among.read)
         raise self._behind()
 
-    def _staged(self, number: int, ps_task: int, steps: tuple[StagedStep, ...]) -> Stage:
-        slots, answer = self._policy.staging_slots, self._answer
-        return Stage(
-            staged_name(self._name, ps_task, answer.seat, number % slots),
-            stamp_name(self._name, ps_task),
-            answer.seat,
-            answer.ticket,
-            number,
-            answer.since,
-            slots,
-            steps,
-        )
+    def _hand_in_piece(self, event: HandIn, stage: PsOperation | None, piece: CompletesInRound) -> bool | None:
+        """Hands in what completes a piece of a shard; returns whether it is new, None if it is to be tried again."""
+        guard = piece.guard(self._name, self._answer.ticket, event.round)
+        said = event_record(replace(event, shards=piece.shards))
+        firsts = [guard] if stage is None else [guard, stage]
+        noted, *staged, handed_in = self._opened().act_behind_all(firsts, said)
+        is_new = piece.is_new(noted)
+        if is_new is False:
+            self._answer = self._act(Look(self._part.task, self._incarnation))
+            return False
+        if is_new is None or self._lacks_news(staged):
+            return None
+        for reply in staged:
+            succeeded(reply)
+        self._answer = self._answered(self._opened().answer_in(handed_in))
+        if self._answer.verdict in (None, Verdict.APPLIED):
+            piece.handed_in()
+        return True
 
-    def _bring(self, pull: Pull | None) -> None:
-        """Brings the decisions to every ps, and reads behind them."""
+    def _question(self) -> Json:
+        return {"worker": self._part.task, "incarnation": self._incarnation}
+
+    def _bring(self, pull: Pull | None, read: Seen | None = None, *, others_bring: bool = False) -> None:
+        """Brings the decisions to every ps that lacks them, and reads behind them.
+
+        Args:
+            pull: What to read.
+            read: What was read at ps task 0 already.
+            others_bring: Whether another worker is about to do so, which is waited for a little.
+        """
         for _ in range(_MOST_NEWS):
-            news = self._news()
-            looks = [Routed(ps, Read(stamp_name(self._name, ps))) for ps in range(self._part.num_ps)]
+            committed = self._answer.committed
+            if read is None or read.ended < committed:  # it has gradients of workers that were not known here
+                read, others_bring = None, False
+            lack = [ps for ps in range(self._part.num_ps) if ps != OBJECTS_PS_TASK or read is None]
+            news = [] if others_bring else [each for each in self._news() if each.ps_task in lack]
+            wait_s = _WAIT_FOR_OTHERS_S if others_bring else 0.0
+            looks = [Routed(ps, look_at_stamp(self._name, ps, committed, wait_s)) for ps in lack]
+            stamps = [Routed(ps, Read(stamp_name(self._name, ps))) for ps in lack]
             reads = () if pull is None else pull.begin_behind(self._fanout)
-            replies = self._fanout.exchange_all([*news, *looks, *reads])
-            if self._lacks_news(replies[: len(news)]):
+            others = [each for each in reads if read is None or each.ps_task != OBJECTS_PS_TASK]
+            routed = [*news, *looks, *stamps, *others]
+            replies = iter(self._fanout.exchange_all(routed) if routed else ())
+            of_news, of_looks, of_stamps = [list(islice(replies, len(each))) for each in (news, looks, stamps)]
+            if others_bring and [each for each in of_looks if not is_there(each)]:
+                others_bring = False  # it may have died
                 continue
-            for reply in replies[: len(news)]:
+            for ps, reply in zip(lack, of_looks, strict=True):
+                self._rounds.answers_stamps[ps] = isinstance(reply, Result)
+            if self._lacks_news(of_news):
+                continue
+            for reply in of_news:
                 succeeded(reply)
-            self._ended = [_ended(reply) for reply in replies[len(news) : len(news) + len(looks)]]
+            if self._lacks_news(of_looks):
+                continue
+            for ps, reply in zip(lack, of_stamps, strict=True):
+                self._rounds.ended[ps] = ended(reply)
+            if read is not None:
+                self._rounds.ended[OBJECTS_PS_TASK] = read.ended
             if pull is not None:
-                pull.end_behind(replies[len(news) + len(looks) :])
-            self._computes_on = min(self._ended)
+                there = iter(() if read is None else read.replies)
+                pull.end_behind(
+                    [next(replies if read is None or each.ps_task != OBJECTS_PS_TASK else there) for each in reads]
+                )
+            self._computes_on = min(self._rounds.ended)
+            of_run = [each for each in self._answer.decisions if each.round > self._answer.since]
+            self._rounds.seats.update([part.seat for each in of_run for part in each.parts])
             return
         raise self._behind()
 
     def _news(self) -> list[Routed]:
-        """What brings each ps the decisions that it may not have carried out."""
-        return [
-            Routed(ps_task, self._commit(decision, ps_task))
-            for ps_task in range(self._part.num_ps)
-            for decision in self._answer.decisions
-            if decision.round > self._ended[ps_task]
-        ]
-
-    def _commit(self, decision: Decision, ps_task: int) -> Commit:
-        return commit_of(self._name, self._policy, decision, ps_task, self._variables[ps_task])
+        return self._rounds.news(self._answer.decisions)
 
     def _lacks_news(self, replies: Sequence[Reply]) -> bool:
         """Whether a ps has to be brought decisions that this worker has not heard of; it has then."""
-        if not [each for each in replies if isinstance(each, AbortedError)]:
+        if not [each for each in replies if isinstance(each, AbortedError) or is_not_yet(each)]:
             return False
         self._answer = self._act(Look(self._part.task, self._incarnation))
-        self._ended = [0] * self._part.num_ps
+        self._rounds.ended = [0] * self._part.num_ps
         return True
 
     def _behind(self) -> InternalError:
@@ -455,32 +517,37 @@ class TrainingGroup:
             if not self._watch().tell_of_dead():
                 raise
             self._answer = self._act(event)
-        self._ended = [0] * part.num_ps
-        seat, made = self._answer.seat, []
-        for ps_task in range(part.num_ps):
-            made.append(_declaration(stamp_name(self._name, ps_task), STAMP_KIND, ps_task))
-            slots = [staged_name(self._name, ps_task, seat, slot) for slot in range(self._policy.staging_slots)]
-            made.extend([_declaration(each, STAGED_KIND, ps_task) for each in slots])
-        declare_beside(self._fanout, made)
+        self._rounds.begin(self._answer.seat)
+        declare_beside(self._fanout, self._rounds.places(self._answer.seat))
         listed = SharedObject(self._fanout, part.places, name=GROUP_NAMES, kind=NAMES_KIND, settings={}, by=part.task)
         listed.act({"do": "add", "name": self._name})
         self._bring(None)
         is_first = self._answer.committed == self._answer.since
         self._computes_on, self._is_ready = self._answer.committed if is_first else None, True
 
-    def _wait_to_go_on(self) -> None:
-        """Waits until the worker may go on."""
+    def _wait_to_go_on(self, reads: Sequence[Routed]) -> Seen | None:
+        """Waits until the worker may go on; returns what was read at ps task 0 behind the newest model then."""
         watch: GroupWatch | None = None
+        read: Seen | None = None
         while self._answer.base is None:
             if self._answer.is_silent:
                 self._answer = self._act(Back(self._part.task, self._incarnation, self._wall_clock()))
                 continue
             watch = watch or self._watch()
-            question = {"worker": self._part.task, "incarnation": self._incarnation}
-            said = self._opened().wait(question, watch.deadline, watch.look, first_s=FIRST_WAIT_S)
+            behind = reads_behind(self._name, reads)
+            said, replies = self._opened().wait_and_read(
+                self._question(),
+                watch.deadline,
+                watch.look,
+                behind.operations,
+                first_s=FIRST_WAIT_S,
+                expected_bytes=behind.expected_bytes,
+            )
             if said is None:
                 raise watch.late()
             self._answer = Answer.of_record(said)
+            read = behind.read(replies)
+        return read
 
     def _watch(self) -> GroupWatch:
         part = self._part
@@ -518,19 +585,3 @@ class TrainingGroup:
     def _set_joined(self, is_joined: bool) -> None:
         with self._lock:
             self._is_joined = is_joined
-
-
-def _declaration(name: str, kind: str, ps_task: int) -> Beside:
-    dtype, shape = ROUND_LAYOUTS[kind]
-    return Beside(VariableSpec(name, dtype, shape, object_kind=kind), _ZEROS, ps_task)
-
-
-def _variables_on(steps: Sequence[RoutedStep], ps_task: int) -> tuple[str, ...]:
-    return tuple(sorted([name for each in steps if each.ps_task == ps_task for name in each.step.names]))
-
-
-def _ended(reply: Reply) -> int:
-    stamp = succeeded(reply).tensor
-    if stamp is None:
-        raise InternalError("a ps has answered without its stamp")
-    return int(stamp[1])

@@ -13,8 +13,10 @@ from ps_protocol.operations import Array
 from ps_protocol.optimizer_spec import OptimizerSpec, describe_optimizer
 from ps_protocol.training.round_operations import COUNT_ROUNDS, StagedStep
 from ps_protocol.training.sync_policy import SyncPolicy
+from worker_client.connection.completes import checked
 from worker_client.connection.fanout import Fanout
-from worker_client.objects.training_group import TAKING_PART, RoutedStep
+from worker_client.objects.round_operations import RoutedStep
+from worker_client.objects.training_group import TAKING_PART
 from worker_client.objects.training_report import report_if_any
 from worker_client.optimizers.slots import SlotVariables
 from worker_client.optimizers.steps import PartGradient
@@ -29,14 +31,14 @@ def policy_of(name: str, sync: str | SyncPolicy) -> SyncPolicy:
         raise InvalidArgumentError(f"{name}: sync is {sync!r}: {error.message}") from error
 
 
-def check_call(name: str, **given: object) -> None:
+def check_call(name: str, completes: object, **given: object) -> None:
     """Makes sure that a call asks for nothing that rounds do not have."""
     instead = {
-        "completes": "whether it counts is decided by the round, later than the shard is handed in; call "
-        "shard.hand_in() when the verdict is 'applied'",
         "wait": "a worker waits until it may go on",
         "wire_dtype": "gradients travel exactly",
     }
+    if completes is not None:
+        checked(completes)
     for argument, value in given.items():
         if value is not None and value is not True:
             raise InvalidArgumentError(
@@ -51,8 +53,11 @@ def check_alone(
     parts: Sequence[PartGradient],
     spec_with: Callable[[SyncPolicy], OptimizerSpec],
     global_step: Variable | None,
-) -> bool:
-    """Makes sure that a worker without ``sync`` does not train alone what others train in rounds; returns True.
+    made: int,
+) -> int:
+    """Makes sure that a worker without ``sync`` does not train alone what others train in rounds; returns 1.
+
+    It asks at its steps 1, 8, 64, 512 and so on: others may come later.
 
     Args:
         fanout: The way to the ps tasks.
@@ -60,16 +65,19 @@ def check_alone(
         parts: What it trains.
         spec_with: Says how it would change variables with a policy.
         global_step: As of its step.
+        made: How many steps it has made.
 
     Raises:
         FailedPreconditionError: Others do, with an optimizer of that name; it says how.
     """
     me = TAKING_PART.get(fanout)
-    if me is None or [each for each in parts if each.part.ps_task is None]:
-        return True
+    number = made + 1
+    is_power_of_8 = not number & made and number.bit_length() % 3 == 1
+    if not is_power_of_8 or me is None or [each for each in parts if each.part.ps_task is None]:
+        return 1
     report = report_if_any(fanout, me.places, name)
     if report is None or not report.policy:
-        return True
+        return 1
     counters = [] if global_step is None else [global_step.spec.name]
     if digest_of(parts, spec_with(SyncPolicy.parse(report.policy)), counters) == report.digest:
         others = [each for each in report.at_work(me.list_members()) if each != me.task]
@@ -80,7 +88,7 @@ def check_alone(
                 f"beside them. Give sync={report.policy!r} to the optimizer of {me.task} too; or train others, with an "
                 f"optimizer of another name"
             )
-    return True
+    return 1
 
 
 def steps_of(

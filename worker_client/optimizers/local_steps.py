@@ -16,6 +16,7 @@ import numpy as np
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
 from ps_protocol.operations import VariableSpec
+from worker_client.connection.completes import Completes
 from worker_client.connection.fanout import Fanout
 from worker_client.optimizers.outcomes import Applied
 from worker_client.placement.beside import Beside, declare_beside
@@ -71,14 +72,16 @@ class LocalSteps:
         learning_rate: float | None,
         global_step: Variable | None,
         pull: Mirror | None,
+        completes: Completes | None = None,
     ) -> list[Applied]:
-        """Makes a step alone, and a round if it is the last one before that.
+        """Makes a step alone, and a round if it is the last one before that, or completes a piece of a shard.
 
         Args:
             pairs: A gradient for each variable.
             learning_rate: Of the worker's own optimizer.
             global_step: Counts the rounds.
             pull: A mirror that gets the values of this worker's copies.
+            completes: A shard, or a piece of one: what all steps since the last round were made with.
 
         Returns:
             For each pair what became of it: of the round, "pending" if there was none.
@@ -97,19 +100,21 @@ class LocalSteps:
         own = [(gradient, self._copies[variable]) for gradient, variable in pairs]
         made: list[Applied] = self._inner.apply_gradients(own, learning_rate=learning_rate)
         self._done += 1
-        if self._done >= self._num_steps:
-            of_round = self._round(global_step)
+        if self._done >= self._num_steps or completes is not None:
+            of_round = self._round(global_step, completes)
         else:
             of_round = Applied("pending", self.model, self.model + 1)
         self._show(pull)
         return [of_round._replace(verdict="skipped") if each.verdict == "skipped" else of_round for each in made]
 
-    def _round(self, global_step: Variable | None) -> Applied:
+    def _round(self, global_step: Variable | None, completes: Completes | None) -> Applied:
         """Hands in how far it has come since the last round."""
         starts = zip(self._variables, self._newest.values, strict=True)
         moved = [(start - np.asarray(self._copies[variable].numpy()), variable) for variable, start in starts]
         self._has_begun = False  # whatever ends this, the next step is from the newest model
-        outcome: Applied = self.outer.apply_gradients(moved, global_step=global_step, pull=self._newest)[0]
+        outcome: Applied = self.outer.apply_gradients(
+            moved, global_step=global_step, pull=self._newest, completes=completes
+        )[0]
         self.model = cast(int, outcome.version)
         self._go_on_from_newest()
         return outcome

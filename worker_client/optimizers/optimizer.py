@@ -23,7 +23,8 @@ from ps_protocol.weak_table import WeakTable
 from worker_client.connection.completes import Completes, exchange_of
 from worker_client.connection.fanout import Fanout, Routed
 from worker_client.connection.futures import mapped
-from worker_client.objects.training_group import RoutedStep, TrainingGroup
+from worker_client.objects.round_operations import RoutedStep
+from worker_client.objects.training_group import TrainingGroup
 from worker_client.objects.training_report import TrainingReport
 from worker_client.optimizers.arguments import (
     check_counter,
@@ -156,10 +157,10 @@ class Optimizer:
         self._feedback: WeakTable[Variable, ErrorFeedback] = WeakTable()
         self._groups: WeakTable[Fanout, TrainingGroup] = WeakTable()
         self._alone: WeakTable[Fanout, LocalSteps] = WeakTable()
-        self._is_alone: WeakTable[Fanout, bool] = WeakTable()
+        self._made_alone: WeakTable[Fanout, list[int]] = WeakTable()  # how many steps without sync
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("_lock", "_slots", "_found", "_feedback", "_groups", "_alone", "_is_alone")
+        kept = ("_lock", "_slots", "_found", "_feedback", "_groups", "_alone", "_made_alone")
         return {name: value for name, value in self.__dict__.items() if name not in kept}
 
     def __setstate__(self, settings: Mapping[str, Any]) -> None:
@@ -237,8 +238,8 @@ class Optimizer:
             wait: Whether to wait until all are applied. If not, the gradients are copied and a future is returned.
             wire_dtype: The form in which gradients travel, as in ``Variable.assign_add``. What rounding takes from one
                 is added to the next.
-            completes: A shard of ``ss.data.Shards`` that is handed in with this step, or a piece of one, as in
-                ``Variable.assign_add``. Not with ``sync``.
+            completes: A shard of ``ss.data.Shards``, or a piece of one, that counts when this step does; as in
+                ``Variable.assign_add``. Of "local(H)" the step then makes the round.
 
         Returns:
             For each pair what became of it, in their order.
@@ -252,11 +253,11 @@ class Optimizer:
         """
         asked = self._asked(grads_and_vars)
         if self.sync is not None:
-            check_call(self.name, wait=wait, wire_dtype=wire_dtype, completes=completes)
+            check_call(self.name, completes, wait=wait, wire_dtype=wire_dtype)
         if self.sync is not None and self.outer is not None:
             fanout = cast(Fanout, of_one_connection([part for _, variable in asked for part in parts_of(variable)]))
             alone = self._local_steps(fanout, self.sync, self.outer, [variable for _, variable in asked])
-            return alone.step(asked, self._rate_of_call(learning_rate), global_step, pull)
+            return alone.step(asked, self._rate_of_call(learning_rate), global_step, pull, completes)
         checked = self.spec.on_nonfinite
         gradients = [
             part_gradients(variable, gradient, copy=not wait, on_nonfinite=checked) for gradient, variable in asked
@@ -272,13 +273,13 @@ class Optimizer:
             steps = self._round_steps(fanout, parts, kept, rate, global_step)
             skipped = [checked is OnNonfinite.SKIP and not is_finite(each) for each in gradients]
             left_out = [each.part.spec.name for each in chain(*compress(gradients, skipped))]
-            result = self._group(fanout, parts, steps, self.sync).step(steps, pull, left_out)
+            piece = completes.in_round(fanout) if completes else None
+            result = self._group(fanout, parts, steps, self.sync).step(steps, pull, left_out, piece)
             return [in_round(result, is_skipped=each) for each in skipped]
-        if not self._is_alone.get(fanout):
-            checked_alone = check_alone(
-                fanout, self.name, parts, lambda policy: (_outer_of(self.name, policy) or self).spec, global_step
-            )
-            self._is_alone.setdefault(fanout, checked_alone)
+        made = self._made_alone.setdefault(fanout, [0])
+        made[0] += check_alone(
+            fanout, self.name, parts, lambda each: (_outer_of(self.name, each) or self).spec, global_step, made[0]
+        )
         exchange = exchange_of(fanout, completes, wait=wait)
         if completes is not None and checked is OnNonfinite.REFUSE:
             check_finite(parts)
@@ -531,8 +532,7 @@ class Optimizer:
         """Returns all slots of a variable by their names, as ``get_slot`` does, and the count of steps as "step"."""
         if self.outer is not None:
             return self.outer.slots(variable)
-        parts = parts_of(variable)
-        fanout = cast(Fanout, of_one_connection(parts))
+        fanout = cast(Fanout, of_one_connection(parts := parts_of(variable)))
         kept = self._declared(fanout, parts)
         with self._lock:
             made = self._found.setdefault(fanout, FoundVariables(fanout))

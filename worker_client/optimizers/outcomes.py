@@ -9,7 +9,7 @@ from ps_protocol.errors import ShardscopeError
 from ps_protocol.operations import Reply, Result, Verdict
 from ps_protocol.training.round_messages import Verdict as RoundVerdict
 from worker_client.connection.fanout import succeeded
-from worker_client.objects.training_group import StepResult
+from worker_client.objects.round_operations import StepResult
 
 _APPLIED: Final = Verdict.APPLIED  # looking a member up takes as long as a call
 _IN_ROUND: Final = RoundVerdict.APPLIED
@@ -36,6 +36,14 @@ class Applied(NamedTuple):
     round: int = 0
     staleness: int = 0
     publish_lag: int = 0
+
+    @property
+    def counts(self) -> bool:
+        """Whether that is all there is to do: not after "late" or "stale", when it can be computed on the newer model.
+
+        If it is "pending", its round will have it; of a "duplicate" the one before counts.
+        """
+        return self.verdict not in ("late", "stale")
 
 
 def in_round(result: StepResult, *, is_skipped: bool) -> Applied:

@@ -197,7 +197,13 @@ class ConditionalAccumulator(ConditionalAccumulatorBase):
         super().__init__(dtype, shape, shared_name, name, reduction_type)
 
     def apply_grad(
-        self, grad: Any, local_step: Any = 0, name: str | None = None, *, once_for_each_worker: bool = False
+        self,
+        grad: Any,
+        local_step: Any = 0,
+        name: str | None = None,
+        *,
+        once_for_each_worker: bool = False,
+        heard: Callable[..., None] | None = None,
     ) -> Operation:
         """Adds a gradient each time that a session runs it; one of a step before the accumulator's is dropped.
 
@@ -206,6 +212,7 @@ class ConditionalAccumulator(ConditionalAccumulatorBase):
             local_step: The step that it was computed for.
             name: Of the operation.
             once_for_each_worker: Whether a second one of a worker is dropped, as long as the first is pending.
+            heard: Is given the session's ``TrainingHome`` and the answer each time.
 
         Raises:
             ValueError: It has another dtype or shape.
@@ -225,7 +232,7 @@ class ConditionalAccumulator(ConditionalAccumulatorBase):
 
         attributes = {"dtype": DType.of(self._dtype)}
         op_type = "ResourceAccumulatorApplyGradient"
-        access = acting(self._object, push, names_worker=once_for_each_worker)
+        access = acting(self._object, push, names_worker=once_for_each_worker, heard=heard)
         return add_op(self._object, op_type, [step, value], [], access, name, attributes=attributes)
 
     def take_grad(
@@ -282,6 +289,7 @@ class SparseConditionalAccumulator(ConditionalAccumulatorBase):
         name: str | None = None,
         *,
         once_for_each_worker: bool = False,
+        heard: Callable[..., None] | None = None,
     ) -> Operation:
         """Does what ``apply_grad`` does with a gradient as ``tf.gradients`` gives it."""
         return self.apply_grad(
@@ -291,6 +299,7 @@ class SparseConditionalAccumulator(ConditionalAccumulatorBase):
             local_step=local_step,
             name=name,
             once_for_each_worker=once_for_each_worker,
+            heard=heard,
         )
 
     def apply_grad(
@@ -302,6 +311,7 @@ class SparseConditionalAccumulator(ConditionalAccumulatorBase):
         name: str | None = None,
         *,
         once_for_each_worker: bool = False,
+        heard: Callable[..., None] | None = None,
     ) -> Operation:
         """Adds a gradient each time that a session runs it; one of a step before the accumulator's is dropped.
 
@@ -312,6 +322,7 @@ class SparseConditionalAccumulator(ConditionalAccumulatorBase):
             local_step: The step that it was computed for.
             name: Of the operation.
             once_for_each_worker: Whether a second one of a worker is dropped, as long as the first is pending.
+            heard: Is given the session's ``TrainingHome`` and the answer each time.
         """
         step = step_tensor(local_step, "local_step")
         if grad_indices is None or grad_values is None:
@@ -327,7 +338,7 @@ class SparseConditionalAccumulator(ConditionalAccumulatorBase):
         op_type = "SparseAccumulatorApplyGradient"
         graph = self._object.op.graph
         attributes = {"dtype": DType.of(self._dtype), "has_known_shape": has_shape}
-        access = acting(self._object, push, names_worker=once_for_each_worker)
+        access = acting(self._object, push, names_worker=once_for_each_worker, heard=heard)
         if isinstance(grad_values, Tensor):
             inputs = [step, rows, grad_values, sizes]
             return add_op(self._object, op_type, inputs, [], access, name, attributes=attributes, beside=True)
@@ -371,6 +382,7 @@ class Taking:
         name: Of the accumulator.
         number: How many gradients it takes at least.
         ticket: Of whom takes, where that is fenced.
+        of: For what it takes, where others may have to take the same again.
     """
 
     def __init__(self, name: str, required: Array, expected_bytes: int):
@@ -379,6 +391,7 @@ class Taking:
         self.name: Final = name
         self.number = int(required)
         self.ticket: int | None = None
+        self.of: str | None = None
         self._expected_bytes = expected_bytes
 
     @property
@@ -388,13 +401,13 @@ class Taking:
 
     def attempt(self, shared: ObjectConnection) -> tuple[Array, ...] | None:
         """Takes the gradient; None if there are not enough."""
-        event = {"do": "take", "number": self.number, "ticket": self.ticket}
+        event = {"do": "take", "number": self.number, "ticket": self.ticket, "of": self.of}
         taken = shared.take(event, expected_bytes=self._expected_bytes)
         return None if taken is None else tuple(taken)
 
     def question(self) -> Json:
         """What the accumulator answers when there are enough."""
-        return {"ask": "enough", "number": self.number}
+        return {"ask": "enough", "number": self.number, "of": self.of}
 
 
 def _setting_step(_: Any, step: Array) -> tuple[Json, tuple[Array, ...]]:

@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 
 from ps_protocol.errors import FailedPreconditionError, ShardscopeError
-from ps_protocol.operations import Array, Reply, VariableSpec
+from ps_protocol.operations import Array, Reply, Result, VariableSpec
 from ps_protocol.shared_objects import OBJECT_DTYPE, Act, Json, Look, decode_json, encode_json
-from worker_client.graph.computation import GraphObject, VariableAccess
+from worker_client.graph.computation import GraphObject, TrainingHome, VariableAccess
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
 from worker_client.graph.operation import Computation, Operation, OutputSpec, Tensor
@@ -121,7 +121,11 @@ def add_op(
 
 
 def acting(
-    shared: GraphObject, event: Callable[..., tuple[Json, tuple[Array, ...]]], *, names_worker: bool = False
+    shared: GraphObject,
+    event: Callable[..., tuple[Json, tuple[Array, ...]]],
+    *,
+    names_worker: bool = False,
+    heard: Callable[[TrainingHome, Json], None] | None = None,
 ) -> VariableAccess:
     """Returns how a session has something happen that need not be waited for.
 
@@ -129,13 +133,25 @@ def acting(
         shared: The object.
         event: Makes it, of the seed or the worker's name and the inputs.
         names_worker: Whether it is given the worker's name.
+        heard: Is given the place where a session runs it, and the answer.
     """
 
     def request(told: Any, *inputs: Array) -> Act:
         content, tensors = event(told, *inputs)
         return Act(shared.spec.name, shared.spec.object_kind, encode_json(content), tensors)
 
-    return VariableAccess(shared, request, mutates=True, needs_value=False, names_worker=names_worker)
+    def answered(home: TrainingHome, reply: Result) -> None:
+        if heard is not None and reply.tensor is not None:
+            heard(home, decode_json(reply.tensor, f"the answer of {shared.spec.name}"))
+
+    return VariableAccess(
+        shared,
+        request,
+        mutates=True,
+        needs_value=False,
+        names_worker=names_worker,
+        heard=None if heard is None else answered,
+    )
 
 
 def asking(shared: GraphObject, question: Json, answer: Callable[[Json], Array]) -> VariableAccess:

@@ -267,6 +267,9 @@ class QueueBase:
         del home
         return False
 
+    def is_given_up_by(self, home: TrainingHome) -> None:
+        """What puts something into it has failed in a session, which may stay open."""
+
     @property
     def _graph(self) -> Graph:
         graph: Graph = self._object.op.graph

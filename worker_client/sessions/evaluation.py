@@ -10,16 +10,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import numpy as np
 
 from ps_protocol.errors import InvalidArgumentError, ShapeMismatchError, ShardscopeError
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operation_kinds import reply_bytes
-from ps_protocol.operations import READS, Array, PsOperation, Read
+from ps_protocol.operations import READS, Array, Describe, PsOperation, Read, Reply, Result, mutates
+from ps_protocol.shared_objects import decode_json
 from worker_client.connection.fanout import Routed
 from worker_client.connection.retry import Deadline
-from worker_client.graph.computation import BulkTransfer, Constant, DrawingKernel, Kernel, SeededKernel, SharedCall
+from worker_client.graph.computation import (
+    BulkTransfer,
+    Constant,
+    DrawingKernel,
+    Kernel,
+    SeededKernel,
+    SharedCall,
+    UpdatesOnce,
+    UpdatingCall,
+)
 from worker_client.graph.operation import Operation, Tensor
 from worker_client.sessions.fed_variables import answered_from, fed_variables
 from worker_client.sessions.plans import Plan, PlannedAccess, Plans, Step, planned
@@ -59,6 +70,8 @@ class Evaluation:
         self._feeds = feeds
         self._values: dict[Tensor, Array] = {}
         self._fed_variables = fed_variables(feeds) if feeds else {}
+        self._updates: UpdatesOnce | None = None
+        self._noted: set[Tensor] = set()
 
     def run(self, operations: Iterable[Operation], tensors: Sequence[Tensor]) -> list[Array]:
         """Runs operations and returns the values of tensors.
@@ -71,18 +84,54 @@ class Evaluation:
         plan = self._plan(tuple(operations), tuple(tensors))
         self._runtime.place(plan.variables)
         self._values = {**plan.constants, **self._feeds}
-        deadline = None
-        for each in plan.rounds:
-            self._compute(each.steps)
-            if each.accesses:
-                self._make([_Access(access, self._inputs(access)) for access in each.accesses])
-            elif each.waits:
-                deadline = deadline or Deadline(self._timeout_s)
-                self._wait_for(each.waits, deadline)
+        try:
+            self._carry_out(plan)
+        except BaseException as error:
+            if self._updates is not None:
+                self._updates.end(error)
+            raise
+        if self._updates is not None:
+            self._updates.end(None)
         return [self._values[tensor] for tensor in tensors]
 
-    def _wait_for(self, operations: Sequence[Operation], deadline: Deadline) -> None:
-        """Does what may have to wait for other tasks."""
+    def _carry_out(self, plan: Plan) -> None:
+        deadline = None
+        for number, each in enumerate(plan.rounds):
+            self._compute(each.steps)
+            if each.accesses:
+                self._make_all(each.accesses)
+            elif each.waits:
+                deadline = deadline or Deadline(self._timeout_s)
+                updating = self._wait_for(each.waits, deadline)
+                if updating:
+                    self._begin_updates(plan, number, updating[0])
+
+    def _make_all(self, accesses: Sequence[PlannedAccess]) -> None:
+        self._make([_Access(access, self._inputs(access)) for access in accesses])
+        if self._updates is not None:
+            for tensor in self._noted.intersection([each.output for each in accesses if each.output is not None]):
+                self._values[tensor] = self._updates.as_read_before(tensor.name, self._values[tensor])
+
+    def _begin_updates(self, plan: Plan, number: int, call: UpdatingCall) -> None:
+        """From here on each update is carried out once; what they follow from is read again if it may have changed."""
+        self._updates = call.updates()
+        if self._updates is None:
+            return
+        accesses = [access for each in plan.rounds for access in each.accesses]
+        updated = {each.access.variable for each in accesses if each.access.mutates}
+        self._noted = {
+            each.output
+            for each in accesses
+            if each.output is not None and not each.access.mutates and each.access.variable in updated
+        }
+        for each in plan.rounds[:number] if self._updates.reads_again else ():
+            self._compute(each.steps)
+            if each.accesses and not each.accesses[0].access.mutates:
+                self._make_all(each.accesses)
+        self._compute(plan.rounds[number].steps if self._updates.reads_again else ())
+
+    def _wait_for(self, operations: Sequence[Operation], deadline: Deadline) -> list[UpdatingCall]:
+        """Does what may have to wait for other tasks; returns those behind which updates are carried out once."""
         waits = []
         for operation in operations:
             call = operation.computation
@@ -90,10 +139,18 @@ class Evaluation:
             inputs = [self._values[tensor] for tensor in operation.operands]
             begin = partial(call.begin, self._runtime) if call.at_home else call.begin
             waits.append(Wait(operation, begin, inputs, self._runtime.shared(call.shared)))
-        for operation, outputs in all_done(waits, deadline, lambda: self._runtime.is_closed):
+        try:
+            done = all_done(waits, deadline, lambda: self._runtime.is_closed)
+        except BaseException:
+            for each in waits:
+                if hasattr(each.call, "give_up"):
+                    cast("UpdatingCall", each.call).give_up()
+            raise
+        for operation, outputs in done:
             for output, value in zip(operation.outputs, outputs, strict=True):
                 if output not in self._feeds:
                     self._values[output] = value
+        return [cast("UpdatingCall", each.call) for each in waits if hasattr(each.call, "updates")]
 
     def _plan(self, operations: tuple[Operation, ...], tensors: tuple[Tensor, ...]) -> Plan:
         key = (operations, tensors, frozenset(self._feeds))
@@ -184,7 +241,8 @@ class Evaluation:
             routed.append(Routed(task, request, reply_bytes(request, spec), needs_value))
             if each.planned.reads_back:
                 routed.append(Routed(task, Read(spec.name), spec.size_bytes, needs_value))
-        replies = iter(self._runtime.exchange(routed))
+        is_updating = self._updates is not None and accesses[0].planned.access.mutates
+        replies = iter(self._exchange_once(routed) if is_updating else self._runtime.exchange(routed))
         for each in accesses:
             operation, access, output = each.planned.operation, each.planned.access, each.planned.output
             reply = next(replies)
@@ -193,6 +251,8 @@ class Evaluation:
             if each.planned.reads_back:
                 outcome = next(replies)
                 reply = reply if isinstance(reply, ShardscopeError) else outcome
+            if access.heard is not None and not isinstance(reply, ShardscopeError):
+                access.heard(self._runtime, reply)
             try:
                 if output is not None:
                     self._values[output] = access.output(reply, each.inputs)
@@ -202,6 +262,22 @@ class Evaluation:
                 raise _found_in(operation, _of_the_run(operation, error)) from error
             except ShardscopeError as error:
                 raise _found_in(operation, error) from error.__cause__
+
+    def _exchange_once(self, routed: Sequence[Routed]) -> list[Reply]:
+        """Makes updates that another run may have made before; these are answered by how the variable is now."""
+        assert self._updates is not None
+        noted = {tensor.name: self._values[tensor] for tensor in self._noted if tensor in self._values}
+        guards: Sequence[Routed] = self._updates.guards({each.ps_task for each in routed}, noted)
+        found = self._runtime.exchange([*guards, *routed])
+        replies = found[len(guards) :]
+        before = {guard.ps_task for guard, answer in zip(guards, found, strict=False) if _has_been_made(answer)}
+        made = [index for index, each in enumerate(routed) if each.ps_task in before and mutates((each.operation,))]
+        described = self._runtime.exchange(
+            [Routed(routed[index].ps_task, Describe(routed[index].operation.name)) for index in made]
+        )
+        for index, reply in zip(made, described, strict=True):
+            replies[index] = reply if isinstance(reply, ShardscopeError) else Result(reply.version, True)
+        return replies
 
     def _request(self, each: _Access) -> PsOperation:
         operation, access = each.planned.operation, each.planned.access
@@ -214,6 +290,13 @@ class Evaluation:
             return access.request(told, *each.inputs)
         except ShapeMismatchError as error:
             raise _found_in(operation, _of_the_run(operation, error)) from error
+
+
+def _has_been_made(answer: Reply) -> bool:
+    """Whether a guard was answered that what is behind it has been carried out before."""
+    if isinstance(answer, ShardscopeError) or answer.tensor is None:
+        return False
+    return not decode_json(answer.tensor, "the answer of a receipt")["passes"]
 
 
 def _of_the_run(operation: Operation, error: ShapeMismatchError) -> InvalidArgumentError:

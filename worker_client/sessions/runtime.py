@@ -113,6 +113,14 @@ class VariableRuntime:
         """Carries out operations, one exchange for each ps task, and returns all replies; an error is a reply."""
         return self._fanout.exchange_all(routed)
 
+    def exchange_later(self, routed: Sequence[Routed]) -> None:
+        """Has operations carried out soon, whatever comes of that."""
+        self._fanout.exchange_all_later(routed)
+
+    def opened_on(self, ps_task: int | None, name: str, kind: str) -> ObjectConnection:
+        """Opens an object on a ps task, and returns the way to it."""
+        raise NotImplementedError
+
     def new_buffer(self, ps_task: int | None, size_bytes: int) -> Array | None:
         """Memory that is shared with a ps task, as a uint8 array, or None if there is none."""
         return self._fanout.new_buffer(ps_task, size_bytes)
@@ -186,6 +194,10 @@ class ClusterRuntime(VariableRuntime):
 
     def _object_on(self, ps_task: int | None, placed: GraphObject) -> ObjectConnection:
         return self._client.object_on(ps_task, placed.spec.name, placed.spec.object_kind)
+
+    def opened_on(self, ps_task: int | None, name: str, kind: str) -> ObjectConnection:
+        assert ps_task is not None
+        return self._client.shared_object(name, kind, {}, ps_task=ps_task)
 
     def exchange(self, routed: Sequence[Routed]) -> list[Reply]:
         return super().exchange(routed) if self._client.is_chief else self._wait.exchange(routed)

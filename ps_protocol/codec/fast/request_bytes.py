@@ -35,6 +35,7 @@ from ps_protocol.codec.tensor_codec import Buffer, TensorLayout
 from ps_protocol.operation_kinds import KINDS
 from ps_protocol.operations import Apply, Batch, Describe, Gather, PsOperation, Read, Scatter, Update, WireDType
 from ps_protocol.shared_objects import Act, Look
+from ps_protocol.training.round_operations import Commit, Stage
 from ps_protocol.v1.batch_pb2 import BatchRequest
 from ps_protocol.v1.batch_pb2 import Operation as OperationMessage
 
@@ -85,6 +86,22 @@ def _act_key(act: Act) -> Hashable:
     return (Act, act.name, act.kind, act.event.dtype, act.event.shape, *layouts)
 
 
+def _stage_key(stage: Stage) -> Hashable | None:
+    if not stage.packs_numbers or [step for step in stage.steps if step.numbers.size]:
+        return None
+    steps = [
+        (step.name, step.function, step.slots, step.state, *[(each.dtype, each.shape) for each in step.operands])
+        for step in stage.steps
+    ]
+    return (Stage, stage.name, stage.stamp, *steps)
+
+
+def _commit_key(commit: Commit) -> Hashable | None:
+    if not commit.decided_by:
+        return None
+    return (Commit, commit.name, commit.staged, commit.variables, commit.means_of_present_rows, commit.decided_by)
+
+
 KEYS: Final[dict[type[Any], Callable[[Any], Hashable | None]]] = {
     Update: _update_key,
     Read: _read_key,
@@ -93,6 +110,8 @@ KEYS: Final[dict[type[Any], Callable[[Any], Hashable | None]]] = {
     Apply: _apply_key,
     Act: _act_key,
     Look: lambda look: (Look, look.name, look.kind, look.question.dtype, look.question.shape, look.wait_s),
+    Stage: _stage_key,
+    Commit: _commit_key,
     Describe: lambda describe: (describe.name,),
 }
 """For each kind that comes again and again: a key of all that the bytes of an operation depend on.

@@ -2,13 +2,14 @@
 
 ``python -m tests.chaos.epochs --seed 5 --kills 12`` prints how many samples were counted how often; its exit code is 0
 if that is as often as there are epochs, for every sample, and if all kills happened. Some workers are stopped, too, for
-longer than their lease. ``--replicas 1`` has backups take
+longer than their lease. With ``--sync bsp``, or another policy, they count in rounds. ``--replicas 1`` has backups take
 over from the ps tasks that are killed; without, they come back with their journals.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import random
 import signal
@@ -25,8 +26,8 @@ import numpy as np
 import worker_client as ss
 from ps_cluster import LocalCluster
 from ps_cluster.local.processes import ChildProcess
-from ps_protocol.errors import ShardscopeError
-from tests.chaos.epochs.worker import LEASE_S, OPERATION_TIMEOUT_S, count_shard, histogram, shards_of
+from ps_protocol.errors import AbortedError, ShardscopeError
+from tests.chaos.epochs.worker import LEASE_S, OPERATION_TIMEOUT_S, InRounds, count_shard, histogram, shards_of
 from tests.chaos.patience import connect_impatiently
 from tests.chaos.soak.pairs import LEASE_S as PAIR_LEASE_S
 from tests.chaos.soak.pairs import NotHealedError, Pairs
@@ -70,10 +71,11 @@ class Epochs:
                 durability="none" if options.replicas else "journal",
                 data_dir=None if options.replicas else self._directory / "data",
                 ps_arguments=["--lease", str(PAIR_LEASE_S)] if options.replicas else [],
+                start_timeout_s=OPERATION_TIMEOUT_S,  # a long log is carried out again, beside all else
             ) as cluster,
             connect_impatiently(cluster.cluster_spec, "evaluator", operation_timeout_s=OPERATION_TIMEOUT_S),
         ):
-            counted = histogram(self._samples)
+            counted: Any = InRounds(self._samples, options.sync) if options.sync else histogram(self._samples)
             shards = shards_of(options.shards, options.epochs, options.seed)
             self._kill_now_and_then(cluster, shards, counted)
             for index, worker in self._workers.items():
@@ -83,7 +85,8 @@ class Epochs:
             self._say(f"handed in: {dict(sorted(progress.handed_in.items()))}")
             if not progress.is_complete:
                 raise EpochsError(f"the workers have ended, but not the epochs: {progress}")
-            return Counter(np.asarray(counted.read_value()).tolist())
+            values = (counted.variable if options.sync else counted).read_value()
+            return Counter([int(each) if each == int(each) else each for each in np.asarray(values).tolist()])
 
     def _kill_now_and_then(self, cluster: LocalCluster, shards: ss.data.Shards, counted: Any) -> None:
         """Holds a shard of each epoch until its kills have happened, so that no epoch ends before."""
@@ -100,7 +103,10 @@ class Epochs:
                     self._start_worker(cluster, index)
             while moments and moments[0] < held.epoch + 1:
                 self._trouble(cluster, shards, moments.pop(0) * options.shards, victims.pop(0), pairs)
-            count_shard(counted, held, shards.count, _BATCH)  # of which a worker that was killed may have begun some
+            with contextlib.suppress(AbortedError):  # it was silent for longer than its lease: another one counts it
+                count_shard(counted, held, shards.count, _BATCH)
+            if options.sync:
+                counted.finish()  # it holds the next shard for long, and makes no steps meanwhile
             if held.epoch == options.epochs - 1:
                 return
 
@@ -161,8 +167,9 @@ class Epochs:
             "epochs": self._options.epochs,
             "batch": _BATCH,
             "seed": self._options.seed,
+            "sync": self._options.sync,
         }
-        flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        flags = [text for name, value in options.items() if value != "" for text in (f"--{name}", str(value))]
         self._workers[index] = cluster.start_worker(index, ["python", "-m", "tests.chaos.epochs.worker", *flags])
 
     def _remaining_s(self) -> float:
@@ -180,10 +187,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--kills", type=int, default=12)
     parser.add_argument("--stops", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--shards", type=int, default=1200)
+    parser.add_argument("--shards", type=int, help="of each epoch; 1200, with --sync 300")
+    parser.add_argument("--sync", default="", help="how the workers train together; without, each counts by itself")
     parser.add_argument("--replicas", type=int, default=0, choices=(0, 1))
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds")
     options = parser.parse_args(arguments)
+    options.shards = options.shards or (300 if options.sync else 1200)
     say = functools.partial(print, flush=True)
     say(f"epochs: {vars(options)}")
     with tempfile.TemporaryDirectory(prefix="shardscope-epochs-") as directory:

@@ -22,9 +22,19 @@ def run(*options: str) -> tuple[int, str]:
 
 @pytest.mark.timeout(350)
 @pytest.mark.parametrize("options", [[], ["--replicas", "1"]], ids=["journal", "replicas"])
-def test_each_sample_counts_as_often_as_there_are_epochs(options: list[str]) -> None:
-    code, output = run("--seed", "5", "--kills", "4", "--stops", "1", "--shards", "400", *options)
+def test_each_sample_counts_in_as_many_rounds_as_there_are_epochs(options: list[str]) -> None:
+    code, output = run("--sync", "bsp", "--seed", "5", "--kills", "4", "--stops", "1", "--shards", "60", *options)
     assert code == 0, output
     assert "kills: 2 of ps, 2 of worker" in output
-    assert "counted 3 times: 3600 samples\n" in output
+    assert "counted 3 times: 540 samples\n" in output
+    assert "WRONG" not in output
+
+
+@pytest.mark.timeout(350)
+@pytest.mark.parametrize("options", [[], ["--replicas", "1"]], ids=["journal", "replicas"])
+def test_each_sample_counts_as_often_as_there_are_epochs(options: list[str]) -> None:
+    code, output = run("--seed", "5", "--kills", "4", "--stops", "1", "--shards", "150", *options)
+    assert code == 0, output
+    assert "kills: 2 of ps, 2 of worker" in output
+    assert "counted 3 times: 1350 samples\n" in output
     assert "WRONG" not in output

@@ -120,7 +120,10 @@ def test_an_interrupted_call_goes_on_to_its_end() -> None:
     thread.join(WAIT_S)
 
 
-def test_an_interrupt_waits_for_a_call_that_uses_the_callers_arrays() -> None:
+def test_an_interrupt_waits_for_a_call_that_uses_the_callers_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "ps_protocol.interrupts.LINGER_S", WAIT_S
+    )  # a machine may stand still for the second that it is
     begun, ended = threading.Event(), threading.Event()
 
     def interrupt() -> None:

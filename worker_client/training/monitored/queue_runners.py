@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from ps_protocol.errors import CancelledError, OutOfRangeError, ShardscopeError
 from ps_protocol.forks import new_lock
-from ps_protocol.interrupts import raise_interrupt
+from ps_protocol.interrupts import is_interrupt, raise_interrupt
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.keys import GraphKeys
 from worker_client.resources.queues import QueueBase
@@ -171,6 +171,8 @@ class QueueRunner:
                 LOG.error("Exception in QueueRunner: %s", error)
                 with self._lock:
                     self._raised.append(error)
+                if isinstance(error, ShardscopeError) and not is_interrupt(error):
+                    self._queue.is_given_up_by(sess.home)
                 raise
             if coord.should_stop() and isinstance(error, CancelledError):
                 LOG.debug("Ended with the session: %s", error)  # what it waited for was called off

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
@@ -16,23 +17,29 @@ from ps_protocol.errors import (
     InvalidArgumentError,
     OutOfRangeError,
     ShardscopeError,
+    UnavailableError,
 )
 from ps_protocol.forks import new_lock
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array
-from ps_protocol.shared_objects import Json
+from ps_protocol.shared_objects import Act, Json, encode_json
+from worker_client.connection.fanout import Routed
 from worker_client.connection.retry import Deadline
 from worker_client.graph.computation import GraphObject, TrainingHome
 from worker_client.objects.shared_object import ObjectConnection
 from worker_client.resources.accumulators import Taking
 from worker_client.training.monitored.log import LOG
 from worker_client.training.monitored.session_manager import MAX_WAIT_S
+from worker_client.training.synchronous.receipts import Receipts, StepUpdates
 
 KEPT_ROUNDS: Final = 4
 """Of how many rounds the tokens stay that nobody has taken: those of workers that are late, or dead."""
 
 LOOK_S: Final = 0.5
 """So often a session that waits looks who is gone."""
+
+_MAYBE_CARRIED_OUT: Final = (AbortedError, CancelledError, DeadlineExceededError, UnavailableError)
+"""Errors after which it is not known how much of a step was made."""
 
 PATIENCE_S: Final = 2.0
 """So long the first worker waits for its token before it makes the steps that nobody makes; the next twice as long."""
@@ -82,6 +89,8 @@ class Crew:
         self._has_joined = False
         self._needs_no_token = False
         self._is_stopped = False
+        self._was_dropped = False
+        self._said_s = -math.inf
         self._looked_s = -math.inf
         self._gone: dict[str, str] = {}
         self._told: set[str] = set()
@@ -90,6 +99,7 @@ class Crew:
             "ticket": 0,
             "left": [],
             "replaced": 0,
+            "lacking": [],
             "closed": False,
             "waits": False,
             "workers": [],
@@ -97,6 +107,13 @@ class Crew:
         self._owes_tokens = False
         self._waits_since_s = math.inf
         self._nobody_since_s: float | None = None
+        self._maker: threading.Thread | None = None  # that is in the midst of a step
+        self._receipts = Receipts(home, tokens.spec.name)
+        self._has_taken_up = self._begins = False
+        self._number = 0
+        self._finishes: str | None = None
+        self._noted: Json = {}
+        self._reads_again = False
         self._thread: threading.Thread | None = None
         self._failure: ShardscopeError | None = None
 
@@ -123,12 +140,27 @@ class Crew:
         """
         if not self._needs_no_token:
             return None
-        self._needs_no_token = False
+        self._needs_no_token = self._was_dropped = False
         return self._step()
+
+    def pushed(self, answer: Json) -> None:
+        """Hears what an accumulator has answered to a gradient of this worker.
+
+        If that was dropped, since the accumulator's step was a later one, no step of the others need follow which has
+        a token for this worker: the chief has set the step, or is about to. Then this worker asks for one.
+        """
+        if answer.get("stale"):
+            self._was_dropped = True
+
+    def has_token(self) -> None:
+        """This worker has been given a token, and is to hand in again."""
+        self._was_dropped = False
 
     def required(self) -> int:
         """How many gradients a step takes now: no more than there are workers left to hand some in."""
         self._look()
+        if self._finishes is not None:
+            return 1  # there were enough
         number = max(self._total, len(self._crew["workers"]))
         if not self._gone or self._aggregate < 1:
             return self._aggregate
@@ -175,7 +207,8 @@ class Crew:
             self._crew, self._gone = crew, gone
             news = [gone[worker] for worker in sorted(gone) if worker not in self._told]
             self._told = set(gone)
-            self._owes_tokens = self.ticket is not None and (self._owes_tokens or has_other or bool(news))
+            owes_tokens = self._owes_tokens or has_other or bool(news) or bool(crew["lacking"])
+            self._owes_tokens = self.ticket is not None and owes_tokens
         if news and self.ticket is not None:
             LOG.warning("%s: steps go on without", ", ".join(news))
 
@@ -206,14 +239,34 @@ class Crew:
             raise CancelledError("the session is made again")
         if self._was_replaced():
             raise AbortedError(f"{self._crew['leader']} makes the steps now, in the place of {self.name}")
+        if self.ticket is None or self._maker is not threading.current_thread():
+            raise AbortedError(f"this thread of {self.name} makes the steps no longer")
         with self._lock:
             owes_tokens, self._owes_tokens = self._owes_tokens, False
         if owes_tokens:
             self._hand_out(self._step(), KEPT_ROUNDS)
 
     def stop(self) -> None:
-        """Has this session make no more steps."""
+        """Has this session make no more steps, nor wait for any: it is made again."""
         self._is_stopped = True
+        self.resign()
+
+    def resign(self, of: int | None = None) -> None:
+        """Has others make the steps, though this session is there.
+
+        Args:
+            of: Only if it does so with that ticket.
+        """
+        with self._lock:
+            ticket = self.ticket if of is None else of
+            if ticket is None or ticket != self.ticket:
+                return
+            self.ticket = None
+        try:
+            self._connection().act({"do": "resign", "by": self.name, "ticket": ticket})
+        except (ShardscopeError, RuntimeError) as error:  # its lease will run out, or the session is closed
+            raise_interrupt(error)
+            LOG.debug("nobody is told that %s makes no more steps: %s", self.name, error)
 
     def _was_replaced(self) -> bool:
         """Whether another task makes the steps that this session made; if so it is no longer to make any."""
@@ -223,14 +276,22 @@ class Crew:
             self.ticket = None
             return True
 
-    def lead(self, *, after_another: bool = False) -> None:
-        """Makes this session the one that makes the steps.
+    def lead(self, *, after_another: bool = False, makes: bool = False) -> None:
+        """Makes this session the one that makes the steps; of its threads, the one that comes last.
 
         Args:
+            makes: Whether this thread makes one now.
             after_another: Whether to give it up if another one has become so since this one has looked.
+
+        Raises:
+            CancelledError: The session is made again.
         """
+        if self._is_stopped:
+            raise CancelledError("the session is made again")
         with self._lock:
-            if self.ticket is not None:
+            me = threading.current_thread()
+            if self.ticket is not None and (self._maker in (None, me) or not makes):
+                self._maker = me if makes else self._maker
                 return
         self._check_numbers()
         tokens = self._connection()
@@ -248,21 +309,110 @@ class Crew:
             ticket = answer["ticket"]
         with self._lock:
             self.ticket, self._looked_s = answer["ticket"], -math.inf
+            self._maker = threading.current_thread() if makes else None
+            self._has_taken_up, self._begins = False, answer["begins"]
+            self._number, self._finishes = 0, None
         self.join()  # so that it is known when this session is closed
         crew = self._asked_crew(tokens)
         with self._lock:
             self._crew = crew  # who has come before is no news
-        if not answer["begins"]:
+
+    def take_up(self) -> None:
+        """Before a step: finds out once whether this session has to finish that which the one before has begun.
+
+        What it has taken is kept, if it died before it was done. Then the same is taken again, with the rest, and what
+        it has not updated is updated. From here on it takes nothing itself, and no update of it is carried out.
+        """
+        ticket = self.ticket
+        if self._has_taken_up or ticket is None:
+            return
+        self._home.place([*self._accumulators, self._global_step])
+        finishes = self.is_shared and self._finds_a_step(ticket)
+        if not finishes and not self._begins:
             self._repair()
+        self._has_taken_up = self._reads_again = True
+
+    def _finds_a_step(self, ticket: int) -> bool:
+        fence = {"do": "fence", "ticket": ticket}
+        found = [self._home.shared(each).act(fence) for each in self._accumulators]
+        kept = {each["of"] for each in found if each["kept"]}
+        of = next(iter(kept)) if len(kept) == 1 else None
+        is_whole = not [each for each in found if not (each["kept"] or (each["of"] != of and each["count"]))]
+        if of is not None and is_whole and of.startswith(self._steps_of_store):
+            self._finishes = of
+            LOG.warning("%s makes the steps now, and finishes that which was begun", self.name)
+        begun = [each for each in [self._receipts.fence(task, ticket) for task in self._ps_tasks()] if each["of"] == of]
+        self._noted = max(begun, key=lambda each: int(each["parts"]), default={"noted": {}})["noted"]
+        return self._finishes is not None
+
+    def _ps_tasks(self) -> list[int]:
+        """Where the updates of a step are."""
+        placed = [*self._accumulators, self._global_step]
+        return sorted({task for task in [self._home.route(each) for each in placed] if task is not None})
 
     def _repair(self) -> None:
         """Has the step made again in the midst of which the one before may have died: all hand in once more."""
         step = self._step()
-        self._home.place(self._accumulators)
         for each in self._accumulators:
             self._home.shared(each).act({"do": "set_step", "step": step, "ticket": self.ticket})
         self._hand_out(step, 0)
         LOG.warning("%s makes the steps now, from step %d on", self.name, step)
+
+    # -- a step is made whole -----------------------------------------------------------------
+
+    @property
+    def _steps_of_store(self) -> str:
+        """What the names of steps begin with; another one after a restore, so that none from before is finished."""
+        return f"{self._connection().store}/"
+
+    @property
+    def of(self) -> str | None:
+        """Name of the step that is made; None without a cluster, where nobody would finish it."""
+        if not self.is_shared:
+            return None
+        return self._finishes or f"{self._steps_of_store}{self.ticket}.{self._number}"
+
+    def is_idle(self) -> None:
+        """This thread makes no step just now."""
+        with self._lock:
+            if self._maker is threading.current_thread():
+                self._maker = None
+
+    def updates(self, of: str | None, ticket: int | None) -> StepUpdates | None:
+        """What has each update of this step carried out once."""
+        if of is None or ticket is None:
+            self.is_idle()
+            return None
+        reads_again, noted = False, {}
+        if ticket == self.ticket:
+            reads_again, self._reads_again = self._reads_again, False
+            noted = self._noted if self._finishes else {}
+        return StepUpdates(
+            self._receipts,
+            of,
+            ticket,
+            reads_again=reads_again,
+            noted=noted,
+            ended=partial(self._ended, of, ticket),
+        )
+
+    def _ended(self, of: str, ticket: int, error: BaseException | None) -> None:
+        """A step was made, or has failed: if it was refused, it is given up, and all hand in once more."""
+        self.is_idle()
+        if ticket != self.ticket:
+            return  # another one makes the steps now
+        is_refused = isinstance(error, ShardscopeError) and not isinstance(error, _MAYBE_CARRIED_OUT)
+        self._has_taken_up, self._begins = error is None and self._finishes is None, False
+        if error is not None and not is_refused:
+            return  # it is finished by the next run, here or elsewhere
+        self._number, self._finishes = self._number + 1, None
+        content = encode_json({"do": "release", "of": of, "ticket": ticket})
+        released = [(each, Act(each.spec.name, each.spec.object_kind, content)) for each in self._accumulators]
+        try:
+            self._home.exchange_later([Routed(self._home.route(each), act) for each, act in released])
+        except ShardscopeError as failure:  # then they keep it until the next step
+            raise_interrupt(failure)
+            LOG.debug("what was taken for a step is kept on: %s", failure)
 
     def _hand_out(self, step: int, kept_rounds: int) -> None:
         number = max(self._total, self._aggregate)
@@ -275,7 +425,10 @@ class Crew:
         """On behalf of a worker that waits: makes the steps if nobody does, and raises what they have failed of."""
         if self._failure is not None:
             raise self._failure
+        if self._is_stopped:
+            raise AbortedError("the session is made again", retryable=True)
         self._look()
+        self._say_what_lacks()
         crew = self._crew
         if crew["closed"] or (self.ticket is not None and not self._was_replaced()):
             return
@@ -301,6 +454,14 @@ class Crew:
             self._thread = threading.Thread(target=self._make_steps, name="steps of all workers", daemon=True)
             self._thread.start()
 
+    def _say_what_lacks(self) -> None:
+        """Asks for a token if the gradients of this worker were dropped, so that it has none that is pending."""
+        now_s = time.monotonic()
+        if not (self.is_shared and self._was_dropped) or now_s - self._said_s < LOOK_S:
+            return
+        self._said_s = now_s
+        self._connection().act({"do": "lack", "by": self.name})
+
     def _place(self) -> float:
         """How many times longer than the chief this worker waits until it makes the steps.
 
@@ -315,7 +476,7 @@ class Crew:
         return 1 + (live.index(self.name) if self.name in live else len(live))
 
     def _make_steps(self) -> None:
-        session = self._home.session
+        session, ticket = self._home.session, self.ticket
         try:
             while True:
                 session.run(self._steps)
@@ -329,8 +490,7 @@ class Crew:
         except RuntimeError as error:  # the session is closed
             LOG.debug("the steps have come to their end: %s", error)
         finally:
-            with self._lock:
-                self.ticket = None
+            self.resign(-1 if ticket is None else ticket)
 
 
 class StepTaking:
@@ -353,8 +513,16 @@ class StepTaking:
     def begin(self, shared: ObjectConnection) -> None:
         """Makes this session the one that makes steps."""
         del shared
-        self._crew.lead()
+        self._crew.lead(makes=True)
         self._update()
+
+    def updates(self) -> StepUpdates | None:
+        """What has each update of the step carried out once."""
+        return self._crew.updates(self._taking.of, self._taking.ticket)
+
+    def give_up(self) -> None:
+        """The run has ended without a step."""
+        self._crew.is_idle()
 
     def attempt(self, shared: ObjectConnection) -> tuple[Array, ...] | None:
         """Takes the gradient; None if there are not enough."""
@@ -371,5 +539,7 @@ class StepTaking:
 
     def _update(self) -> None:
         self._crew.check()
+        self._crew.take_up()
         self._taking.ticket = self._crew.ticket
+        self._taking.of = self._crew.of
         self._taking.number = self._crew.required()

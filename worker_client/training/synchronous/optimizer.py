@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ps_protocol.shared_objects import Json
 from worker_client.graph.computation import TrainingHome
 from worker_client.graph.default_graph import get_default_graph
 from worker_client.graph.graph import Graph
@@ -149,13 +150,17 @@ class SyncReplicasOptimizer(Optimizer):
             mean: Any
             if isinstance(gradient, Tensor):
                 accumulator = ConditionalAccumulator(gradient.dtype, shape=variable.shape, shared_name=shared_name)
-                pushes.append(accumulator.apply_grad(gradient, local_step, once_for_each_worker=self._counts_workers))
+                pushes.append(
+                    accumulator.apply_grad(
+                        gradient, local_step, once_for_each_worker=self._counts_workers, heard=self._pushed
+                    )
+                )
                 mean = accumulator.take_grad(self._replicas_to_aggregate, taker=self._taker)
             elif isinstance(gradient, IndexedSlices):
                 accumulator = SparseConditionalAccumulator(gradient.dtype, shape=(), shared_name=shared_name)
                 pushes.append(
                     accumulator.apply_indexed_slices_grad(
-                        gradient, local_step, once_for_each_worker=self._counts_workers
+                        gradient, local_step, once_for_each_worker=self._counts_workers, heard=self._pushed
                     )
                 )
                 mean = accumulator.take_indexed_slices_grad(self._replicas_to_aggregate, taker=self._taker)
@@ -181,6 +186,9 @@ class SyncReplicasOptimizer(Optimizer):
             ),
         )
         return crew
+
+    def _pushed(self, home: TrainingHome, answer: Json) -> None:
+        self._crew_in(home).pushed(answer)
 
     def _taker(self, home: TrainingHome, taking: Taking) -> StepTaking:
         return StepTaking(self._crew_in(home), taking)

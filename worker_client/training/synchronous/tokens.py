@@ -83,6 +83,10 @@ class TokenQueue(QueueBase):
         self._crew(home).stop()
         return True
 
+    def is_given_up_by(self, home: TrainingHome) -> None:
+        """Has another task make the steps."""
+        self._crew(home).resign()
+
     def dequeue_many(self, n: Any, name: str | None = None) -> NoReturn:
         """Not supported: each token is for another worker."""
         del n, name
@@ -141,6 +145,7 @@ class _TakingToken:
             if answer is None:
                 return None
             step = answer["step"]
+            self._crew.has_token()
         if not np.can_cast(np.min_scalar_type(step), self._dtype):
             raise InvalidArgumentError(f"step {step} of queue {NAME} is no {self._dtype.name}")
         return (np.array(step, self._dtype),)

@@ -65,8 +65,8 @@ class SocketTransport(Transport):
         self._task = offer.task
         self._trust = Trust()
         self._segments = SegmentPool(self._open_for_segments, task=offer.task) if offer.shares_memory else None
-        # guards: _connections, _num_opening, _num_waiting, _is_closed, and who takes a connection; no other lock is
-        # taken under it
+        # guards: _connections, _num_opening, _num_waiting, _is_closed, changes of _pipeline, and who takes a
+        # connection; no other lock is taken under it
         self._lock = threading.Lock()
         self._returned = threading.Condition(self._lock)
         self._connections: list[SocketConnection] = []
@@ -89,6 +89,12 @@ class SocketTransport(Transport):
             DeadlineExceededError: No reply in time, or no connection was free; likewise.
             ShardscopeError: The batch was refused as a whole.
         """
+        try:
+            return self._exchange(batch, timeout_s)
+        finally:
+            self.freed()
+
+    def _exchange(self, batch: Batch, timeout_s: float) -> BatchReply:
         caller = threading.Lock()
         with caller:
             connection = self._taken(caller)
@@ -119,7 +125,6 @@ class SocketTransport(Transport):
                 raise
         if reply is None:  # the same batch again, on a connection that has proved itself, or by the reference
             return self.exchange(batch, timeout_s=_until(connection.deadline_s))
-        self.freed()
         return reply
 
     def line(self, caller: threading.Lock, *, timeout_s: float) -> Line | None:  # noqa: ARG002 - has no use for it
@@ -140,13 +145,19 @@ class SocketTransport(Transport):
             if self._trust.is_doubted:
                 self._drop_free()
             try:
-                connection = self._pipeline = self._opened(timeout_s)
+                connection = self._opened(timeout_s)
             except NoConnectionError as error:
                 if self._offer.reference is None or not error.ps_answers:
                     raise
                 if not self._connections:
                     self._offer.give_up(self, error.message)
                 return None
+            with self._lock:
+                is_late = self._is_closed
+                self._pipeline = None if is_late else connection
+            if is_late:
+                connection.close()
+                raise self._closed()
         return connection.begin(batch, timeout_s)
 
     def new_buffer(self, size_bytes: int, *, timeout_s: float) -> Array | None:
@@ -158,11 +169,15 @@ class SocketTransport(Transport):
         with self._lock:
             self._is_closed = True
             self._returned.notify_all()
+            pipeline = self._pipeline
         self._drop_free()
-        if self._pipeline is not None:
-            self._pipeline.close()
+        if pipeline is not None:
+            pipeline.close()
         if self._segments is not None:
             self._segments.close()
+
+    def _closed(self) -> UnavailableError:
+        return UnavailableError(f"the connections to {self._task} are closed", task=self._task)
 
     # -- which connection ---------------------------------------------------------------------
 
@@ -192,7 +207,7 @@ class SocketTransport(Transport):
                 self._drop_free()  # they go where the one went that was silent
             with self._lock:
                 if self._is_closed:
-                    raise UnavailableError(f"the connections to {self._task} are closed", task=self._task)
+                    raise self._closed()
                 if any(not each.caller.locked() for each in self._connections):
                     return
                 remaining_s = deadline_s - time.monotonic()

@@ -11,6 +11,7 @@ from ps_cluster.inspection.training import (
     WORKERS_DROPPABLE,
     group_records,
     heading,
+    how_silence_ends,
     missing,
     seen_by_heartbeats,
     workers_table,
@@ -49,6 +50,17 @@ def test_a_group_is_a_line_and_a_row_for_each_worker(capsys: pytest.CaptureFixtu
     cells = [[cell.strip() for cell in row if cell.strip()] for row in table]
     assert cells[1] == ["worker:0", "live", "7", "2", "1", "0", "1 of 3", "0 of 2", "10 s ago", "waits for worker:1"]
     assert cells[2][:2] == ["worker:1", "silent"]
+
+
+def test_of_silent_workers_it_is_said_how_they_come_back_or_leave() -> None:
+    assert how_silence_ends(replace(REPORT, workers=(TALLY,))) == ""
+    assert how_silence_ends(REPORT) == (
+        "worker:1: stopped, hanging or dead. A silent worker counts again with its next step, and leaves when a "
+        "process joins as it, or with the run."
+    )
+    many = tuple([replace(SILENT, worker=f"worker:{index}") for index in range(1, 6)])
+    assert how_silence_ends(replace(REPORT, workers=many)).startswith("worker:1, worker:2 and 3 more: stopped")
+    assert how_silence_ends(replace(REPORT, ended="training stopped after round 7")) == ""
 
 
 def test_a_run_that_is_over_says_why_and_waits_for_nobody() -> None:

@@ -60,7 +60,7 @@ from ps_protocol.optimizer_schedules import ScheduleSpec
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec, SparseMode
 from ps_protocol.shared_objects import OBJECT_DTYPE, Act, Look
 from ps_protocol.training.round_messages import Decision, Part
-from ps_protocol.training.round_operations import Commit, Stage, StagedStep
+from ps_protocol.training.round_operations import UNKNOWN, Commit, Stage, StagedStep
 from ps_protocol.v1 import batch_pb2, errors_pb2, variable_pb2
 
 CLIENT, STORE = UUID(int=1), UUID(int=2)
@@ -100,6 +100,8 @@ OF_ROUNDS = (
     Stage("staged/1", "stamp", 0, 1, 1, 0, 1, ()),
     Commit("stamp", Decision(5, (Part(0, 6, 5), Part(1, 7, 4))), ("staged/0", "staged/1"), ("w", "w/m", "w/step")),
     Commit("stamp", Decision(5, (Part(0, 6, 5),)), ("staged/0",), ("w",), means_of_present_rows=True),
+    Commit("stamp", UNKNOWN, ("staged/0", "staged/1"), ("w",), decided_by="rounds"),
+    replace(STAGE, packs_numbers=True),
 )
 ON_OBJECTS = (Act("w", "barrier", EVENT), Look("w", "barrier", EVENT), Look("w", "barrier", EVENT, 2.5))
 OPERATIONS: list[PsOperation] = [
@@ -149,6 +151,7 @@ class TestOperations:
             (replace(STAGE, steps=(replace(STEPS[0], operands=()),)), "a step lacks its variable, its count"),
             (replace(STAGE, steps=(replace(STEPS[0], state=""),)), "a step lacks its variable, its count"),
             (Commit("stamp", Decision(5, ()), (), ()), "in commit, it has no parts"),
+            (Commit("stamp", UNKNOWN, (), (), decided_by="rounds"), "in commit, it has no parts"),
             (Commit("stamp", Decision(5, (Part(0, 6, 5),)), ("",), ()), "in commit, it has no parts, or a part lacks"),
         ],
     )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ps_protocol.files.synced_files import MANY_UNSYNCED_BYTES, SyncedWriter, exchange, make_directory
+from tests.descriptors import open_descriptors, opened_since
 
 MIB = 1024**2
 
@@ -130,11 +131,11 @@ def test_a_directory_is_made_with_those_above_it(tmp_path: Path, monkeypatch: py
 
 
 def test_no_descriptor_is_left(tmp_path: Path) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = open_descriptors()
     with pytest.raises(TypeError), SyncedWriter(tmp_path / "x", 2 * MIB) as writer:
         writer.write("no bytes")  # type: ignore[arg-type]
     with SyncedWriter(tmp_path / "y", 2 * MIB) as writer:
         writer.write(content(2 * MIB))
     with pytest.raises(OSError, match=r"space|large"):
         SyncedWriter(tmp_path / "z", 2**60)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert not opened_since(before)

@@ -40,6 +40,6 @@ def test_a_system_without_threads_copies_alone(monkeypatch: pytest.MonkeyPatch) 
 def test_no_thread_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large_copies, "TWO_THREADS_FROM_BYTES", 2)
     monkeypatch.setattr(large_copies, "_NUM_PROCESSORS", 2)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     copy_bytes(np.zeros(10_000, np.uint8), np.zeros(10_000, np.uint8))
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before  # those of earlier tests may end meanwhile

@@ -33,10 +33,19 @@ from ps_protocol.operations import (
     UpdateRule,
     VariableSpec,
 )
+from ps_protocol.operations import Verdict as StoreVerdict
 from ps_protocol.optimizer_spec import OnNonfinite
-from ps_protocol.shared_objects import OBJECT_DTYPE, Act, encode_json
+from ps_protocol.shared_objects import OBJECT_DTYPE, Act, Look, encode_json
 from ps_protocol.training.round_messages import Answer, Event, HandIn, Join, Verdict, event_record
-from ps_protocol.training.round_operations import Stage, StagedStep, is_whole
+from ps_protocol.training.round_operations import (
+    STAMP_KIND,
+    UNKNOWN,
+    Commit,
+    Stage,
+    StagedStep,
+    asking_for,
+    is_whole,
+)
 from ps_server.log import record_codec
 from ps_server.log.restore_mark import RestoreMark
 from ps_server.rules.round_means import mean
@@ -527,6 +536,103 @@ def test_what_was_not_staged_is_not_handed_in(journal: Journal, refused: Stage) 
     after = Task(written(journal), client=task.client)
     assert (state(after), after.value("rounds")) == before
     after.log.close(TIMEOUT_S)
+
+
+def next_round(*seats: int) -> Commit:
+    """Carries out what the group decides in the same batch, if it is of these seats."""
+    staged = tuple([staged_name(seat) for seat in seats])
+    return Commit(STAMP, UNKNOWN, staged, commit(1, 0).variables, decided_by="rounds")
+
+
+def hand_in(number: int, worker: int = 0) -> tuple[PsOperation, ...]:
+    event = told(HandIn(f"worker:{worker}", "a", number, number - 1))
+    return stage(worker, number, *gradients(2 * number + worker), ticket=worker + 1), event
+
+
+def asked(task: Task, number: int) -> list[Verdict | StoreVerdict]:
+    replies = task.run(Look(STAMP, STAMP_KIND, asking_for(number)), Read(STAMP))
+    return [each.verdict for each in replies if isinstance(each, Result)]
+
+
+def test_a_round_is_carried_out_in_the_batch_that_decides_it(journal: Journal) -> None:
+    task = with_a_group(journal)
+    records = len(journal.records)
+    for number in (1, 2):
+        assert asked(task, number) == [StoreVerdict.NOT_YET] * 2
+        replies = task.run(*hand_in(number), next_round(0), Look(STAMP, STAMP_KIND, asking_for(number)), Read(STAMP))
+        assert all(isinstance(each, Result) for each in replies)
+        assert isinstance(replies[-1], Result)
+        assert replies[-1].tensor is not None
+        assert replies[-1].tensor.tolist() == [number, number]
+        assert asked(task, number) == [StoreVerdict.APPLIED] * 2
+    assert len(journal.records) == records + 2
+    task.result(commit(2, 0))  # whoever brings it finds it there
+    before = state(task), task.value("rounds")
+    task.log.close(TIMEOUT_S)
+    after = Task(written(journal), client=task.client)
+    assert (state(after), after.value("rounds")) == before
+    after.log.close(TIMEOUT_S)
+
+
+def test_what_is_read_behind_a_hand_in_is_in_no_record_and_read_anew_for_who_asks_again(journal: Journal) -> None:
+    task = with_a_group(journal)
+    batch = task.batch(*hand_in(1), next_round(0), Look(STAMP, STAMP_KIND, asking_for(1)), Read("vector"))
+    first = task.send(batch)
+    assert [type(each) for each in journal.records[-1].record.operations] == [Stage, Act, Commit]  # type: ignore[union-attr]
+    task.result(Update("vector", UpdateRule.ASSIGN, VECTOR))
+    again = task.send(batch)
+    assert repr(again[:4]) == repr(first[:4])
+    assert isinstance(again[4], Result)
+    assert again[4].tensor is not None
+    assert again[4].tensor.tolist() == VECTOR.tolist()
+    task.log.close(TIMEOUT_S)
+
+
+def test_a_round_with_a_gradient_of_an_unknown_seat_is_left_to_be_brought(journal: Journal) -> None:
+    task = with_a_group(journal)
+    task.run(told(Join("worker:1", "a", "bsp")))
+    for worker in (0, 1):
+        replies = task.run(*hand_in(1, worker), next_round(worker), Look(STAMP, STAMP_KIND, asking_for(1)))
+        assert isinstance(replies[-1], Result)
+        assert replies[-1].verdict is StoreVerdict.NOT_YET
+    task.result(commit(1, 0, 1))
+    assert asked(task, 1) == [StoreVerdict.APPLIED] * 2
+    task.log.close(TIMEOUT_S)
+
+
+def test_a_round_that_cannot_be_carried_out_in_the_batch_that_decides_it_is_decided_all_the_same(
+    journal: Journal,
+) -> None:
+    task = with_a_group(journal)
+    narrow = replace(next_round(0), variables=("table",))
+    *_, handed, refused, asked_for = task.run(*hand_in(1), narrow, Look(STAMP, STAMP_KIND, asking_for(1)))
+    assert isinstance(handed, Result)
+    assert isinstance(refused, InvalidArgumentError)
+    assert isinstance(asked_for, Result)
+    assert asked_for.verdict is StoreVerdict.NOT_YET
+    task.result(commit(1, 0))
+    before = state(task)
+    task.log.close(TIMEOUT_S)
+    after = Task(written(journal), client=task.client)
+    assert state(after) == before
+    after.log.close(TIMEOUT_S)
+
+
+@pytest.mark.parametrize("question", [b"{}", b"[]", b'{"round":"1"}', b'{"round":1,"more":2}', b"\xff"], ids=repr)
+def test_a_question_to_a_stamp_that_is_none_is_refused(task: Task, question: bytes) -> None:
+    (reply,) = task.run(Look(STAMP, STAMP_KIND, np.frombuffer(question, np.uint8)))
+    assert isinstance(reply, InvalidArgumentError)
+
+
+@pytest.mark.parametrize("numbers", [(-1, 1, 1, 0, 1), (0, 1, 1, 0, 0), (0, 1, 1, 0, -1), (0, 1, -1, 0, 1)])
+def test_numbers_of_a_gradient_that_cannot_be_are_refused(task: Task, numbers: tuple[int, ...]) -> None:
+    given = replace(stage(0, 1, *gradients(0)), packs_numbers=True)
+    tensors = given.tensors
+    before = state(task)
+    (reply,) = task.run(given.with_tensors([np.array(numbers, np.int64), *tensors[1:]]))
+    assert isinstance(reply, InvalidArgumentError)
+    assert "that cannot be" in reply.message
+    assert state(task) == before
 
 
 def test_an_image_has_what_is_staged(journal: Journal) -> None:

@@ -50,7 +50,7 @@ class Tokens:
 
     def crew(self, leader: str | None, ticket: int, **differs: Any) -> Json:
         """What is answered of who takes part, where nothing differs."""
-        others = {"left": [], "replaced": 0, "closed": False, "waits": False, "workers": []}
+        others = {"left": [], "replaced": 0, "lacking": [], "closed": False, "waits": False, "workers": []}
         return {"leader": leader, "ticket": ticket, **others, **differs}
 
 
@@ -135,6 +135,43 @@ def test_one_leads_at_a_time(tokens: Tokens) -> None:
     assert tokens.lead("worker:1") == 2
     tokens.do("leave", by="worker:1")
     assert tokens.ask("crew") == tokens.crew(None, 2, left=["worker:1"])
+
+
+def test_who_resigns_is_followed_by_another_that_has_the_step_made_again(tokens: Tokens) -> None:
+    for worker in ("worker:0", "worker:1"):
+        tokens.do("join", by=worker, session="a")
+    tokens.lead("worker:0")
+    tokens.do("resign", by="worker:0", ticket=0)  # late, of an earlier time
+    assert tokens.ask("crew") == tokens.crew("worker:0", 1)
+    tokens.do("resign", by="worker:0", ticket=1)
+    assert tokens.ask("crew") == tokens.crew(None, 1)
+    assert tokens.do("lead", by="worker:1", instead_of=1) == {"leads": True, "ticket": 2, "begins": False}
+
+
+def test_when_all_have_left_another_run_begins_though_who_made_the_steps_had_resigned(tokens: Tokens) -> None:
+    for worker in ("worker:0", "worker:1"):
+        tokens.do("join", by=worker, session="a")
+    tokens.lead("worker:0")
+    tokens.do("resign", by="worker:0", ticket=1)
+    for worker in ("worker:0", "worker:1"):
+        tokens.do("leave", by=worker, session="a")
+    assert tokens.do("lead", by="worker:0", instead_of=1) == {"leads": True, "ticket": 2, "begins": True}
+
+
+def test_a_worker_lacks_a_token_until_there_is_one_for_it(tokens: Tokens) -> None:
+    tokens.put(1, 1)
+    assert [tokens.take("worker:0"), tokens.take("worker:1")] == [1, 1]
+    for _ in range(2):
+        tokens.do("lack", by="worker:0")
+    assert tokens.ask("crew") == tokens.crew(None, 0, lacking=["worker:0"], workers=["worker:0", "worker:1"])
+    tokens.put(1, 1)
+    assert tokens.ask("crew") == tokens.crew(None, 0, workers=["worker:0", "worker:1"])
+    assert tokens.take("worker:0") == 1
+    assert tokens.state["lacking"] == []
+    for worker in ("worker:0", "worker:1"):
+        tokens.do("lack", by=worker)
+    tokens.do("leave", by="worker:0")
+    assert tokens.state["lacking"] == ["worker:1"]
 
 
 def test_who_was_replaced_does_not_close_them(tokens: Tokens) -> None:

@@ -5,6 +5,7 @@ See ``failover_world``.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol, TypeAlias, cast
 from uuid import UUID
@@ -120,6 +121,13 @@ class Stub:
         return True
 
 
+class Moment(threading.Event):
+    """An event that is looked at once where the code waits for it: no time passes in the model meanwhile."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self.is_set()
+
+
 class Talk(Conversation):
     """A conversation with one message each way under way; it is the follower's stream as well."""
 
@@ -182,6 +190,7 @@ class Process:
             notes=self,
         )
         self.replica._loop = cast(Any, Stub())
+        self.replica._has_retired = Moment()
 
     @property
     def other(self) -> Process:

@@ -24,6 +24,7 @@ from ps_server.replication.register import FIRST_EPOCH, Register
 from ps_server.replication.register_store import RegisterStore
 from ps_server.replication.replica import Replica
 from ps_server.replication.replica_doors import Transitions
+from tests.unit.ps_server.replication.failover_process import Moment
 
 LEASE_S = 10.0
 STEPS = 1500
@@ -137,6 +138,7 @@ class Node:
             lease_s=LEASE_S,
             clock=world.clock,
         )
+        self.replica._has_retired = Moment()
 
     @property
     def other(self) -> Node:

@@ -22,6 +22,7 @@ from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.transport.in_process import endpoint_of
 
 PART = "part-00001-of-00002.safetensors"
+# Of a client that is refused: a disk that is busy may take longer than it waits.
 IMPATIENT = Settings(operation_timeout_s=1.0, ps_grace_s=1.0, retry=RetryPolicy(initial_backoff_s=0.001))
 
 

@@ -53,4 +53,4 @@ def test_what_a_task_could_lose_in_a_crash_is_in_no_checkpoint(
             client.save(tmp_path, name="x")
     assert min(waited) > 0
     assert list(tmp_path.iterdir()) == []
-    client.save(tmp_path, name="x")
+    cluster.client(1).save(tmp_path, name="x")

@@ -162,7 +162,7 @@ def test_variables_that_were_declared_meanwhile_abort_it(
     client, other = cluster.client(settings=IMPATIENT), cluster.client(1)
     model = Model(client)
     model.train(10, 1)
-    client.save(tmp_path, name="x")
+    other.save(tmp_path, name="x")
     expected = model.values()
     service = client._handles[0].service.checkpoints
     fill: Callable[..., Any] = service.fill

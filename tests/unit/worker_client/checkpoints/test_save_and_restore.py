@@ -405,7 +405,7 @@ def test_one_saver_at_a_time(tmp_path: Path, cluster: SmallCluster) -> None:
     with pytest.raises(ShardscopeError, match="another save is under way"):
         client.save(tmp_path, name="x")
     service.discard(save, timeout_s=TIMEOUT_S)
-    client.save(tmp_path, name="x")
+    cluster.client(1).save(tmp_path, name="x")
 
 
 def test_what_nobody_asks_for_any_more_is_dropped(tmp_path: Path, cluster: SmallCluster) -> None:

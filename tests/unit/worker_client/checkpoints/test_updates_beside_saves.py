@@ -139,7 +139,7 @@ def test_a_save_that_keeps_updates_waiting_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     saver = cluster.client()
-    client = cluster.client(1, settings=Settings(operation_timeout_s=1.0))
+    client = cluster.client(1, settings=Settings(operation_timeout_s=4.0))  # the save is given up after half of it
     variables = declared(client)
     disk = SlowDisk(monkeypatch)
     saving = pool.submit(partial(saver.save, tmp_path, name="x"))

@@ -26,6 +26,7 @@ from ps_protocol.ps_service import ClusterService
 from ps_protocol.service_types import Welcome
 from ps_protocol.task_id import TaskId
 from tests.unit.worker_client.fakes import PipelinedService, ScriptedService, endpoint, succeed
+from worker_client.connection import route as route_module
 from worker_client.connection.handle import PsHandle
 from worker_client.connection.retry import Deadline, RetryPolicy
 from worker_client.connection.settings import Settings
@@ -383,6 +384,18 @@ def test_a_ps_is_followed_to_another_address(caplog: pytest.LogCaptureFixture) -
     moving.handle.close()
     assert moving.first.closed
     assert there.closed
+
+
+def test_what_is_followed_while_the_connection_is_closed_is_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = ScriptedService("ps:1")
+    moving = Moving(["new:2"], {"new:2": there})
+    route = moving.handle._route
+    moving.leaves()
+    monkeypatch.setattr(route_module._LOG, "warning", lambda *_: route.close())  # as it says that the ps has moved
+    route.hello_again()
+    assert there.closed
+    monkeypatch.undo()
+    moving.handle.close()
 
 
 def test_another_ps_at_the_address_is_not_taken_for_it() -> None:

@@ -81,7 +81,7 @@ class Pair:
             backup=self.reads,
         )
         resources.callback(self.handle.close)
-        self.handle.connect(Deadline(1.0))
+        self.handle.connect(Deadline(30.0))
         self.wait_until_read()
 
     def _reach(self, address: str, task: TaskId) -> PsEndpoint:
@@ -230,7 +230,7 @@ def test_small_reads_of_several_tasks_go_to_the_backup_too(pair: Pair) -> None:
     second = PsHandle(
         endpoint(other), task=TaskId("ps", 1), client=uuid4(), client_task="worker:0", settings=Settings()
     )
-    second.connect(Deadline(1.0))
+    second.connect(Deadline(30.0))
     fanout = Fanout([pair.handle, second], lambda: pair.handle)
     routed = [Routed(0, READ, 8), Routed(1, READ, 8)]
     for _ in range(4):

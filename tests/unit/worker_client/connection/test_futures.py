@@ -13,7 +13,7 @@ from types import FrameType
 import pytest
 
 from ps_protocol import errors
-from worker_client.connection.forgotten_failures import FORGOTTEN, ForgottenFailures
+from worker_client.connection.forgotten_failures import ForgottenFailures
 from worker_client.connection.futures import OperationFuture, failed, gathered, mapped
 
 WAIT_S = 10.0
@@ -92,8 +92,6 @@ def test_what_may_be_on_its_way_cannot_be_cancelled() -> None:
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
     """What has been logged of forgotten failures, without the help of the garbage collector."""
-    FORGOTTEN._last = None  # what other tests have left
-    FORGOTTEN._num_untold = 0
     gc.disable()
     with caplog.at_level(logging.ERROR):
         yield lambda: [each.getMessage() for each in caplog.records]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +24,7 @@ from ps_protocol.errors import (
 )
 from ps_server.core.parameter_server import ParameterServer
 from tests.conftest import Eventually
-from tests.interrupted_places import CLIENT, Interrupt, Place
+from tests.interrupted_places import CLIENT, interrupted_at
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from worker_client.client import Client
 
@@ -272,14 +271,8 @@ def test_an_interrupt_anywhere_comes_out_and_the_next_call_meets_the_others(
     meetings, number, was_interrupted = 0, 1, True
     while was_interrupted:
         there = pool.submit(other.barrier, "x", TIMEOUT_S, count=2)
-        was_interrupted, num_met = False, num_passed(client)
-        sys.setprofile(Place(number, CLIENT))
-        try:
-            client.barrier("x", TIMEOUT_S, count=2)
-        except Interrupt:
-            was_interrupted = True
-        finally:
-            sys.setprofile(None)
+        num_met = num_passed(client)
+        was_interrupted = interrupted_at(number, lambda: client.barrier("x", TIMEOUT_S, count=2), CLIENT)
         if was_interrupted and num_passed(client) == num_met:  # not as it left, which is the same as right after
             client.barrier("x", TIMEOUT_S, count=2)
         there.result(TIMEOUT_S)

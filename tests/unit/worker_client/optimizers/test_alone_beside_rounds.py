@@ -66,7 +66,17 @@ def test_other_variables_and_other_names_are_trained_alone(cluster: SmallCluster
     assert second.step(gradients(1, 0)).verdict == "applied"
 
 
-def test_it_is_asked_once(cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_has_trained_alone_is_told_when_others_come(cluster: SmallCluster) -> None:
+    first, second = worker(cluster, 0, "bsp"), worker(cluster, 1)
+    for number in range(7):
+        assert second.step(gradients(1, number)).verdict == "applied"
+    first.step(gradients(0, 0))
+    for _ in range(2):  # it goes on being told
+        with pytest.raises(FailedPreconditionError, match="sgd has no sync on worker:1"):
+            second.step(gradients(1, 7))
+
+
+def test_it_is_asked_ever_more_rarely(cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     wait = ObjectConnection.wait
 
@@ -76,6 +86,9 @@ def test_it_is_asked_once(cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(ObjectConnection, "wait", counting)
     only = worker(cluster, 0)
-    for number in range(3):
+    numbers = []
+    for number in range(1, 66):
         only.step(gradients(0, number))
-    assert asked == ["rounds/sgd"]
+        numbers += [number] * len(asked)
+        asked.clear()
+    assert numbers == [1, 8, 64]

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 
 import worker_client as ss
-from ps_protocol.operations import PsOperation, Reply
 from ps_protocol.shared_objects import Json
-from tests.interrupted_places import CLIENT, Interrupt, Place
+from tests.interrupted_places import CLIENT, Interrupt, interrupted_at
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from tests.unit.worker_client.optimizers.together import (
     Worker,
     gradients,
     mean_of,
 )
-from worker_client.objects.shared_object import SharedObject
+from worker_client.objects.shared_object import Among, SharedObject
 
 TIMEOUT_S = 60.0
 
@@ -42,14 +41,7 @@ def test_an_interrupt_anywhere_counts_no_gradient_twice(cluster: SmallCluster, p
     rounds, verdicts, number, was_interrupted = 1, set(), 1, True
     while was_interrupted:
         there = pool.submit(second.step, gradients(1, 0))
-        was_interrupted = False
-        sys.setprofile(Place(number, CLIENT))
-        try:
-            first.step(gradients(0, 0))
-        except Interrupt:
-            was_interrupted = True
-        finally:
-            sys.setprofile(None)
+        was_interrupted = interrupted_at(number, lambda: first.step(gradients(0, 0)), CLIENT)
         rounds += 1
         if was_interrupted:
             counts = onlooker.training_report(first.optimizer.name).round == rounds
@@ -81,14 +73,7 @@ def test_an_interrupt_anywhere_in_the_first_step_and_it_goes_on(cluster: SmallCl
     number, was_interrupted = 1, True
     while was_interrupted:
         worker.optimizer = ss.train.GradientDescent(0.25, name=f"sgd{number}", sync="ssp(1)")
-        was_interrupted = False
-        sys.setprofile(Place(number, CLIENT))
-        try:
-            worker.step(gradients(0, 0))
-        except Interrupt:
-            was_interrupted = True
-        finally:
-            sys.setprofile(None)
+        was_interrupted = interrupted_at(number, lambda: worker.step(gradients(0, 0)), CLIENT)
         assert worker.step(gradients(0, 0)).verdict == "applied"
         worker.optimizer.finish()
         number += 1 + number // 4
@@ -117,15 +102,15 @@ def test_who_is_interrupted_while_it_joins_can_finish(
 def test_who_is_interrupted_at_its_hand_in_does_not_hand_in_for_that_round_again(
     cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker, act_behind = Worker(cluster.client(), ss.train.Adam(0.25, sync="bsp")), SharedObject.act_behind
+    worker, act_among = Worker(cluster.client(), ss.train.Adam(0.25, sync="bsp")), SharedObject.act_among
     worker.step(gradients(0, 0))
 
-    def interrupted(shared: SharedObject, staged: PsOperation, event: Json) -> tuple[Reply, Json | None]:
-        act_behind(shared, staged, event)
+    def interrupted(*arguments: Any, **named: Any) -> Among:
+        act_among(*arguments, **named)
         raise Interrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(SharedObject, "act_behind", interrupted)
+        patch.setattr(SharedObject, "act_among", interrupted)
         with pytest.raises(Interrupt):
             worker.step(gradients(0, 1))
     assert worker.step(gradients(0, 2))[:3] == ("stale", 2, 3)

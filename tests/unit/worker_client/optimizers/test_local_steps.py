@@ -12,8 +12,6 @@ import pytest
 
 import worker_client as ss
 from ps_protocol.errors import DeadlineExceededError, FailedPreconditionError, InvalidArgumentError
-from ps_protocol.operations import PsOperation, Reply
-from ps_protocol.shared_objects import Json
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from tests.unit.worker_client.optimizers.together import OPTIMIZERS, Array, Make, Worker, alone, gradients
 from worker_client.objects.shared_object import SharedObject
@@ -193,11 +191,11 @@ def test_after_a_round_that_has_failed_steps_begin_anew(cluster: SmallCluster, m
     worker = Worker(cluster.client(), ss.train.GradientDescent(0.25, sync="local(2)"))
     worker.step(gradients(0, 0))
 
-    def refused(_shared: SharedObject, _staged: PsOperation, _event: Json) -> tuple[Reply, Json | None]:
+    def refused(*_: object, **__: object) -> None:
         raise DeadlineExceededError("there is no answer")
 
     with monkeypatch.context() as patch:
-        patch.setattr(SharedObject, "act_behind", refused)
+        patch.setattr(SharedObject, "act_among", refused)
         with pytest.raises(DeadlineExceededError):
             worker.step(gradients(0, 1))
     start = worker.values()

@@ -34,8 +34,7 @@ from tests.unit.worker_client.optimizers.together import (
     every_optimizer,
     gradients,
 )
-from worker_client.connection.direct import MAX_DIRECT_BYTES
-from worker_client.objects import training_group, whole_rounds
+from worker_client.objects import whole_rounds
 from worker_client.optimizers.outcomes import Applied
 
 TIMEOUT_S = 60.0
@@ -89,24 +88,6 @@ def test_bsp_is_one_worker_with_all_batches_for_every_optimizer(
     workers, _ = train(cluster, pool, make, 3, "bsp(total=3)")
     for found, expected in zip(workers[0].values(), alone(make, 3), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("num_ps", "most_bytes", "expected"),
-    [(1, 0, [2]), (2, MAX_DIRECT_BYTES, [2, 2]), (2, 0, [3, 2])],
-    ids=["one ps", "small", "large"],
-)
-def test_what_is_staged_at_ps_0_goes_with_the_hand_in_unless_it_would_hold_up_others(
-    num_ps: int, most_bytes: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training_group, "MAX_DIRECT_BYTES", most_bytes)
-    with SmallCluster(num_ps) as cluster:
-        worker = Worker(cluster.client(), OPTIMIZERS["sgd"](sync="bsp"))
-        worker.step(gradients(0, 0))
-        before = [each.status(timeout_s=TIMEOUT_S).batches for each in cluster.tasks]
-        assert worker.step(gradients(0, 1)).verdict == "applied"
-        after = [each.status(timeout_s=TIMEOUT_S).batches for each in cluster.tasks]
-    assert [new - old for new, old in zip(after, before, strict=True)] == expected
 
 
 def test_rows_are_divided_by_those_that_have_them_if_asked_for(cluster: SmallCluster, pool: ThreadPoolExecutor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -12,6 +13,7 @@ import pytest
 
 import worker_client.compat.v1 as tf
 from ps_protocol.errors import AbortedError, InvalidArgumentError
+from ps_protocol.operations import mutates
 from ps_protocol.shared_objects import decode_json
 from tests.conftest import Eventually
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
@@ -52,6 +54,7 @@ class Worker:
                 accumulator = tf.ConditionalAccumulator(tf.float32, [2], shared_name="w:0/grad_accum")
                 self.pending = accumulator.num_accumulated()
             self.init = tf.global_variables_initializer()
+            self.restore = tf.assign(self.step, 7)
             self.session = tf.Session(cluster.client(task), graph=graph)
 
     def begin(self, is_chief: bool) -> None:
@@ -241,6 +244,108 @@ def test_a_worker_makes_the_steps_though_those_before_it_have_not_come(
     steps = [int(other.session.run(other.train, {other.given: [1.0, 1.0]}, options=wait)) for _ in range(2)]
     assert steps == [1, 2]  # what the chief may have begun is made again
     other.session.close()
+
+
+def test_a_worker_whose_gradient_came_before_the_chief_has_set_the_step_is_given_a_token(cluster: SmallCluster) -> None:
+    chief, other = two_workers(cluster)
+    chief.session.run(chief.restore)
+    chief.session.run(chief.optimizer.chief_init_op)  # no token is handed out
+    other.pushes([1.0, 1.0])  # for step 0, by what it has read before
+    chief.pushes([3.0, 3.0])
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(chief.session.run, chief.round)
+        wait = tf.RunOptions(timeout_in_ms=1000 * int(TIMEOUT_S) // 2)
+        assert int(other.session.run(other.token, options=wait)) == 7
+        other.pushes([1.0, 1.0])
+        making.result(TIMEOUT_S)
+    assert chief.values() == [[0.0, 0.0], [0.0], 8]
+    assert looked_at(cluster)()["lacking"] == []
+
+
+def test_a_worker_whose_gradient_came_before_the_step_went_back_is_given_a_token(cluster: SmallCluster) -> None:
+    chief, other = two_workers(cluster)
+    chief.session.run(chief.restore)
+    chief.session.run(chief.optimizer.chief_init_op)
+    for each in (chief, other):
+        each.session.run(each.init if each is chief else each.optimizer.local_step_init_op)
+    other.pushes([1.0, 1.0])  # for step 0, and the accumulators are at step 7
+    chief.session.run(chief.optimizer.chief_init_op)
+    chief.pushes([3.0, 3.0])
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(chief.session.run, chief.round)
+        wait = tf.RunOptions(timeout_in_ms=1000 * int(TIMEOUT_S) // 2)
+        assert int(other.session.run(other.token, options=wait)) == 0
+        other.pushes([1.0, 1.0])
+        making.result(TIMEOUT_S)
+    assert chief.values() == [[0.0, 0.0], [0.0], 1]
+
+
+class FailingThread:
+    """Has the updates of a session fail, which makes the steps in a thread of its own."""
+
+    def __init__(self, worker: Worker, error: Exception):
+        self._exchange, self._error = worker.session.home.exchange, error  # type: ignore[attr-defined]
+        self.num_failed = 0
+        worker.session.home.exchange = self._failing  # type: ignore[attr-defined]
+
+    def _failing(self, routed: Any) -> Any:
+        if [each for each in routed if "receipts/" in each.operation.name and mutates((each.operation,))]:
+            self.num_failed += 1
+            raise self._error
+        return self._exchange(routed)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [InvalidArgumentError("it does not fit"), AbortedError("it is gone", retryable=False)],
+    ids=["refused", "lost"],
+)
+@pytest.mark.parametrize("has_runner", [True, False])
+def test_others_make_the_steps_when_those_of_a_session_that_stays_open_fail(
+    cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch, has_runner: bool, error: Exception
+) -> None:
+    monkeypatch.setattr(crew, "PATIENCE_S", 0.01)
+    chief, other = two_workers(cluster)
+    failing = FailingThread(chief, error)
+    wait = tf.RunOptions(timeout_in_ms=1000 * int(TIMEOUT_S) // 2)
+    for each in (chief, other):
+        each.pushes([1.0, 1.0])
+    if has_runner:
+        monkeypatch.setattr("threading.excepthook", lambda _: None)  # its thread ends by the error
+        chief.optimizer.get_chief_queue_runner().create_threads(chief.session, daemon=True, start=True)
+    else:
+        with contextlib.suppress(InvalidArgumentError, tf.errors.DeadlineExceededError):
+            chief.session.run(chief.token, options=tf.RunOptions(timeout_in_ms=500))
+    tokens = looked_at(cluster)
+    steps = []
+    while 1 not in steps:
+        steps.append(int(other.session.run(other.token, options=wait)))
+        other.pushes([1.0, 1.0])
+        chief.pushes([1.0, 1.0])
+    assert failing.num_failed
+    assert tokens()["led"] == "worker:1"
+    assert chief.values()[:2] == [[0.5, 0.5], [0.5]]
+    other.session.close()
+
+
+def test_a_program_that_makes_the_steps_itself_does_so_in_the_place_of_its_own_session(
+    cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    monkeypatch.setattr(crew, "PATIENCE_S", 0.01)
+    chief, other = two_workers(cluster)
+    with ThreadPoolExecutor(2) as pool:
+        wait = tf.RunOptions(timeout_in_ms=1000 * int(TIMEOUT_S) // 2)
+        waiting = pool.submit(chief.session.run, chief.token, options=wait)
+        tokens = looked_at(cluster)
+        eventually(lambda: tokens()["led"] == "worker:0")  # a thread of its session
+        making = pool.submit(chief.session.run, chief.round)
+        eventually(lambda: tokens()["ticket"] == 2)
+        for each in (chief, other):
+            each.pushes([1.0, 1.0])
+        making.result(TIMEOUT_S)
+        assert int(waiting.result(TIMEOUT_S)) in (0, 1)  # it may have been given one to hand in once more
+    assert chief.values() == [[0.5, 0.5], [0.5], 1]
+    assert tokens()["leader"] == "worker:0"
 
 
 def test_more_gradients_than_workers_are_refused_naming_both(cluster: SmallCluster) -> None:

@@ -5,7 +5,6 @@ import fcntl
 import gc
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Barrier
 from uuid import UUID, uuid4
 
@@ -16,6 +15,7 @@ from ps_protocol.memory.regions import MAX_SEGMENTS, Region
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED, MappedSegment
 from ps_server.transport.descriptors import DescriptorReserve
 from ps_server.transport.shared_memory.registry import SegmentGrant, SegmentRegistry
+from tests.descriptors import open_descriptors, opened_since
 
 pytestmark = pytest.mark.skipif(not IS_SUPPORTED, reason="this system has no memfds")
 
@@ -27,11 +27,6 @@ OTHER_CLIENT = UUID(int=2)
 def _number_of_new(grant: SegmentGrant, size_bytes: int) -> int:
     with grant.new_segment(size_bytes) as (segment, _):
         return segment.number
-
-
-def _num_descriptors() -> int:
-    gc.collect()  # the segments of other tests may still be about
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_a_client_sees_what_the_ps_writes() -> None:
@@ -183,7 +178,7 @@ def test_a_system_without_memory_left_is_a_refusal_that_leaves_nothing(
 ) -> None:
     registry = SegmentRegistry(8 * MIB)
     grant, failures = registry.grant(CLIENT), []
-    descriptors = _num_descriptors()
+    descriptors = open_descriptors()
 
     def fail(*_arguments: object) -> None:
         failures.append(function)
@@ -196,7 +191,7 @@ def test_a_system_without_memory_left_is_a_refusal_that_leaves_nothing(
     assert failures == [function]
     assert not raised.value.retryable
     assert (registry.num_segments, registry.used_bytes) == (0, 0)
-    assert _num_descriptors() == descriptors
+    assert not opened_since(descriptors)
     _number_of_new(grant, 4 * MIB)
 
 
@@ -231,12 +226,12 @@ def test_a_kernel_that_knows_no_memory_without_execution_makes_segments_too(monk
 def test_a_segment_that_cannot_be_passed_on_is_dropped() -> None:
     registry = SegmentRegistry(8 * MIB)
     grant = registry.grant(CLIENT)
-    descriptors = _num_descriptors()
+    descriptors = open_descriptors()
     with pytest.raises(BrokenPipeError), grant.new_segment(MIB):
         raise BrokenPipeError
     gc.collect()
     assert (registry.num_segments, registry.used_bytes) == (0, 0)
-    assert _num_descriptors() == descriptors
+    assert not opened_since(descriptors)
 
 
 def test_a_segment_cannot_be_guessed_by_who_has_the_incarnation_of_its_client() -> None:

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import gc
 import os
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -23,6 +21,7 @@ from ps_protocol.memory.regions import REGION_BYTES, Region, decode_regions, enc
 from ps_protocol.memory.segment_mapping import IS_SUPPORTED
 from ps_protocol.sockets.frames import PREFIX_BYTES, FrameKind, encode_prefix, parse_prefix
 from ps_protocol.sockets.framing import Framing
+from tests.descriptors import open_descriptors, opened_since
 from worker_client.transport.shared_memory import connection as segment_connection
 from worker_client.transport.shared_memory.connection import SegmentConnection
 
@@ -78,22 +77,17 @@ def memory() -> Iterator[int]:
     os.close(descriptor)
 
 
-def _num_descriptors() -> int:
-    gc.collect()
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 def test_a_segment_is_mapped_and_its_descriptor_closed(ends: tuple[SegmentConnection, FakePs], memory: int) -> None:
     connection, ps = ends
     ps.give(Region(3, 0, SIZE_BYTES), [memory])
-    before = _num_descriptors()
+    before = open_descriptors()
     segment = connection.request(SIZE_BYTES - 5, timeout_s=TIMEOUT_S)
     assert ps.asked() == Region(0, 0, SIZE_BYTES - 5)
     assert (segment.number, segment.size_bytes) == (3, SIZE_BYTES)
     segment.bytes_of(Region(3, 0, 4))[:] = b"mine"
     assert os.pread(memory, 4, 0) == b"mine"
     del segment
-    assert _num_descriptors() == before
+    assert not opened_since(before)
 
 
 def test_a_segment_is_given_back(ends: tuple[SegmentConnection, FakePs]) -> None:
@@ -134,10 +128,10 @@ def test_memory_that_could_vanish_is_not_mapped(
     ps.give(region, descriptors)
     for each in descriptors:
         os.close(each)
-    before = _num_descriptors()
+    before = open_descriptors()
     with pytest.raises(InternalError):
         connection.request(SIZE_BYTES, timeout_s=TIMEOUT_S)
-    assert _num_descriptors() == before
+    assert not opened_since(before)
 
 
 @pytest.mark.parametrize(
@@ -166,11 +160,11 @@ def test_a_connection_that_ends_is_an_error(
     )
     if num_bytes:
         socket.send_fds(ps.sock, [frame[:num_bytes]], [memory])
-    before = _num_descriptors()
+    before = open_descriptors()
     ps.sock.shutdown(socket.SHUT_WR)
     with pytest.raises(UnavailableError, match="ps:0"):
         connection.request(1, timeout_s=TIMEOUT_S)
-    assert _num_descriptors() == before
+    assert not opened_since(before)
 
 
 def test_a_ps_that_does_not_answer_is_waited_for_with_a_bound(ends: tuple[SegmentConnection, FakePs]) -> None:
@@ -189,8 +183,8 @@ def test_a_process_that_cannot_map_more_does_without(
 
     monkeypatch.setattr(segment_connection, "MappedSegment", fail)
     ps.give(Region(3, 0, 0), [])
-    before = _num_descriptors()
+    before = open_descriptors()
     with pytest.raises(ResourceExhaustedError, match="cannot be mapped here"):
         connection.request(1, timeout_s=TIMEOUT_S)
-    assert _num_descriptors() == before
+    assert not opened_since(before)
     assert [ps.asked(), ps.asked()] == [Region(0, 0, 1), Region(3, 0, 0)]  # the ps need not keep what is of no use

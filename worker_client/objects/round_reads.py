@@ -1,0 +1,84 @@
+"""What a worker that trains together reads behind a round, and how it knows which round that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from ps_protocol.errors import InternalError
+from ps_protocol.operations import PsOperation, Read, Reply, Result, Verdict
+from ps_protocol.shared_objects import OBJECTS_PS_TASK, Look
+from ps_protocol.training.round_operations import STAMP_KIND, asking_for, stamp_name
+from worker_client.connection.fanout import Fanout, Routed, succeeded
+
+
+class Pull(Protocol):
+    """Values that are read behind something else: a mirror."""
+
+    def begin_behind(self, fanout: Fanout) -> Sequence[Routed]:
+        """Returns the reads that go with it."""
+        ...
+
+    def end_behind(self, replies: Sequence[Reply]) -> None:
+        """Takes the replies to them."""
+        ...
+
+
+class Seen(NamedTuple):
+    """What was read at ps task 0 behind the newest model.
+
+    Attributes:
+        ended: The newest round that it had carried out, or one before that.
+        replies: To the rest.
+    """
+
+    ended: int
+    replies: Sequence[Reply]
+
+
+class ReadsBehind(NamedTuple):
+    """What to read there.
+
+    Attributes:
+        operations: The stamp, and the rest.
+        expected_bytes: Of what is read.
+    """
+
+    operations: Sequence[PsOperation]
+    expected_bytes: int
+
+    def read(self, replies: Sequence[Reply]) -> Seen | None:
+        """Returns what was read; None if nothing was."""
+        return Seen(ended(replies[0]), replies[1:]) if replies else None
+
+
+def reads_behind(group: str, reads: Sequence[Routed]) -> ReadsBehind:
+    """What to read at ps task 0 behind a round of a group: its stamp first, so that the rest is not older."""
+    there = [each for each in reads if each.ps_task == OBJECTS_PS_TASK]
+    return ReadsBehind(
+        (Read(stamp_name(group, OBJECTS_PS_TASK)), *[each.operation for each in there]),
+        sum([each.expected_reply_bytes for each in there]),
+    )
+
+
+def look_at_stamp(group: str, ps_task: int, number: int, wait_s: float) -> Look:
+    """Asks a ps whether it has carried a round out; what is read behind that is no part of an update."""
+    return Look(stamp_name(group, ps_task), STAMP_KIND, asking_for(number), wait_s)
+
+
+def is_not_yet(reply: Reply) -> bool:
+    """Whether a ps has not carried out the round that it was asked for."""
+    return isinstance(reply, Result) and reply.verdict is Verdict.NOT_YET
+
+
+def is_there(reply: Reply) -> bool:
+    """Whether a ps has the round that it was asked for; one of an earlier version does not know the question."""
+    return isinstance(reply, Result) and not is_not_yet(reply)
+
+
+def ended(reply: Reply) -> int:
+    """Returns the newest round that a ps had carried out, by what it has said of its stamp."""
+    stamp = succeeded(reply).tensor
+    if stamp is None:
+        raise InternalError("a ps has answered without its stamp")
+    return int(stamp[1])
