@@ -439,7 +439,8 @@ class TrainingGroup:
             lack = [ps for ps in range(self._part.num_ps) if ps != OBJECTS_PS_TASK or read is None]
             news = [] if others_bring else [each for each in self._news() if each.ps_task in lack]
             wait_s = _WAIT_FOR_OTHERS_S if others_bring else 0.0
-            looks = [Routed(ps, look_at_stamp(self._name, ps, committed, wait_s)) for ps in lack]
+            wanted = self._oldest_to_compute_on() if others_bring else committed
+            looks = [Routed(ps, look_at_stamp(self._name, ps, wanted, wait_s)) for ps in lack]
             stamps = [Routed(ps, Read(stamp_name(self._name, ps))) for ps in lack]
             reads = () if pull is None else pull.begin_behind(self._fanout)
             others = [each for each in reads if read is None or each.ps_task != OBJECTS_PS_TASK]
@@ -471,6 +472,11 @@ class TrainingGroup:
             self._rounds.seats.update([part.seat for each in of_run for part in each.parts])
             return
         raise self._behind()
+
+    def _oldest_to_compute_on(self) -> int:
+        """The oldest model, of those that have been decided, that the next gradient may be of."""
+        committed = self._answer.committed
+        return min(committed, self._answer.next_round - 1 - self._policy.bound) if self._policy.bound else committed
 
     def _news(self) -> list[Routed]:
         return self._rounds.news(self._answer.decisions)
