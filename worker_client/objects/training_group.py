@@ -248,8 +248,8 @@ class TrainingGroup:
             except (FailedPreconditionError, NotFoundError, StateLostError):
                 self._set_joined(False)
                 raise
-            self._is_sure = True
-            return min(self._rounds.ended)
+            self._computes_on, self._is_sure = min(self._rounds.ended), True
+            return self._computes_on
 
     @property
     def is_of_this_thread(self) -> bool:
@@ -257,7 +257,10 @@ class TrainingGroup:
         return self._thread is threading.current_thread()
 
     def rest(self) -> None:
-        """Tells the group that this worker waits for data: rounds go on without it until its next step."""
+        """Tells the group that this worker waits for data: rounds go on without it until its next step.
+
+        It reads no newer model: what it computes next may be of the one that it has.
+        """
         mine = threading.Lock()
         with mine:
             if self._turn.take(mine) and self._is_joined and self._is_ready:
@@ -327,7 +330,8 @@ class TrainingGroup:
         if not is_new:
             outcome = Outcome(number, Verdict.DUPLICATE)
         self._bring(pull, read, others_bring=others_bring)
-        return StepResult(outcome, number, min(self._rounds.ended))
+        self._computes_on = min(self._rounds.ended)
+        return StepResult(outcome, number, self._computes_on)
 
     def _check_same(self, steps: Sequence[RoutedStep]) -> None:
         names = {each.step.name for each in steps}
@@ -466,7 +470,6 @@ class TrainingGroup:
                 pull.end_behind(
                     [next(replies if read is None or each.ps_task != OBJECTS_PS_TASK else there) for each in reads]
                 )
-            self._computes_on = min(self._rounds.ended)
             of_run = [each for each in self._answer.decisions if each.round > self._answer.since]
             self._rounds.seats.update([part.seat for each in of_run for part in each.parts])
             return

@@ -154,6 +154,24 @@ def test_who_waits_for_data_is_not_waited_for(of: Callable[..., Counting]) -> No
     assert workers[0].verdicts["applied"] + workers[1].verdicts["applied"] >= 7
 
 
+def test_who_waits_for_data_reads_no_newer_model_by_that(of: Callable[..., Counting]) -> None:
+    waits, other = of(0, "ssp(3, rows=present)"), of(1, "ssp(3, rows=present)")
+    for each in (waits, other):
+        each.sgd.join([each.counted], pull=each.mirror)
+    shards = waits.take(), other.take()
+    assert other.hand_in(other.rows(shards[1])[:2], shards[1].up_to(2)).verdict == "pending"
+    (group,) = waits.sgd._joined()
+    group.rest()  # with which round 1 commits
+    assert sum(waits.values()) == 2.0
+    assert not any(np.any(each) for each in waits.mirror.values)
+    assert waits.hand_in(waits.rows(shards[0]), shards[0]).verdict == "pending"
+    assert other.hand_in(other.rows(shards[1])[2:], shards[1]).verdict == "applied"
+    assert other.sgd.training_report().workers[0].largest_staleness == 1
+    other.sgd.finish()
+    waits.work()
+    assert waits.values() == [1.0] * SAMPLES
+
+
 # -- pieces that are pending ----------------------------------------------------------------------
 
 
