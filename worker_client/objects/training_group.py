@@ -265,7 +265,8 @@ class TrainingGroup:
         with mine:
             if self._turn.take(mine) and self._is_joined and self._is_ready:
                 self._is_sure = False
-                with contextlib.suppress(FailedPreconditionError, NotFoundError):  # its next step is told so, too
+                # Its next step is told so, too; or the ps is of an earlier version, which has it waited for.
+                with contextlib.suppress(FailedPreconditionError, NotFoundError, InvalidArgumentError):
                     self._answer = self._act(Rest(self._part.task, self._incarnation, self._wall_clock()))
                     self._bring(None)
 
