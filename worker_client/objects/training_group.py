@@ -447,7 +447,8 @@ class TrainingGroup:
             looks = [Routed(ps, look_at_stamp(self._name, ps, committed, wait_s)) for ps in lack]
             stamps = [Routed(ps, Read(stamp_name(self._name, ps))) for ps in lack]
             reads = () if pull is None else pull.begin_behind(self._fanout)
-            others = [each for each in reads if read is None or each.ps_task != OBJECTS_PS_TASK]
+            seen = None if read is None else read.replies
+            others = [each for each in reads if seen is None or each.ps_task != OBJECTS_PS_TASK]
             routed = [*news, *looks, *stamps, *others]
             replies = iter(self._fanout.exchange_all(routed) if routed else ())
             of_news, of_looks, of_stamps = [list(islice(replies, len(each))) for each in (news, looks, stamps)]
@@ -467,9 +468,9 @@ class TrainingGroup:
             if read is not None:
                 self._rounds.ended[OBJECTS_PS_TASK] = read.ended
             if pull is not None:
-                there = iter(() if read is None else read.replies)
+                there = iter(seen or ())
                 pull.end_behind(
-                    [next(replies if read is None or each.ps_task != OBJECTS_PS_TASK else there) for each in reads]
+                    [next(replies if seen is None or each.ps_task != OBJECTS_PS_TASK else there) for each in reads]
                 )
             of_run = [each for each in self._answer.decisions if each.round > self._answer.since]
             self._rounds.seats.update([part.seat for each in of_run for part in each.parts])
