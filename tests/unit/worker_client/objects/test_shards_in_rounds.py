@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,13 @@ import pytest
 
 import worker_client as ss
 from ps_protocol.errors import AbortedError, FailedPreconditionError, InvalidArgumentError
+from ps_protocol.training import round_messages
 from ps_protocol.training.round_messages import GivenUp, Silent
 from tests.conftest import Eventually
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from tests.unit.worker_client.objects.test_shards import DeadError, silent_id
 from worker_client.objects.shared_object import ObjectConnection
+from worker_client.objects.training_group import TrainingGroup
 
 TIMEOUT_S = 60.0
 SAMPLES = 12
@@ -152,6 +155,49 @@ def test_who_waits_for_data_is_not_waited_for(of: Callable[..., Counting]) -> No
         second.give_back()
     assert alone(*workers) == [2.0] * SAMPLES
     assert workers[0].verdicts["applied"] + workers[1].verdicts["applied"] >= 7
+
+
+def test_who_waits_for_data_reads_no_newer_model_by_that(of: Callable[..., Counting]) -> None:
+    waits, other = of(0, "ssp(3, rows=present)"), of(1, "ssp(3, rows=present)")
+    for each in (waits, other):
+        each.sgd.join([each.counted], pull=each.mirror)
+    shards = waits.take(), other.take()
+    assert other.hand_in(other.rows(shards[1])[:2], shards[1].up_to(2)).verdict == "pending"
+    (group,) = waits.sgd._joined()
+    group.rest()  # with which round 1 commits
+    assert sum(waits.values()) == 2.0
+    assert not any(np.any(each) for each in waits.mirror.values)
+    assert waits.hand_in(waits.rows(shards[0]), shards[0]).verdict == "pending"
+    assert other.hand_in(other.rows(shards[1])[2:], shards[1]).verdict == "applied"
+    assert other.sgd.training_report().workers[0].largest_staleness == 1
+    other.sgd.finish()
+    waits.work()
+    assert waits.values() == [1.0] * SAMPLES
+
+
+def test_a_ps_of_an_earlier_version_is_told_of_nobody_who_waits_for_data(
+    of: Callable[..., Counting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(round_messages.EVENTS, "rest")
+    one, two = of(0, "bsp(rows=present)", count=1), of(1, "bsp(rows=present)", count=1)
+    shard, rest, told = one.take(), TrainingGroup.rest, threading.Event()
+
+    def rests(group: TrainingGroup) -> None:
+        rest(group)
+        told.set()
+
+    monkeypatch.setattr(TrainingGroup, "rest", rests)
+
+    def wait() -> ss.data.Shard | None:
+        two.sgd.join([two.counted])
+        return two.shards.next_shard()
+
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(wait)
+        waits.add_done_callback(lambda _: told.set())
+        assert told.wait(TIMEOUT_S)
+        shard.hand_in()
+        assert waits.result(TIMEOUT_S) is None
 
 
 # -- pieces that are pending ----------------------------------------------------------------------
