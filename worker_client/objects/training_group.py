@@ -62,7 +62,7 @@ from worker_client.objects.group_watch import GroupWatch
 from worker_client.objects.round_operations import RoundOperations, RoutedStep, StepResult
 from worker_client.objects.round_reads import Pull, Seen, ended, is_not_yet, is_there, look_at_stamp, reads_behind
 from worker_client.objects.shared_object import FIRST_WAIT_S, SharedObject, WaitPlaces
-from worker_client.objects.training_report import TrainingReport, training_report
+from worker_client.objects.training_report import TrainingReport, report_if_any, training_report
 from worker_client.placement.beside import declare_beside
 
 _LOG = logging.getLogger(__name__)
@@ -560,7 +560,17 @@ class TrainingGroup:
             act=self._act,
             list_members=part.list_members,
             wall_clock=self._wall_clock,
+            waits_elsewhere=self._waits_elsewhere,
         )
+
+    def _waits_elsewhere(self) -> dict[str, str]:
+        """Who waits for this worker in another group, and in which."""
+        found: dict[str, str] = {}
+        for name in {each.name for each in self._part.groups if each._is_joined} - {self._name}:
+            report = report_if_any(self._fanout, self._part.places, name)
+            if report is not None and self._part.task in [each.worker for each in report.awaited]:
+                found.update([(each.worker, name) for each in report.workers if each.waits])
+        return found
 
     def _look(self) -> Answer:
         """How things are, for nobody in particular."""
