@@ -245,6 +245,7 @@ class TrainingGroup:
             try:
                 self._go_on(is_sure=is_sure)
                 self._bring(pull)
+                self._computes_on = min(self._rounds.ended)
             except (FailedPreconditionError, NotFoundError, StateLostError):
                 self._set_joined(False)
                 raise
@@ -327,7 +328,8 @@ class TrainingGroup:
         if not is_new:
             outcome = Outcome(number, Verdict.DUPLICATE)
         self._bring(pull, read, others_bring=others_bring)
-        return StepResult(outcome, number, min(self._rounds.ended))
+        self._computes_on = min(self._rounds.ended)
+        return StepResult(outcome, number, self._computes_on)
 
     def _check_same(self, steps: Sequence[RoutedStep]) -> None:
         names = {each.step.name for each in steps}
@@ -466,7 +468,6 @@ class TrainingGroup:
                 pull.end_behind(
                     [next(replies if read is None or each.ps_task != OBJECTS_PS_TASK else there) for each in reads]
                 )
-            self._computes_on = min(self._rounds.ended)
             of_run = [each for each in self._answer.decisions if each.round > self._answer.since]
             self._rounds.seats.update([part.seat for each in of_run for part in each.parts])
             return
