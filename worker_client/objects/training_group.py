@@ -62,7 +62,7 @@ from worker_client.objects.group_watch import GroupWatch
 from worker_client.objects.round_operations import RoundOperations, RoutedStep, StepResult
 from worker_client.objects.round_reads import Pull, Seen, ended, is_not_yet, is_there, look_at_stamp, reads_behind
 from worker_client.objects.shared_object import FIRST_WAIT_S, SharedObject, WaitPlaces
-from worker_client.objects.training_report import TrainingReport, training_report
+from worker_client.objects.training_report import TrainingReport, training_report, waits_elsewhere
 from worker_client.placement.beside import declare_beside
 
 _LOG = logging.getLogger(__name__)
@@ -444,7 +444,7 @@ class TrainingGroup:
             lack = [ps for ps in range(self._part.num_ps) if ps != OBJECTS_PS_TASK or read is None]
             news = [] if others_bring else [each for each in self._news() if each.ps_task in lack]
             wait_s = _WAIT_FOR_OTHERS_S if others_bring else 0.0
-            wanted = self._oldest_to_compute_on() if others_bring else committed
+            wanted = self._rounds.oldest_to_compute_on(self._answer) if others_bring else committed
             looks = [Routed(ps, look_at_stamp(self._name, ps, wanted, wait_s)) for ps in lack]
             stamps = [Routed(ps, Read(stamp_name(self._name, ps))) for ps in lack]
             reads = () if pull is None else pull.begin_behind(self._fanout)
@@ -477,11 +477,6 @@ class TrainingGroup:
             self._rounds.seats.update([part.seat for each in of_run for part in each.parts])
             return
         raise self._behind()
-
-    def _oldest_to_compute_on(self) -> int:
-        """The oldest model, of those that have been decided, that the next gradient may be of."""
-        committed = self._answer.committed
-        return min(committed, self._answer.next_round - 1 - self._policy.bound) if self._policy.bound else committed
 
     def _news(self) -> list[Routed]:
         return self._rounds.news(self._answer.decisions)
@@ -571,7 +566,11 @@ class TrainingGroup:
             act=self._act,
             list_members=part.list_members,
             wall_clock=self._wall_clock,
+            waits_elsewhere=lambda: waits_elsewhere(self._fanout, part.places, self._elsewhere(), part.task),
         )
+
+    def _elsewhere(self) -> set[str]:
+        return {each.name for each in self._part.groups if each._is_joined} - {self._name}
 
     def _look(self) -> Answer:
         """How things are, for nobody in particular."""

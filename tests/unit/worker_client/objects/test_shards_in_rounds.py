@@ -19,8 +19,10 @@ from ps_protocol.training.round_messages import GivenUp, Silent
 from tests.conftest import Eventually
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from tests.unit.worker_client.objects.test_shards import DeadError, silent_id
+from worker_client.objects import group_watch
+from worker_client.objects.shard_rounds import PendingPieces
 from worker_client.objects.shared_object import ObjectConnection
-from worker_client.objects.training_group import TrainingGroup
+from worker_client.objects.training_group import TAKING_PART, TrainingGroup
 
 TIMEOUT_S = 60.0
 SAMPLES = 12
@@ -396,3 +398,46 @@ def test_a_report_shows_who_waits_for_data(of: Callable[..., Counting], eventual
         assert [each.status for each in two.sgd.training_report().workers] == ["live"]
         one.hand_in(one.rows(shard), shard)
         waits.result(TIMEOUT_S)
+
+
+def test_who_waits_for_shards_says_that_one_of_them_waits_for_workers_to_join(
+    of: Callable[..., Counting],
+    eventually: Eventually,
+    pool: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It has not joined itself, and does not wait for that."""
+    monkeypatch.setattr(group_watch, "_FIRST_REPORT_S", 0.0)
+    one, two = of(0, "bsp(total=2, rows=present)", count=1), of(1, "bsp(total=2, rows=present)", count=1)
+    shard = one.take()
+    waits = pool.submit(one.hand_in, one.rows(shard), shard)
+    taking: Any = two.shards._taking
+    eventually(lambda: bool(PendingPieces(taking).settle(waits=True)))
+    told = [
+        each.getMessage() for each in caplog.records if each.getMessage().startswith("a shard of train waits in sgd")
+    ]
+    assert told[0].endswith("for 1 more worker to join before the first round")
+    two.sgd.join([two.counted])
+    two.sgd.finish()
+    assert waits.result(TIMEOUT_S).verdict == "applied"
+
+
+def test_after_a_wait_for_data_a_gradient_is_of_the_model_before(
+    of: Callable[..., Counting], eventually: Eventually, pool: ThreadPoolExecutor
+) -> None:
+    """The worker brings the round that commits since it waits, but its program has not read the model of that."""
+    one, two = of(0, "bsp(rows=present)", count=2), of(1, "bsp(rows=present)", count=2)
+    for each in (one, two):
+        each.sgd.join([each.counted], pull=each.mirror)
+    shard, other = one.take(), two.take()
+    waits = pool.submit(one.hand_in, one.rows(shard), shard)
+    eventually(lambda: [each.waits for each in two.sgd.training_report().workers] == [True, False])
+    part = TAKING_PART.get(two.client.fanout)
+    assert part is not None
+    part.groups[0].rest()
+    assert waits.result(TIMEOUT_S)[:2] == ("applied", 1)
+    one.sgd.finish()
+    assert two.hand_in(two.rows(other), other).verdict == "stale"
+    assert two.hand_in(two.rows(other), other)[:2] == ("applied", 2)
+    assert two.values() == [1.0] * SAMPLES
