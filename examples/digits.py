@@ -144,7 +144,9 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=64, help="images in a step (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=0.03, help="learning rate (default: %(default)s)")
     parser.add_argument("--hidden", type=int, default=64, help="hidden units (default: %(default)s)")
-    parser.add_argument("--sync", help="how workers train together: bsp, ssp(3), sync(3), async (default: each alone)")
+    parser.add_argument(
+        "--sync", help="how workers train together: bsp, ssp(3), sync(3), local(4), async (default: each alone)"
+    )
     parser.add_argument("--min-accuracy", type=float, default=0.0, help="fail below it (default: %(default)s)")
     arguments = parser.parse_args()
     try:

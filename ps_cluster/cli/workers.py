@@ -171,7 +171,7 @@ def _watch_on_terminal(watch: _Watch, console: Console) -> None:
 
 
 def _drawn(watch: _Watch, console: Console) -> RenderableType:
-    """A line for each group and a row for each worker, as many as there is room for."""
+    """What is to be said of each group, and a row for each worker, as many as there is room for."""
     now_s, lines = time.time(), list[Text]()
 
     def draw(what: RenderableType) -> None:
@@ -179,7 +179,7 @@ def _drawn(watch: _Watch, console: Console) -> RenderableType:
             lines.append(Text.assemble(*[(each.text, each.style or "") for each in segments], no_wrap=True))
 
     for name, report in watch.reports.items():
-        draw(Text(heading(name, report, now_s), overflow="ellipsis", no_wrap=not report.ended))
+        draw(Text(heading(name, report, now_s)))
         draw(fitted_table(workers_table(report, now_s), WORKERS_DROPPABLE, console))
         if advice := how_silence_ends(report):
             draw(Text(advice, style="dim"))

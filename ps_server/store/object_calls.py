@@ -209,11 +209,16 @@ class ObjectCalls:
         return Kept(variable, replace(variable.spec), variable.value.copy(), variable.version, variable.reading)
 
     def put_back(self, kept: Kept | None) -> bool:
-        """With the lock still held: makes an object what it was, without new memory; returns whether it had changed."""
+        """With the lock still held: makes an object what it was, without new memory; returns whether it had changed.
+
+        If it has become smaller meanwhile, others may have been given what it needs to the limit: that does not count.
+        """
         if kept is None or kept.variable.version == kept.version:
             return False
-        self._variables.relayout(kept.variable, kept.spec, kept.value)
-        kept.variable.version, kept.variable.reading = kept.version, kept.reading
+        variable = kept.variable
+        self._variables.memory.give_back(variable.size_bytes - kept.spec.size_bytes)  # less than nothing if it had more
+        variable.relaid(kept.spec, kept.value)
+        variable.version, variable.reading = kept.version, kept.reading
         return True
 
     def wait_for_change(self, name: str, version: int, timeout_s: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,7 @@ from ps_protocol.errors import (
     ShardscopeError,
     UnavailableError,
 )
-from ps_protocol.operations import Declare, Describe, Read, Result, VariableSpec, Verdict
+from ps_protocol.operations import Declare, Describe, PsOperation, Read, Result, VariableSpec, Verdict
 from ps_protocol.shared_objects import MAX_OBJECT_BYTES, OBJECT_DTYPE, Act, Json, Look, decode_json, encode_json
 from tests.conftest import Eventually
 from tests.contract.conftest import MEMORY_LIMIT_BYTES, TIMEOUT_S, Conversation, Task, value_of
@@ -144,8 +145,17 @@ def test_a_wait_ends_with_its_connection(ps: Task, talk: Conversation, eventuall
     assert not left.is_alive()
 
 
+@pytest.mark.parametrize(
+    ("before", "behind"),
+    [((), ()), ((), (Describe("meeting"),)), ((arrival("worker:0"),), (Describe("meeting"),))],
+    ids=["alone", "with reads", "behind a change"],
+)
 def test_a_connection_on_which_a_client_waits_is_not_doubted(
-    ps: Task, talk: Conversation, monkeypatch: pytest.MonkeyPatch
+    ps: Task,
+    talk: Conversation,
+    monkeypatch: pytest.MonkeyPatch,
+    before: Sequence[PsOperation],
+    behind: Sequence[PsOperation],
 ) -> None:
     if ps.transport not in ("tcp", "unix", "socket", "shm"):
         pytest.skip("only sockets are doubted")
@@ -153,7 +163,9 @@ def test_a_connection_on_which_a_client_waits_is_not_doubted(
     opened(talk)
     talk.run(arrival("worker:0"))
     transport: Any = talk.endpoint.transport
-    assert talk.run(look("worker:0", 0.6)).verdict is Verdict.NOT_YET
+    reply = talk.replies(*before, look("worker:0", 0.6), *behind)[len(before)]
+    assert isinstance(reply, Result)
+    assert reply.verdict is Verdict.NOT_YET
     assert not transport._trust.is_doubted
     assert transport._trust.patience_s == 0.05
 

@@ -64,10 +64,10 @@ def test_it_has_a_screen_of_its_own_and_leaves_the_newest_view_behind(
     worker.step(gradients(0, 1))
     eventually(lambda: "round 2" in terminal.text, timeout_s=TIMEOUT_S)
     terminal.resize(36, 24)  # too narrow for the table and for the line above it
-    eventually(lambda: last_view(terminal)[:1] == ["descent: bsp, round 2, 1 live, comp…"], timeout_s=TIMEOUT_S)
+    eventually(lambda: last_view(terminal)[:2] == ["descent: bsp, round 2, 1 live,", "computing"], timeout_s=TIMEOUT_S)
     assert max([len(line) for line in last_view(terminal)]) <= 36
     terminal.resize(36, 2)
-    eventually(lambda: last_view(terminal)[1:] == ["... 2 more lines"], timeout_s=TIMEOUT_S)
+    eventually(lambda: last_view(terminal)[1:] == ["... 3 more lines"], timeout_s=TIMEOUT_S)
     process.send_signal(signal.SIGINT)
     assert process.wait(TIMEOUT_S) == 128 + signal.SIGINT
     eventually(lambda: LEFT in terminal.data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from ps_protocol.errors import DeadlineExceededError
@@ -28,12 +28,13 @@ class GroupWatch:
     Args:
         name: Of the group.
         policy: What the worker trains by.
-        task: Which worker, as "worker:1".
+        task: Who waits, as "worker:1".
         lease_s: How long a worker may be silent, in seconds; 0 for ever.
         look: Asks how things are in the group.
         act: Tells the group of an event.
         list_members: Lists the members of the cluster.
         wall_clock: Seconds since the epoch of the clock.
+        waits_elsewhere: Says in which other groups some workers wait for this one, by their names.
 
     Attributes:
         deadline: When its time is over.
@@ -50,6 +51,7 @@ class GroupWatch:
         act: Callable[[Event], Answer],
         list_members: Callable[[], Sequence[Member]],
         wall_clock: Callable[[], float],
+        waits_elsewhere: Callable[[], Mapping[str, str]] = dict,
     ):
         self._name = name
         self._policy = policy
@@ -59,6 +61,7 @@ class GroupWatch:
         self._act = act
         self._list_members = list_members
         self._wall_clock = wall_clock
+        self._waits_elsewhere = waits_elsewhere
         self._reports = Reports(_FIRST_REPORT_S)
         self.deadline: Final = Deadline(WAIT_TIMEOUT_S)
         self._unheard = Unheard()
@@ -85,7 +88,7 @@ class GroupWatch:
                 self._name,
                 waited_s,
                 self.deadline.timeout_s,
-                self._missing(now),
+                self._missing(now, members),
             )
 
     def tell_of_dead(self) -> bool:
@@ -117,18 +120,25 @@ class GroupWatch:
 
     def late(self) -> DeadlineExceededError:
         """The error for one who has waited long enough."""
+        members = {each.task: each for each in self._list_members()}
         return DeadlineExceededError(
             f"{self._name}: {self._task} has waited {self.deadline.timeout_s:.0f} s for "
-            f"{self._missing(self._look_at_group())}. What it has handed in counts; its next step waits again",
+            f"{self._missing(self._look_at_group(), members)}. What it has handed in counts; its next step waits again",
             retryable=False,
         )
 
-    def _missing(self, answer: Answer) -> str:
+    def _missing(self, answer: Answer, members: Mapping[str, Member]) -> str:
         if answer.to_join:
             return f"{answer.to_join} more worker{'s' if answer.to_join > 1 else ''} to join before the first round"
-        now_s = self._wall_clock()
+        now_s, elsewhere = self._wall_clock(), self._waits_elsewhere()
         words = []
         for each in answer.awaited:
-            seen = f"last seen {max(0.0, now_s - each.last_seen_s):.1f} s ago"
-            words.append(f"{each.worker} ({'silent, ' if each.is_silent else ''}{seen})")
-        return ", ".join(words) or "a decision"
+            member = members.get(each.worker)
+            last_seen_s = each.last_seen_s if member is None else max(each.last_seen_s, member.last_seen_s)
+            seen = f"last seen {max(0.0, now_s - last_seen_s):.1f} s ago"
+            other = elsewhere.get(each.worker)
+            waits = f", waits in {other} for {self._task}" if other else ""
+            words.append(f"{each.worker} ({'silent, ' if each.is_silent else ''}{seen}{waits})")
+        crossed = [each for each in answer.awaited if each.worker in elsewhere]
+        advice = "; workers make the steps of several optimizers in the same order, and again what did not count"
+        return (", ".join(words) or "a decision") + (advice if crossed else "")

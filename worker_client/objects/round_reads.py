@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ps_protocol.errors import InternalError
 from ps_protocol.operations import PsOperation, Read, Reply, Result, Verdict
 from ps_protocol.shared_objects import OBJECTS_PS_TASK, Look
 from ps_protocol.training.round_operations import STAMP_KIND, asking_for, stamp_name
 from worker_client.connection.fanout import Fanout, Routed, succeeded
+
+MOST_BEHIND_BYTES: Final = 4 * 1024 * 1024
+"""What is read behind a wait: a ps keeps room for the reply as long as it waits, and others find none."""
 
 
 class Pull(Protocol):
@@ -29,11 +32,11 @@ class Seen(NamedTuple):
 
     Attributes:
         ended: The newest round that it had carried out, or one before that.
-        replies: To the rest.
+        replies: To the rest; None if that is too large to be read behind a wait.
     """
 
     ended: int
-    replies: Sequence[Reply]
+    replies: Sequence[Reply] | None
 
 
 class ReadsBehind(NamedTuple):
@@ -42,23 +45,25 @@ class ReadsBehind(NamedTuple):
     Attributes:
         operations: The stamp, and the rest.
         expected_bytes: Of what is read.
+        is_whole: Whether the rest is among them.
     """
 
     operations: Sequence[PsOperation]
     expected_bytes: int
+    is_whole: bool
 
     def read(self, replies: Sequence[Reply]) -> Seen | None:
         """Returns what was read; None if nothing was."""
-        return Seen(ended(replies[0]), replies[1:]) if replies else None
+        return Seen(ended(replies[0]), replies[1:] if self.is_whole else None) if replies else None
 
 
 def reads_behind(group: str, reads: Sequence[Routed]) -> ReadsBehind:
     """What to read at ps task 0 behind a round of a group: its stamp first, so that the rest is not older."""
     there = [each for each in reads if each.ps_task == OBJECTS_PS_TASK]
-    return ReadsBehind(
-        (Read(stamp_name(group, OBJECTS_PS_TASK)), *[each.operation for each in there]),
-        sum([each.expected_reply_bytes for each in there]),
-    )
+    expected_bytes = sum([each.expected_reply_bytes for each in there])
+    is_whole = expected_bytes <= MOST_BEHIND_BYTES
+    rest = [each.operation for each in there] if is_whole else []
+    return ReadsBehind((Read(stamp_name(group, OBJECTS_PS_TASK)), *rest), expected_bytes if is_whole else 0, is_whole)
 
 
 def look_at_stamp(group: str, ps_task: int, number: int, wait_s: float) -> Look:

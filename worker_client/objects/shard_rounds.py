@@ -163,7 +163,7 @@ class PendingPieces:
             self._watches[group] = GroupWatch(
                 group,
                 policy,
-                task=part.task,
+                task=f"a shard of {self._taking.name}",
                 lease_s=part.lease_s,
                 look=look,
                 act=act,

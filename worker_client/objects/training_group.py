@@ -62,7 +62,7 @@ from worker_client.objects.group_watch import GroupWatch
 from worker_client.objects.round_operations import RoundOperations, RoutedStep, StepResult
 from worker_client.objects.round_reads import Pull, Seen, ended, is_not_yet, is_there, look_at_stamp, reads_behind
 from worker_client.objects.shared_object import FIRST_WAIT_S, SharedObject, WaitPlaces
-from worker_client.objects.training_report import TrainingReport, training_report
+from worker_client.objects.training_report import TrainingReport, training_report, waits_elsewhere
 from worker_client.placement.beside import declare_beside
 
 _LOG = logging.getLogger(__name__)
@@ -248,8 +248,8 @@ class TrainingGroup:
             except (FailedPreconditionError, NotFoundError, StateLostError):
                 self._set_joined(False)
                 raise
-            self._is_sure = True
-            return min(self._rounds.ended)
+            self._computes_on, self._is_sure = min(self._rounds.ended), True
+            return self._computes_on
 
     @property
     def is_of_this_thread(self) -> bool:
@@ -257,12 +257,16 @@ class TrainingGroup:
         return self._thread is threading.current_thread()
 
     def rest(self) -> None:
-        """Tells the group that this worker waits for data: rounds go on without it until its next step."""
+        """Tells the group that this worker waits for data: rounds go on without it until its next step.
+
+        It reads no newer model: what it computes next may be of the one that it has.
+        """
         mine = threading.Lock()
         with mine:
             if self._turn.take(mine) and self._is_joined and self._is_ready:
                 self._is_sure = False
-                with contextlib.suppress(FailedPreconditionError, NotFoundError):  # its next step is told so, too
+                # Its next step is told so, too; or the ps is of an earlier version, which has it waited for.
+                with contextlib.suppress(FailedPreconditionError, NotFoundError, InvalidArgumentError):
                     self._answer = self._act(Rest(self._part.task, self._incarnation, self._wall_clock()))
                     self._bring(None)
 
@@ -327,7 +331,8 @@ class TrainingGroup:
         if not is_new:
             outcome = Outcome(number, Verdict.DUPLICATE)
         self._bring(pull, read, others_bring=others_bring)
-        return StepResult(outcome, number, min(self._rounds.ended))
+        self._computes_on = min(self._rounds.ended)
+        return StepResult(outcome, number, self._computes_on)
 
     def _check_same(self, steps: Sequence[RoutedStep]) -> None:
         names = {each.step.name for each in steps}
@@ -439,10 +444,12 @@ class TrainingGroup:
             lack = [ps for ps in range(self._part.num_ps) if ps != OBJECTS_PS_TASK or read is None]
             news = [] if others_bring else [each for each in self._news() if each.ps_task in lack]
             wait_s = _WAIT_FOR_OTHERS_S if others_bring else 0.0
-            looks = [Routed(ps, look_at_stamp(self._name, ps, committed, wait_s)) for ps in lack]
+            wanted = self._rounds.oldest_to_compute_on(self._answer) if others_bring else committed
+            looks = [Routed(ps, look_at_stamp(self._name, ps, wanted, wait_s)) for ps in lack]
             stamps = [Routed(ps, Read(stamp_name(self._name, ps))) for ps in lack]
             reads = () if pull is None else pull.begin_behind(self._fanout)
-            others = [each for each in reads if read is None or each.ps_task != OBJECTS_PS_TASK]
+            seen = None if read is None else read.replies
+            others = [each for each in reads if seen is None or each.ps_task != OBJECTS_PS_TASK]
             routed = [*news, *looks, *stamps, *others]
             replies = iter(self._fanout.exchange_all(routed) if routed else ())
             of_news, of_looks, of_stamps = [list(islice(replies, len(each))) for each in (news, looks, stamps)]
@@ -462,11 +469,10 @@ class TrainingGroup:
             if read is not None:
                 self._rounds.ended[OBJECTS_PS_TASK] = read.ended
             if pull is not None:
-                there = iter(() if read is None else read.replies)
+                there = iter(seen or ())
                 pull.end_behind(
-                    [next(replies if read is None or each.ps_task != OBJECTS_PS_TASK else there) for each in reads]
+                    [next(replies if seen is None or each.ps_task != OBJECTS_PS_TASK else there) for each in reads]
                 )
-            self._computes_on = min(self._rounds.ended)
             of_run = [each for each in self._answer.decisions if each.round > self._answer.since]
             self._rounds.seats.update([part.seat for each in of_run for part in each.parts])
             return
@@ -560,7 +566,11 @@ class TrainingGroup:
             act=self._act,
             list_members=part.list_members,
             wall_clock=self._wall_clock,
+            waits_elsewhere=lambda: waits_elsewhere(self._fanout, part.places, self._elsewhere(), part.task),
         )
+
+    def _elsewhere(self) -> set[str]:
+        return {each.name for each in self._part.groups if each._is_joined} - {self._name}
 
     def _look(self) -> Answer:
         """How things are, for nobody in particular."""

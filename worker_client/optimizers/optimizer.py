@@ -97,8 +97,8 @@ class Optimizer:
             variable as it is, "apply" does not look.
         constraint: Name of what is done to the value after each step, and its numbers, as in Keras: "non_negative",
             ("unit_norm", axis), ("max_norm", 2.0, axis). Without it the axis is 0.
-        sync: How workers train together, as "bsp", "ssp(3)", "sync(3, total=4)" or "async(max_staleness=8)" (the
-            guide has a section on that). None: each gradient is applied at once, alone.
+        sync: How workers train together, as "bsp", "ssp(3)", "sync(3, total=4)", "local(16)" or
+            "async(max_staleness=8)" (the guide has a section on that). None: each gradient is applied at once, alone.
 
     Attributes:
         outer: With "local(H)", what the ps tasks apply to how far the workers have moved; else None.

@@ -13,7 +13,7 @@ from ps_protocol.training.round_messages import Decision, Part
 from ps_protocol.training.round_operations import ROUND_LAYOUTS, STAGED_KIND, STAMP_KIND, Commit, Stage, StagedStep
 
 FLOAT = np.dtype(np.float32)
-STAMP = "rounds/stamp"
+STAMP = "rounds/sgd/stamp/0"
 TABLE = np.arange(12, dtype=FLOAT).reshape(4, 3)
 VECTOR = np.array([1.0, -1.0], FLOAT)
 ADAM = OptimizerSpec("adam", (0.125, 0.9, 0.999, 1e-8, np.nan, np.nan, 0.0), SparseMode.LAZY, OnNonfinite.REFUSE)

@@ -400,7 +400,7 @@ class SocketConnection:
     def _waits_s(self) -> float:
         """How long the ps may wait before it answers, since it was asked to."""
         operations = () if self._awaited is None else self._awaited.operations
-        return operations[0].wait_s if len(operations) == 1 and isinstance(operations[0], Look) else 0.0
+        return max([each.wait_s for each in operations if isinstance(each, Look)], default=0.0)
 
     def _on_their_way(self) -> tuple[int, int]:
         """Operations that have no answer yet, and bytes of their tensors, both ways."""

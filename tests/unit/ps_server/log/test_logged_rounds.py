@@ -36,6 +36,7 @@ from ps_protocol.operations import (
 from ps_protocol.operations import Verdict as StoreVerdict
 from ps_protocol.optimizer_spec import OnNonfinite
 from ps_protocol.shared_objects import OBJECT_DTYPE, Act, Look, encode_json
+from ps_protocol.training.data_shards import SHARDS_KIND
 from ps_protocol.training.round_messages import Answer, Event, HandIn, Join, Verdict, event_record
 from ps_protocol.training.round_operations import (
     STAMP_KIND,
@@ -44,6 +45,7 @@ from ps_protocol.training.round_operations import (
     Stage,
     StagedStep,
     asking_for,
+    group_of_stamp,
     is_whole,
 )
 from ps_server.log import record_codec
@@ -390,6 +392,40 @@ def test_a_round_that_has_begun_is_finished_when_there_is_memory_again(
     expected = alone(mean_of([gradients(0), gradients(1)]))
     for name in TRAINED:
         assert_close(task.value(name), expected[name], name)
+
+
+def test_a_piece_of_a_shard_is_taken_back_also_if_others_have_taken_the_memory(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards, given = "shards/train", {"count": 2, "epochs": 1, "shuffle_seed": None}
+    taking: dict[str, Any] = {"id": "i", "store": "s", "now": 0.0, "lease": 1.0, "process": "p", "busy": []}
+    noting: dict[str, Any] = {"epoch": 0, "place": 0, "ticket": 1, "from": 0, "to": 1}
+    task.result(Declare(VariableSpec(shards, OBJECT_DTYPE, (), object_kind=SHARDS_KIND)))
+    task.result(stage(0, 1, *gradients(0)))
+    for event in (
+        {"open": given},
+        {"do": "take", **taking},
+        {"do": "update", **noting, "round": {"group": group_of_stamp(STAMP), "ticket": 1, "round": 1}},
+    ):
+        task.result(Act(shards, SHARDS_KIND, encode_json({"by": "worker:0", **event})))
+    before, memory = (task.value(shards), state(task)), task.state.parts.store.variables.memory
+    failed: list[None] = []
+
+    def scarce(*_: Any) -> None:
+        memory.limit_bytes = memory.used_bytes
+        failed.append(None)
+        raise MemoryError
+
+    of_round = replace(commit(1, 0), variables=(*commit(1, 0).variables, shards))
+    with monkeypatch.context() as patches:
+        patches.setattr(FunctionCalls, "carry_out", scarce)
+        assert isinstance(refusal(task, of_round), ResourceExhaustedError)
+    assert len(failed) == 2
+    assert (task.value(shards), state(task)) == before
+    memory.limit_bytes = 0
+    task.result(of_round)
+    assert task.value(shards) != before[0]
+    assert task.value(STAMP) == [1, 1]
 
 
 def test_a_round_that_cannot_be_finished_is_not_taken_for_whole_and_a_journal_has_it_whole(

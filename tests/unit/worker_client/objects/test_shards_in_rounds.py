@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,15 @@ import pytest
 
 import worker_client as ss
 from ps_protocol.errors import AbortedError, FailedPreconditionError, InvalidArgumentError
+from ps_protocol.training import round_messages
 from ps_protocol.training.round_messages import GivenUp, Silent
 from tests.conftest import Eventually
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from tests.unit.worker_client.objects.test_shards import DeadError, silent_id
+from worker_client.objects import group_watch
+from worker_client.objects.shard_rounds import PendingPieces
 from worker_client.objects.shared_object import ObjectConnection
+from worker_client.objects.training_group import TAKING_PART, TrainingGroup
 
 TIMEOUT_S = 60.0
 SAMPLES = 12
@@ -152,6 +157,49 @@ def test_who_waits_for_data_is_not_waited_for(of: Callable[..., Counting]) -> No
         second.give_back()
     assert alone(*workers) == [2.0] * SAMPLES
     assert workers[0].verdicts["applied"] + workers[1].verdicts["applied"] >= 7
+
+
+def test_who_waits_for_data_reads_no_newer_model_by_that(of: Callable[..., Counting]) -> None:
+    waits, other = of(0, "ssp(3, rows=present)"), of(1, "ssp(3, rows=present)")
+    for each in (waits, other):
+        each.sgd.join([each.counted], pull=each.mirror)
+    shards = waits.take(), other.take()
+    assert other.hand_in(other.rows(shards[1])[:2], shards[1].up_to(2)).verdict == "pending"
+    (group,) = waits.sgd._joined()
+    group.rest()  # with which round 1 commits
+    assert sum(waits.values()) == 2.0
+    assert not any(np.any(each) for each in waits.mirror.values)
+    assert waits.hand_in(waits.rows(shards[0]), shards[0]).verdict == "pending"
+    assert other.hand_in(other.rows(shards[1])[2:], shards[1]).verdict == "applied"
+    assert other.sgd.training_report().workers[0].largest_staleness == 1
+    other.sgd.finish()
+    waits.work()
+    assert waits.values() == [1.0] * SAMPLES
+
+
+def test_a_ps_of_an_earlier_version_is_told_of_nobody_who_waits_for_data(
+    of: Callable[..., Counting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(round_messages.EVENTS, "rest")
+    one, two = of(0, "bsp(rows=present)", count=1), of(1, "bsp(rows=present)", count=1)
+    shard, rest, told = one.take(), TrainingGroup.rest, threading.Event()
+
+    def rests(group: TrainingGroup) -> None:
+        rest(group)
+        told.set()
+
+    monkeypatch.setattr(TrainingGroup, "rest", rests)
+
+    def wait() -> ss.data.Shard | None:
+        two.sgd.join([two.counted])
+        return two.shards.next_shard()
+
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(wait)
+        waits.add_done_callback(lambda _: told.set())
+        assert told.wait(TIMEOUT_S)
+        shard.hand_in()
+        assert waits.result(TIMEOUT_S) is None
 
 
 # -- pieces that are pending ----------------------------------------------------------------------
@@ -350,3 +398,46 @@ def test_a_report_shows_who_waits_for_data(of: Callable[..., Counting], eventual
         assert [each.status for each in two.sgd.training_report().workers] == ["live"]
         one.hand_in(one.rows(shard), shard)
         waits.result(TIMEOUT_S)
+
+
+def test_who_waits_for_shards_says_that_one_of_them_waits_for_workers_to_join(
+    of: Callable[..., Counting],
+    eventually: Eventually,
+    pool: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It has not joined itself, and does not wait for that."""
+    monkeypatch.setattr(group_watch, "_FIRST_REPORT_S", 0.0)
+    one, two = of(0, "bsp(total=2, rows=present)", count=1), of(1, "bsp(total=2, rows=present)", count=1)
+    shard = one.take()
+    waits = pool.submit(one.hand_in, one.rows(shard), shard)
+    taking: Any = two.shards._taking
+    eventually(lambda: bool(PendingPieces(taking).settle(waits=True)))
+    told = [
+        each.getMessage() for each in caplog.records if each.getMessage().startswith("a shard of train waits in sgd")
+    ]
+    assert told[0].endswith("for 1 more worker to join before the first round")
+    two.sgd.join([two.counted])
+    two.sgd.finish()
+    assert waits.result(TIMEOUT_S).verdict == "applied"
+
+
+def test_after_a_wait_for_data_a_gradient_is_of_the_model_before(
+    of: Callable[..., Counting], eventually: Eventually, pool: ThreadPoolExecutor
+) -> None:
+    """The worker brings the round that commits since it waits, but its program has not read the model of that."""
+    one, two = of(0, "bsp(rows=present)", count=2), of(1, "bsp(rows=present)", count=2)
+    for each in (one, two):
+        each.sgd.join([each.counted], pull=each.mirror)
+    shard, other = one.take(), two.take()
+    waits = pool.submit(one.hand_in, one.rows(shard), shard)
+    eventually(lambda: [each.waits for each in two.sgd.training_report().workers] == [True, False])
+    part = TAKING_PART.get(two.client.fanout)
+    assert part is not None
+    part.groups[0].rest()
+    assert waits.result(TIMEOUT_S)[:2] == ("applied", 1)
+    one.sgd.finish()
+    assert two.hand_in(two.rows(other), other).verdict == "stale"
+    assert two.hand_in(two.rows(other), other)[:2] == ("applied", 2)
+    assert two.values() == [1.0] * SAMPLES

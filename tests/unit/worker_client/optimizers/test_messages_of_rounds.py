@@ -13,16 +13,16 @@ import pytest
 
 import worker_client as ss
 from ps_protocol.errors import InvalidArgumentError, UnavailableError
-from ps_protocol.operations import Batch, BatchReply, PsOperation, Result
+from ps_protocol.operations import Batch, BatchReply, PsOperation, Read, Result
 from ps_protocol.shared_objects import Act, Look
-from ps_protocol.training.round_operations import STAMP_KIND, Commit, Stage
+from ps_protocol.training.round_operations import STAMP_KIND, Commit, Stage, stamp_name
 from ps_server.core import parameter_server
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.store.round_calls import RoundCalls
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from tests.unit.worker_client.optimizers.together import OPTIMIZERS, Worker, alone, gradients
 from worker_client.connection.direct import MAX_DIRECT_BYTES
-from worker_client.objects import training_group
+from worker_client.objects import round_reads, training_group
 
 TIMEOUT_S = 60.0
 
@@ -169,6 +169,24 @@ def test_a_wait_in_a_hand_in_holds_up_no_other_change_for_good(cluster: SmallClu
         second.step(gradients(1, 1))
     assert waiting.result(TIMEOUT_S).verdict == "applied"
     check_model([first, second], 2)
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("num_ps", [1, 2])
+def test_what_is_large_is_not_read_behind_a_wait(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, num_ps: int
+) -> None:
+    monkeypatch.setattr(round_reads, "MOST_BEHIND_BYTES", 0)
+    with SmallCluster(num_ps, task_type=Listening) as cluster:
+        workers = [Worker(cluster.client(index), OPTIMIZERS["sgd"](sync="bsp(total=2)")) for index in range(2)]
+        step_all(pool, workers, 0)
+        for number in range(1, 4):
+            heard(cluster)
+            step_all(pool, workers, number)
+            check_model(workers, number + 1)
+            waits = [batch for batch in heard(cluster)[0] if has(batch, Look) and has(batch, Read)]
+            read = {each.name for batch in waits for each in batch.operations if isinstance(each, Read)}
+            assert read == {stamp_name(workers[0].optimizer.name, 0)}
 
 
 @pytest.mark.usefixtures("patient")
