@@ -64,6 +64,7 @@ class PieceInRound:
         except FailedPreconditionError as error:
             self._refusal = error
             raise
+        self._taking.groups.add(group)
         of_round = {"group": group, "ticket": ticket, "round": number, "known": self._known}
         self._event = {**event, "round": of_round}
         return self._taking.hand_in(self._event).operation

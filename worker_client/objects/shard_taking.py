@@ -49,6 +49,9 @@ class Taking:
         identity: Of this client, where the cluster lists none.
         lease_s: How long it may be silent, in seconds.
         list_members: Lists the members of the cluster.
+
+    Attributes:
+        groups: Names of those that train together in whose rounds pieces of these were handed in.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Taking:
         self._process = f"{own[0].host}:{own[0].pid}" if own else f"process {os.getpid()}"
         self._open_receipts(settings)
         self.unheard: Final = Unheard()
+        self.groups: Final[set[str]] = set()  # an addition, and a look into it, are atomic
         self._lock = new_lock()  # guards: all below
         self._looked_s = -LOOK_EVERY_S
         self._busy: dict[threading.Thread, Taken] = {}

@@ -205,10 +205,14 @@ class Shards(NotCopied, bound_to="a connection of this process", instead="make i
             return shard
 
     def _rest(self) -> None:
-        """Tells the groups in which this thread trains that it waits for data: or they would wait for it."""
+        """Tells the groups in which this thread trains that it waits for data: or they would wait for it.
+
+        If no thread of this worker has a shard, those in which another one has completed some, too.
+        """
         part = TAKING_PART.get(self._taking.fanout)
+        others = set() if self._taking.busy() else self._taking.groups
         for group in () if part is None else part.groups:
-            if group.is_of_this_thread:
+            if group.is_of_this_thread or group.name in others:
                 group.rest()
 
     def _order_of(self, epoch: int) -> Any:

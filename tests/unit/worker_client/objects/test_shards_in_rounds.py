@@ -177,6 +177,32 @@ def test_who_waits_for_data_reads_no_newer_model_by_that(of: Callable[..., Count
     assert waits.values() == [1.0] * SAMPLES
 
 
+def test_who_waits_for_data_in_another_thread_than_it_has_trained_in_is_not_waited_for(
+    of: Callable[..., Counting], eventually: Eventually
+) -> None:
+    workers = [of(index, "bsp(total=2, rows=present)") for index in range(2)]
+    shards = [each.take() for each in workers]
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(workers[1].count_shard, shards[1], SAMPLES)
+        workers[0].count_shard(shards[0], SAMPLES)
+        other.result(TIMEOUT_S)
+    last = workers[0].take()
+
+    def does() -> dict[str, str]:
+        return {each.worker: each.does for each in workers[0].sgd.training_report().workers}
+
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(workers[1].shards.next_shard)
+        try:
+            eventually(lambda: does()["worker:1"] == "waits for data")
+            workers[0].count_shard(last)
+        finally:
+            if not last.is_complete:
+                last.hand_in()
+        assert waits.result(TIMEOUT_S) is None
+    assert workers[0].values() == [1.0] * SAMPLES
+
+
 def test_a_ps_of_an_earlier_version_is_told_of_nobody_who_waits_for_data(
     of: Callable[..., Counting], monkeypatch: pytest.MonkeyPatch
 ) -> None:
