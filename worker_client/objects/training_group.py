@@ -58,7 +58,7 @@ from worker_client.connection.direct import MAX_DIRECT_BYTES
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.retry import Deadline
 from worker_client.connection.whole_reads import WHOLE_READS
-from worker_client.objects.group_watch import GroupWatch
+from worker_client.objects.group_watch import GroupWatch, OtherGroup
 from worker_client.objects.round_operations import RoundOperations, RoutedStep, StepResult
 from worker_client.objects.round_reads import Pull, Seen, ended, is_not_yet, is_there, look_at_stamp, reads_behind
 from worker_client.objects.shared_object import FIRST_WAIT_S, SharedObject, WaitPlaces
@@ -564,13 +564,13 @@ class TrainingGroup:
             waits_elsewhere=self._waits_elsewhere,
         )
 
-    def _waits_elsewhere(self) -> dict[str, str]:
+    def _waits_elsewhere(self) -> dict[str, OtherGroup]:
         """Who waits for this worker in another group, and in which."""
-        found: dict[str, str] = {}
-        for name in {each.name for each in self._part.groups if each._is_joined} - {self._name}:
-            report = report_if_any(self._fanout, self._part.places, name)
+        found: dict[str, OtherGroup] = {}
+        for group in [each for each in self._part.groups if each._is_joined and each.name != self._name]:
+            report = report_if_any(self._fanout, self._part.places, group.name)
             if report is not None and self._part.task in [each.worker for each in report.awaited]:
-                found.update([(each.worker, name) for each in report.workers if each.waits])
+                found.update([(each.worker, group) for each in report.workers if each.waits])
         return found
 
     def _look(self) -> Answer:
