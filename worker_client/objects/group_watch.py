@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Protocol
 
 from ps_protocol.errors import DeadlineExceededError
 from ps_protocol.service_types import Member, MemberState
 from ps_protocol.training.round_messages import Answer, Awaited, Event, GivenUp, Silent
 from ps_protocol.training.sync_policy import OnMissing, SyncPolicy
+from worker_client.connection.fanout import Fanout
 from worker_client.connection.retry import Deadline, Reports
 from worker_client.objects.departures import Unheard
+from worker_client.objects.shared_object import WaitPlaces
+from worker_client.objects.training_report import report_if_any
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -19,7 +22,26 @@ WAIT_TIMEOUT_S: Final = 600.0
 """Bound on the wait for workers that are there, and are busy with a step."""
 
 _FIRST_REPORT_S: Final = 10.0
+_ADVICE: Final = "; let all workers make the steps of several optimizers in the same order"
 _GONE: Final = (MemberState.DEAD, MemberState.LEFT)
+
+
+class OtherGroup(Protocol):
+    """Another group of the same worker."""
+
+    @property
+    def name(self) -> str:
+        """That of its optimizer."""
+        ...
+
+    @property
+    def is_of_this_thread(self) -> bool:
+        """Whether this thread has made the newest step."""
+        ...
+
+    def rest(self) -> None:
+        """Rounds go on without this worker until its next step."""
+        ...
 
 
 class GroupWatch:
@@ -51,7 +73,7 @@ class GroupWatch:
         act: Callable[[Event], Answer],
         list_members: Callable[[], Sequence[Member]],
         wall_clock: Callable[[], float],
-        waits_elsewhere: Callable[[], Mapping[str, str]] = dict,
+        waits_elsewhere: Callable[[], Mapping[str, OtherGroup]] = dict,
     ):
         self._name = name
         self._policy = policy
@@ -69,7 +91,9 @@ class GroupWatch:
     def look(self) -> None:
         """Tells the group whose lease has run out, or who was waited for long enough, and the log who is missing."""
         waited_s = self.deadline.elapsed_s()
-        now = self._look_at_group()
+        elsewhere = self._waits_elsewhere()
+        now = self._look_at_group()  # behind that: who was awaited here, and waited there, still does
+        self._rest_where_crossed(now, elsewhere)
         members = {each.task: each for each in self._list_members()}
         for each in now.awaited:
             if not each.is_silent and self._is_gone(each, members.get(each.worker)):
@@ -90,6 +114,24 @@ class GroupWatch:
                 self.deadline.timeout_s,
                 self._missing(now, members),
             )
+
+    def _rest_where_crossed(self, now: Answer, elsewhere: Mapping[str, OtherGroup]) -> None:
+        """Lets those go on without this worker who wait for it elsewhere, if it waits for them: else none ever would.
+
+        Of two that wait for each other one does, by the names of the groups, so that they meet again: else each would
+        make its round alone.
+        """
+        for name in sorted({elsewhere[each.worker].name for each in now.awaited if each.worker in elsewhere}):
+            [group, *_] = [each for each in elsewhere.values() if each.name == name]
+            if name > self._name and group.is_of_this_thread:
+                _LOG.warning(
+                    "%s waits in %s for workers that wait for it in %s, whose round goes on without it%s",
+                    self._task,
+                    self._name,
+                    name,
+                    _ADVICE,
+                )
+                group.rest()
 
     def tell_of_dead(self) -> bool:
         """Tells the group of workers that are dead though nobody waits for them; returns whether of any."""
@@ -137,8 +179,19 @@ class GroupWatch:
             last_seen_s = each.last_seen_s if member is None else max(each.last_seen_s, member.last_seen_s)
             seen = f"last seen {max(0.0, now_s - last_seen_s):.1f} s ago"
             other = elsewhere.get(each.worker)
-            waits = f", waits in {other} for {self._task}" if other else ""
+            waits = f", waits in {other.name} for {self._task}" if other else ""
             words.append(f"{each.worker} ({'silent, ' if each.is_silent else ''}{seen}{waits})")
         crossed = [each for each in answer.awaited if each.worker in elsewhere]
-        advice = "; workers make the steps of several optimizers in the same order, and again what did not count"
-        return (", ".join(words) or "a decision") + (advice if crossed else "")
+        return (", ".join(words) or "a decision") + (_ADVICE if crossed else "")
+
+
+def waits_elsewhere(
+    fanout: Fanout, places: WaitPlaces, groups: Iterable[OtherGroup], task: str
+) -> dict[str, OtherGroup]:
+    """Says who waits for a worker in some groups, and in which of them; errors as of ``training_report``."""
+    found: dict[str, OtherGroup] = {}
+    for group in groups:
+        report = report_if_any(fanout, places, group.name)
+        if report is not None and task in [each.worker for each in report.awaited]:
+            found.update([(each.worker, group) for each in report.workers if each.waits])
+    return found

@@ -58,11 +58,11 @@ from worker_client.connection.direct import MAX_DIRECT_BYTES
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.retry import Deadline
 from worker_client.connection.whole_reads import WHOLE_READS
-from worker_client.objects.group_watch import GroupWatch
+from worker_client.objects.group_watch import GroupWatch, waits_elsewhere
 from worker_client.objects.round_operations import RoundOperations, RoutedStep, StepResult
 from worker_client.objects.round_reads import Pull, Seen, ended, is_not_yet, is_there, look_at_stamp, reads_behind
 from worker_client.objects.shared_object import FIRST_WAIT_S, SharedObject, WaitPlaces
-from worker_client.objects.training_report import TrainingReport, training_report, waits_elsewhere
+from worker_client.objects.training_report import TrainingReport, training_report
 from worker_client.placement.beside import declare_beside
 
 _LOG = logging.getLogger(__name__)
@@ -569,8 +569,8 @@ class TrainingGroup:
             waits_elsewhere=lambda: waits_elsewhere(self._fanout, part.places, self._elsewhere(), part.task),
         )
 
-    def _elsewhere(self) -> set[str]:
-        return {each.name for each in self._part.groups if each._is_joined} - {self._name}
+    def _elsewhere(self) -> list[TrainingGroup]:
+        return [each for each in self._part.groups if each._is_joined and each.name != self._name]
 
     def _look(self) -> Answer:
         """How things are, for nobody in particular."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 from uuid import UUID
@@ -301,13 +301,3 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
-
-
-def waits_elsewhere(fanout: Fanout, places: WaitPlaces, groups: Iterable[str], task: str) -> dict[str, str]:
-    """Says who waits for a worker in some groups, and in which of them; errors as of ``training_report``."""
-    found: dict[str, str] = {}
-    for name in groups:
-        report = report_if_any(fanout, places, name)
-        if report is not None and task in [each.worker for each in report.awaited]:
-            found.update([(each.worker, name) for each in report.workers if each.waits])
-    return found

@@ -1,8 +1,9 @@
-"""What a worker that waits in a group says of those for whom it waits."""
+"""What a worker that waits in a group says of those for whom it waits, and does for those who wait for it."""
 
 from __future__ import annotations
 
 import copy
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
@@ -43,10 +44,10 @@ def group_of(worker: Worker) -> TrainingGroup:
     return group
 
 
-def training_by(worker: Worker, name: str) -> Worker:
+def training_by(worker: Worker, name: str, sync: str = "bsp") -> Worker:
     """The same worker with an optimizer of its own, which has joined."""
     other = copy.copy(worker)
-    other.optimizer = ss.train.GradientDescent(0.25, name=name, sync="bsp")
+    other.optimizer = ss.train.GradientDescent(0.25, name=name, sync=sync)
     other.mirror = worker.client.mirror(worker.variables)
     other.optimizer.join(other.variables, pull=other.mirror)
     return other
@@ -67,7 +68,36 @@ def test_of_workers_that_wait_for_each_other_in_two_groups_it_is_said_where(
         eventually(lambda: [each.waits for each in of_other[0].optimizer.training_report().workers] == [False, True])
         for index, (worker, elsewhere) in enumerate(((of_one[0], "other"), (of_other[1], "one"))):
             said = str(group_of(worker)._watch().late())
-            assert f" s ago, waits in {elsewhere} for worker:{index}); workers make the steps of several" in said
+            assert (
+                f" s ago, waits in {elsewhere} for worker:{index}); let all workers make the steps of several" in said
+            )
         waits.append(pool.submit(of_one[1].step, gradients(1, 1)))
         waits.append(pool.submit(of_other[0].step, gradients(0, 1)))
         assert [each.result(TIMEOUT_S).verdict for each in waits] == ["applied"] * 4
+
+
+@pytest.mark.parametrize("sync", ["bsp", "ssp(0, on_missing=wait)"])
+def test_of_workers_that_wait_for_each_other_one_lets_the_other_go_on(
+    pool: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture, sync: str
+) -> None:
+    """Both groups are trained by one thread of each worker, which make the steps in another order."""
+    with SmallCluster(2) as cluster:
+        workers = [Worker(cluster.client(index), ss.train.GradientDescent(0.25)) for index in range(2)]
+        all_joined = threading.Barrier(2)
+
+        def train(index: int, *names: str) -> list[str]:
+            by_name = {name: training_by(workers[index], name, sync) for name in sorted(names)}
+            all_joined.wait(TIMEOUT_S)
+            verdicts: list[str] = [by_name[name].step(gradients(index, 0)).verdict for name in names]
+            for each in by_name.values():
+                each.optimizer.finish()
+            return verdicts
+
+        trained = [pool.submit(train, 0, "one", "other"), pool.submit(train, 1, "other", "one")]
+        assert [each.result(TIMEOUT_S) for each in trained] == [["applied", "stale"], ["applied", "applied"]]
+        told = [each.getMessage() for each in caplog.records if "round goes on without it" in each.getMessage()]
+        assert len(told) == 1
+        assert told[0].startswith("worker:0 waits in one for workers that wait for it in other, whose round")
+        reports = [workers[0].client.training_report(name) for name in ("one", "other")]
+        applied = [{each.worker: each.applied for each in report.workers} for report in reports]
+        assert applied == [{"worker:0": 1, "worker:1": 1}, {"worker:0": 0, "worker:1": 1}]
