@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -94,13 +95,7 @@ def test_a_worker_that_dies_before_any_of_its_messages_loses_and_doubles_nothing
     tasks: list[PsTask], tmp_path: Path, number: int
 ) -> None:
     """Each update is two messages: the first to ps task 1, the second to ps task 0."""
-    addresses = [each.start().address for each in tasks]
-    spec = ClusterSpec({"ps": addresses, "worker": ["w0.example:1", "w1.example:1"]})
-    log = tmp_path / "faults"
-    with ss.connect(spec, lease_s=0.0, transport="tcp") as client:
-        ended = dying_worker(spec, log, f"request.send=crash@{number}")
-        assert ended.returncode == -signal.SIGKILL, ended.stdout
-        assert fired(log) == {"request.send=crash": 1}
+    with beside_a_death(tasks, tmp_path, number) as client:
         assert work(client).numpy().tolist() == [EPOCHS] * SAMPLES
 
 
@@ -109,17 +104,24 @@ def test_a_worker_that_dies_before_any_message_of_a_round_loses_and_doubles_noth
     tasks: list[PsTask], tmp_path: Path, number: int
 ) -> None:
     """It trains alone, and the next one after it, in the same group."""
-    addresses = [each.start().address for each in tasks]
-    spec = ClusterSpec({"ps": addresses, "worker": ["w0.example:1", "w1.example:1"]})
-    log = tmp_path / "faults"
-    with ss.connect(spec, lease_s=0.0, transport="tcp") as client:
-        ended = dying_worker(spec, log, f"request.send=crash@{number}", sync="bsp")
-        assert ended.returncode == -signal.SIGKILL, ended.stdout
-        assert fired(log) == {"request.send=crash": 1}
+    with beside_a_death(tasks, tmp_path, number, sync="bsp") as client:
         with client.as_default():
             counted = InRounds(SAMPLES, "bsp")
             count_samples(counted, shards_of(SHARDS, EPOCHS, SEED), BATCH)
         assert counted.variable.numpy().tolist() == [EPOCHS] * SAMPLES
+
+
+@contextlib.contextmanager
+def beside_a_death(tasks: list[PsTask], tmp_path: Path, number: int, **more: str) -> Iterator[ss.Client]:
+    """A client that is there while worker 1 dies before that message of its, and after that."""
+    addresses = [each.start().address for each in tasks]
+    spec = ClusterSpec({"ps": addresses, "worker": ["w0.example:1", "w1.example:1"]})
+    log = tmp_path / "faults"
+    with ss.connect(spec, lease_s=0.0, transport="tcp") as client:
+        ended = dying_worker(spec, log, f"request.send=crash@{number}", **more)
+        assert ended.returncode == -signal.SIGKILL, ended.stdout
+        assert fired(log) == {"request.send=crash": 1}
+        yield client
 
 
 def dying_worker(spec: ClusterSpec, log: Path, faults: str, **more: str) -> subprocess.CompletedProcess[str]:

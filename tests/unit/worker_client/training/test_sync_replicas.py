@@ -246,18 +246,24 @@ def test_a_worker_makes_the_steps_though_those_before_it_have_not_come(
     other.session.close()
 
 
+def token_beside_a_round(chief: Worker, other: Worker) -> int:
+    """The token that a worker gets which waits while the chief makes a round, for which it pushes then."""
+    chief.pushes([3.0, 3.0])
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(chief.session.run, chief.round)
+        wait = tf.RunOptions(timeout_in_ms=1000 * int(TIMEOUT_S) // 2)
+        token = int(other.session.run(other.token, options=wait))
+        other.pushes([1.0, 1.0])
+        making.result(TIMEOUT_S)
+    return token
+
+
 def test_a_worker_whose_gradient_came_before_the_chief_has_set_the_step_is_given_a_token(cluster: SmallCluster) -> None:
     chief, other = two_workers(cluster)
     chief.session.run(chief.restore)
     chief.session.run(chief.optimizer.chief_init_op)  # no token is handed out
     other.pushes([1.0, 1.0])  # for step 0, by what it has read before
-    chief.pushes([3.0, 3.0])
-    with ThreadPoolExecutor(1) as pool:
-        making = pool.submit(chief.session.run, chief.round)
-        wait = tf.RunOptions(timeout_in_ms=1000 * int(TIMEOUT_S) // 2)
-        assert int(other.session.run(other.token, options=wait)) == 7
-        other.pushes([1.0, 1.0])
-        making.result(TIMEOUT_S)
+    assert token_beside_a_round(chief, other) == 7
     assert chief.values() == [[0.0, 0.0], [0.0], 8]
     assert looked_at(cluster)()["lacking"] == []
 
@@ -270,13 +276,7 @@ def test_a_worker_whose_gradient_came_before_the_step_went_back_is_given_a_token
         each.session.run(each.init if each is chief else each.optimizer.local_step_init_op)
     other.pushes([1.0, 1.0])  # for step 0, and the accumulators are at step 7
     chief.session.run(chief.optimizer.chief_init_op)
-    chief.pushes([3.0, 3.0])
-    with ThreadPoolExecutor(1) as pool:
-        making = pool.submit(chief.session.run, chief.round)
-        wait = tf.RunOptions(timeout_in_ms=1000 * int(TIMEOUT_S) // 2)
-        assert int(other.session.run(other.token, options=wait)) == 0
-        other.pushes([1.0, 1.0])
-        making.result(TIMEOUT_S)
+    assert token_beside_a_round(chief, other) == 0
     assert chief.values() == [[0.0, 0.0], [0.0], 1]
 
 
