@@ -76,11 +76,6 @@ class RoundOperations:
         """Forgets what was known, since the worker has joined, and has that seat."""
         self.ended, self.seats = [0] * len(self.ended), {seat}
 
-    def oldest_to_compute_on(self, answer: Answer) -> int:
-        """The oldest model, of those that have been decided, that a worker's next gradient may be of."""
-        bound = self._policy.bound
-        return min(answer.committed, answer.next_round - 1 - bound) if bound else answer.committed
-
     def places(self, seat: int) -> list[Beside]:
         """Returns the stamp of each ps, and the slots of a seat there, as they are declared."""
         made = []

@@ -444,8 +444,7 @@ class TrainingGroup:
             lack = [ps for ps in range(self._part.num_ps) if ps != OBJECTS_PS_TASK or read is None]
             news = [] if others_bring else [each for each in self._news() if each.ps_task in lack]
             wait_s = _WAIT_FOR_OTHERS_S if others_bring else 0.0
-            wanted = self._rounds.oldest_to_compute_on(self._answer) if others_bring else committed
-            looks = [Routed(ps, look_at_stamp(self._name, ps, wanted, wait_s)) for ps in lack]
+            looks = [Routed(ps, look_at_stamp(self._name, ps, committed, wait_s)) for ps in lack]
             stamps = [Routed(ps, Read(stamp_name(self._name, ps))) for ps in lack]
             reads = () if pull is None else pull.begin_behind(self._fanout)
             seen = None if read is None else read.replies
