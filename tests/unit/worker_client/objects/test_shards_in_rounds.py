@@ -128,6 +128,23 @@ def test_steps_alone_end_with_the_piece_that_they_complete(of: Callable[..., Cou
     assert alone(worker) == [1.0] * SAMPLES
 
 
+def test_a_piece_counts_whoever_decides_its_round(of: Callable[..., Counting], eventually: Eventually) -> None:
+    """Who completes nothing has ps 0 carry out what it decides in that batch, which names no shards."""
+    completing, other = [of(index, "bsp(total=2, rows=present)", count=1) for index in range(2)]
+    nothing = np.arange(0)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(completing.hand_in, nothing, None)  # after that each knows the other's seat
+        other.hand_in(nothing, None)
+        first.result(TIMEOUT_S)
+        shard = completing.take()
+        handed_in = pool.submit(completing.hand_in, completing.rows(shard), shard)
+        eventually(lambda: [each.waits for each in other.sgd.training_report().workers] == [True, False])
+        assert other.hand_in(nothing, None).verdict == "applied"
+        assert handed_in.result(TIMEOUT_S).counts
+    assert completing.shards.progress().is_complete
+    assert other.values() == [1.0] * SAMPLES
+
+
 def test_a_gradient_that_comes_late_leaves_the_shard_as_it_was(of: Callable[..., Counting]) -> None:
     first, late = of(0, "sync(1, total=2, rows=present)"), of(1, "sync(1, total=2, rows=present)")
     for each in (first, late):
