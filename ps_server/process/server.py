@@ -43,6 +43,7 @@ from ps_server.checkpoints.service import TaskCheckpoints
 from ps_server.core.parameter_server import ParameterServer
 from ps_server.memory.buffer_pool import BufferPool
 from ps_server.memory.byte_budget import ByteBudget
+from ps_server.process import garbage
 from ps_server.process.heartbeats import PsHeartbeats
 from ps_server.process.logs import configure_logs
 from ps_server.process.options import (
@@ -371,10 +372,14 @@ class TaskProcess:
         beats.start()
 
 
-def use_compiled_rules() -> None:
-    """Has rules compiled where they are used much, if numba is here: a ps is worth the memory and the seconds."""
-    compiled_row_kernels.compile_when_used()
-    compiled_loops.compile_when_used()
+def use_compiled_rules(when_idle: Callable[[], None] | None = None) -> None:
+    """Has rules compiled where they are used much, if numba is here: a ps is worth the memory and the seconds.
+
+    Args:
+        when_idle: Called in a thread of the background each time that nothing is left to compile.
+    """
+    compiled_row_kernels.compile_when_used(when_idle)
+    compiled_loops.compile_when_used(when_idle)
 
 
 def run(options: ServerOptions) -> int:
@@ -382,7 +387,7 @@ def run(options: ServerOptions) -> int:
     configure_logs(level=options.log_level, log_format=options.log_format, task=options.place)
     fault_points.install_from_environment(is_allowed=options.allow_faults)
     allow_many()
-    use_compiled_rules()
+    use_compiled_rules(when_idle=garbage.settle)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         process = TaskProcess(options)
@@ -398,6 +403,7 @@ def run(options: ServerOptions) -> int:
         _LOG.error("cannot start", reason=str(error))
         return 1
     threading.Thread(target=_obey_signals, args=(signals, process), name="signals", daemon=True).start()
+    garbage.settle()
     process.core.shutdown_requested.wait()  # as long as the process lives
     _LOG.info("draining", timeout_s=options.drain_timeout_s)
     if not process.stop():

@@ -32,11 +32,18 @@ class BackgroundCompiler(Generic[Key]):
         compiled: Compiles the kernel of a key; may take its time, and may fail.
         label: What log messages call it.
         clock: Monotonic seconds.
+        when_idle: Called in its thread, at the end of that: nothing is left to compile.
     """
 
     def __init__(
-        self, compiled: Callable[[Key], Any], label: Callable[[Key], str], clock: Callable[[], float] = time.monotonic
+        self,
+        compiled: Callable[[Key], Any],
+        label: Callable[[Key], str],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        when_idle: Callable[[], None] | None = None,
     ):
+        self._when_idle = when_idle
         self._compile_one, self._label = compiled, label
         self._clock = clock
         # guards: _wanted, _again, _thread, and changes of _kernels. A look into a table is atomic and done without it.
@@ -74,13 +81,18 @@ class BackgroundCompiler(Generic[Key]):
                 self._wanted.append(key)
             if self._thread is None or not self._thread.is_alive():
                 # Not a daemon: the interpreter must not end in the middle of the compiler's C++.
-                thread = threading.Thread(target=self._compile, name="kernels")
+                thread = threading.Thread(target=self._work, name="kernels")
                 try:
                     thread.start()
                 except (RuntimeError, MemoryError) as error:  # the system has no thread left
                     self._again[key] = self._clock() + self._failures.note(error)
                     return
                 self._thread = thread
+
+    def _work(self) -> None:
+        self._compile()
+        if self._when_idle is not None:
+            self._when_idle()
 
     def _compile(self) -> None:
         while True:

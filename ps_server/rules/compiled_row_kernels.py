@@ -126,10 +126,19 @@ class KernelCompiler(BackgroundCompiler[_Key]):
 
     Args:
         compiled: Compiles one; may take its time, and may fail.
+        when_idle: As of ``BackgroundCompiler``.
     """
 
-    def __init__(self, compiled: Callable[[ScatterRule, np.dtype[Any]], RowKernel] = compiled_kernel):
-        super().__init__(lambda key: compiled(*key), lambda key: f"scatter_{key[0].name.lower()} for {key[1].name}")
+    def __init__(
+        self,
+        compiled: Callable[[ScatterRule, np.dtype[Any]], RowKernel] = compiled_kernel,
+        when_idle: Callable[[], None] | None = None,
+    ):
+        super().__init__(
+            lambda key: compiled(*key),
+            lambda key: f"scatter_{key[0].name.lower()} for {key[1].name}",
+            when_idle=when_idle,
+        )
 
     def find(self, rule: ScatterRule, dtype: np.dtype[Any]) -> RowKernel | None:
         """Returns the kernel if it is ready; otherwise asks for it, if there is one, and returns None."""
@@ -140,14 +149,21 @@ class KernelCompiler(BackgroundCompiler[_Key]):
 _compiler: KernelCompiler | None = None
 
 
-def compile_when_used() -> bool:
-    """Allows this process to compile kernels that are used; returns whether numba is installed."""
+def compile_when_used(when_idle: Callable[[], None] | None = None) -> bool:
+    """Allows this process to compile kernels that are used.
+
+    Args:
+        when_idle: As of ``BackgroundCompiler``.
+
+    Returns:
+        Whether numba is installed.
+    """
     global _compiler  # noqa: PLW0603 - what a process allows itself, set once at its start
     if importlib.util.find_spec("numba") is None:
         return False
     if _compiler is None:
         logging.getLogger("numba").setLevel(logging.WARNING)  # it logs each step of the compiler for debugging
-        _compiler = KernelCompiler()
+        _compiler = KernelCompiler(when_idle=when_idle)
     return True
 
 

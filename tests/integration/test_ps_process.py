@@ -23,7 +23,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from ps_protocol.errors import UnavailableError
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec, RandomNormalKind
-from ps_protocol.operations import Batch, BatchReply, Declare, Read, Result, VariableSpec
+from ps_protocol.operations import Batch, BatchReply, Declare, Read, Result, Scatter, ScatterRule, VariableSpec
 from ps_protocol.service_types import ServingState
 from ps_server.__main__ import main
 from ps_server.process.server import SERVICE_NAMES
@@ -128,7 +128,7 @@ def environment(**more: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(outside)} | more
 
 
-def send(service: GrpcPsService, *operations: Declare | Read) -> BatchReply:
+def send(service: GrpcPsService, *operations: Declare | Read | Scatter) -> BatchReply:
     client = uuid4()
     store = service.hello(client, "worker:0", timeout_s=TIMEOUT_S).store
     return service.exchange(Batch(client, store, 1, operations), timeout_s=TIMEOUT_S)
@@ -177,6 +177,22 @@ def test_can_be_told_all_by_tf_config(start_ps: StartPs) -> None:
     ps = start_ps(TF_CONFIG=json.dumps(config), SHARDSCOPE_PORT="0", SHARDSCOPE_JOB_SEED="42")
     welcome = ps.service().hello(uuid4(), "worker:0", timeout_s=TIMEOUT_S)
     assert (welcome.task, welcome.job_seed) == ("ps:1", 42)
+
+
+def test_the_collector_of_garbage_does_not_stop_it_for_what_it_is_made_of(
+    start_ps: StartPs, eventually: Eventually
+) -> None:
+    ps = start_ps(*CLUSTER, "--port", "0", "--log-level", "debug", "--log-format", "json")
+
+    def set_apart() -> list[int]:
+        return [line["objects"] for line in ps.log_lines if line["event"] == "set apart from the collector of garbage"]
+
+    eventually(lambda: len(set_apart()) == 1, message="what it has started with is set apart")
+    assert set_apart()[0] > 50_000
+    rows = Declare(VariableSpec("rows", np.dtype(np.float32), (512, 32)), SMALL.initializer)
+    scatter = Scatter("rows", ScatterRule.ADD, np.zeros(512, np.int64), np.ones((512, 32), np.float32))
+    send(ps.service(), rows, scatter)
+    eventually(lambda: len(set_apart()) >= 2, message="and so is what the compiler of kernels has left")
 
 
 def test_listens_where_it_is_told_to(start_ps: StartPs) -> None:

@@ -123,14 +123,21 @@ def _copied(template: Any, body: Body, compiled_body: Any) -> Any:
 _compiler: BackgroundCompiler[LoopKey | SumKey] | None = None
 
 
-def compile_when_used() -> bool:
-    """Allows this process to compile loops that are used; returns whether numba is installed."""
+def compile_when_used(when_idle: Callable[[], None] | None = None) -> bool:
+    """Allows this process to compile loops that are used.
+
+    Args:
+        when_idle: As of ``BackgroundCompiler``.
+
+    Returns:
+        Whether numba is installed.
+    """
     global _compiler  # noqa: PLW0603 - what a process allows itself, set once at its start
     if importlib.util.find_spec("numba") is None:
         return False
     if _compiler is None:
         logging.getLogger("numba").setLevel(logging.WARNING)  # it logs each step of the compiler for debugging
-        _compiler = BackgroundCompiler(compiled_loop, str)
+        _compiler = BackgroundCompiler(compiled_loop, str, when_idle=when_idle)
     return True
 
 

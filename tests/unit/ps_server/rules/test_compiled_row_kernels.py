@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import queue
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -64,6 +65,17 @@ def test_nobody_waits_for_the_compiler(gated: GatedCompiler) -> None:
     assert compiler.wait(TIMEOUT_S)
     assert compiler.find(ScatterRule.ADD, FLOAT32) is add_in_python
     assert gated.asked == [(ScatterRule.ADD, FLOAT32)]
+
+
+def test_it_says_when_nothing_is_left_to_compile(gated: GatedCompiler) -> None:
+    idle: queue.Queue[int] = queue.Queue()
+    compiler = KernelCompiler(gated, when_idle=lambda: idle.put(len(gated.asked)))
+    compiler.find(ScatterRule.ADD, FLOAT32)
+    compiler.find(ScatterRule.SUB, FLOAT32)
+    assert idle.empty()
+    gated.may_go_on.set()
+    assert idle.get(timeout=TIMEOUT_S) == 2
+    assert idle.empty()
 
 
 def test_several_kernels_are_compiled_one_after_the_other(gated: GatedCompiler) -> None:
