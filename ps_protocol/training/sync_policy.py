@@ -138,6 +138,19 @@ _FORMS: Final = {
         ("steps", _Setting("local_steps", int, 1, MAX_LOCAL_STEPS)), {**_TOTAL, **_MISSING, **_OUTER}, "local(16)"
     ),
 }
+
+
+def policy_with(setting: str) -> str | None:
+    """Returns how a policy with a setting is written, as "bsp(total=...)"; None if no policy has it."""
+    for kind, form in _FORMS.items():
+        if form.number is not None and form.number[0] == setting:
+            return form.example
+        if setting in form.settings:
+            before = "" if form.number is None else f"{form.example.partition('(')[2].partition(',')[0].rstrip(')')}, "
+            return f"{kind.value}({before}{setting}=...)"
+    return None
+
+
 _OTHER_NAMES: Final = {
     "asynchronous": "async",
     "asp": "async",

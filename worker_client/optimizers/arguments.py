@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +14,16 @@ from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import UpdateRule
+from ps_protocol.training.sync_policy import policy_with
 from worker_client.connection.fanout import Fanout, Routed
 from worker_client.values.dtypes import as_dtype
 from worker_client.variables.mirror import Mirror
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.parts import EagerVariable
 from worker_client.variables.variable import Variable
+
+_RATES: Final = ("lr", "rate", "alpha", "eta")
+"""Names that others have for learning rates."""
 
 
 def check_counter(global_step: Variable, fanout: Fanout) -> None:
@@ -91,3 +96,21 @@ def reads_of(pull: Mirror, fanout: Fanout, *, wait: bool) -> Sequence[Routed]:
     if not wait:
         raise InvalidArgumentError("a mirror is pulled by who waits: give pull= without wait=False, or call its pull()")
     return pull.begin_behind(fanout)
+
+
+def has_no_argument(optimizer: type, base: type, name: str) -> str:
+    """What to say of an argument that a kind of optimizer does not have.
+
+    Args:
+        optimizer: Which kind.
+        base: That of all kinds.
+        name: Of the argument.
+    """
+    if name in _RATES:
+        return f"{optimizer.__name__}() has no argument {name!r}; the learning rate is called learning_rate"
+    if (policy := policy_with(name)) is not None:
+        return f"{optimizer.__name__}() has no argument {name!r}, which is written in its policy: sync={policy!r}"
+    own, common = (inspect.signature(each).parameters for each in (optimizer, base))
+    shared = [each for each in common if each not in ("rule", "settings", "unknown") and each not in own]
+    known = [*[each for each in own if each not in ("common", "unknown")], *shared]
+    return f"{optimizer.__name__}() has no argument {name!r}; it takes {', '.join(known)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import chain, compress
@@ -32,6 +31,7 @@ from worker_client.optimizers.arguments import (
     checked_name,
     counted,
     dtype_of_slots,
+    has_no_argument,
     in_short,
     parts_of,
     rate_of,
@@ -64,7 +64,6 @@ from worker_client.variables.variable import Variable
 LearningRate: TypeAlias = float | ScheduleSpec
 GradientsAndVariables: TypeAlias = Iterable[tuple[Gradient, EagerVariable]] | Mapping[EagerVariable, Gradient]
 _VARIABLES: Final = (Variable, PartitionedVariable)
-_RATES: Final = ("lr", "rate", "alpha", "eta")
 _OF_OTHERS: Final = {
     "minimize": "it computes no gradients; give those of autograd, PyTorch or JAX to apply_gradients, or build a graph "
     "and take worker_client.compat.v1.train",
@@ -122,7 +121,7 @@ class Optimizer:
         **unknown: Never,
     ):
         if unknown:
-            raise TypeError(_has_no_argument(type(self), next(iter(unknown))))
+            raise TypeError(has_no_argument(type(self), Optimizer, next(iter(unknown))))
         schedule = learning_rate if isinstance(learning_rate, ScheduleSpec) else None
         if schedule is not None:
             check_schedule(schedule)
@@ -589,12 +588,3 @@ def _set(self: Optimizer, name: str, value: object) -> None:
 # Not in the class, where type checkers would take every name for a member of it that can be set.
 Optimizer.__getattr__ = _missing  # type: ignore[attr-defined]
 Optimizer.__setattr__ = _set  # type: ignore[method-assign, assignment]
-
-
-def _has_no_argument(optimizer: type[Optimizer], name: str) -> str:
-    if name in _RATES:
-        return f"{optimizer.__name__}() has no argument {name!r}; the learning rate is called learning_rate"
-    own, common = (inspect.signature(each).parameters for each in (optimizer, Optimizer))
-    shared = [each for each in common if each not in ("rule", "settings", "unknown") and each not in own]
-    known = [*[each for each in own if each not in ("common", "unknown")], *shared]
-    return f"{optimizer.__name__}() has no argument {name!r}; it takes {', '.join(known)}"

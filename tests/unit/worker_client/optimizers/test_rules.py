@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pydoc
+from typing import Any
 
 import pytest
 
@@ -93,3 +94,16 @@ def test_arguments_that_are_missing_or_too_many() -> None:
         train.Adam(0.1, 0.9)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"Adam\(\) has no argument 'lr'; the learning rate is called learning_rate"):
         train.Adam(lr=0.1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [("total", "bsp(total=...)"), ("bound", "ssp(3)"), ("outer_momentum", "local(16, outer_momentum=...)")],
+)
+def test_an_argument_that_belongs_to_the_policy_is_told_so(name: str, policy: str) -> None:
+    given: dict[str, Any] = {name: 4}
+    with pytest.raises(TypeError) as raised:
+        train.GradientDescent(0.1, sync="bsp", **given)
+    assert f"GradientDescent() has no argument {name!r}, which is written in its policy: sync={policy!r}" == str(
+        raised.value
+    )
