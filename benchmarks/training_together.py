@@ -7,7 +7,9 @@ sleeps for ``--step``, as if a device computed: so several workers compute at a 
   same workers before and after;
 * ``ssp(3)`` beside ``async`` and an optimizer without ``sync``: gradients in a second, of workers equally fast;
 * with one worker three times slower: rounds in a second of ``bsp``, and of ``sync`` with that worker as a backup;
-* the processor time of all processes for a gradient, which says more than the clock where others use the machine.
+* the processor time of all processes for a gradient, which says more than the clock where others use the machine;
+* how many other workers begin a step within 2 ms of a worker: all of them with ``bsp``; more than by chance where
+  workers march in step, and then want the processors at the same time.
 
 Nothing is measured before the ps tasks rest: after their start they compile in the background.
 
@@ -56,6 +58,7 @@ ALONE: Final = "none"
 
 _SLOWER: Final = 3.0
 _TRIPS: Final = 200
+_TOGETHER_S: Final = 0.002
 _FEWEST_STEPS: Final = 8
 """However long they take: enough for rounds that follow each other."""
 
@@ -94,11 +97,13 @@ def train(
     pulled = client.mirror(variables)
     random = np.random.default_rng(client.task.index)
     optimizer = ss.train.GradientDescent(RATE, sync=None if sync == ALONE else sync)
+    begun_s: list[float] = []  # of a clock that is the same in all processes
     computed_s: dict[int, float] = {}
     ended_s: dict[int, float] = {}
 
     def step() -> ss.train.Applied:
         began_s = time.perf_counter()
+        begun_s.append(time.monotonic())
         rows = random.integers(0, len(images), BATCH)
         found = gradients(pulled.values, images[rows], classes[rows])
         time.sleep(step_s)
@@ -119,6 +124,7 @@ def train(
     client.barrier("measured", _START_TIMEOUT_S)
     computed_s.clear()
     ended_s.clear()
+    begun_s.clear()
     verdicts: dict[str, int] = {}
     used_s = [cpu_seconds(each) for each in ps_pids], time.process_time()
     steps, end_s = 0, time.perf_counter() + seconds
@@ -137,6 +143,7 @@ def train(
         "steps": steps,
         "verdicts": verdicts,
         "small_s": small_s,
+        "begun_s": begun_s,
         "used_s": [own_used_s, *ps_used_s],
         "rounds": {str(each): [computed_s[each], ended_s[each]] for each in computed_s} if sync.startswith(BSP) else {},
         "accuracy": digits.accuracy(pulled.values, held_out_images, held_out_classes),
@@ -174,6 +181,13 @@ def overhead_s(workers: Sequence[dict[str, Any]]) -> float:
         if after == before + 1
     ]
     return float(statistics.median(found))
+
+
+def begin_together(begun_s: Sequence[Sequence[float]]) -> float:
+    """How many other workers begin a step within 2 ms of a worker, on average."""
+    of_all = np.sort(np.concatenate(begun_s))
+    first, last = of_all - _TOGETHER_S, of_all + _TOGETHER_S
+    return float(np.mean(np.searchsorted(of_all, last) - np.searchsorted(of_all, first) - 1))
 
 
 def measure(
@@ -221,6 +235,7 @@ def measure(
         "steps_per_s": sum(steps) / seconds,
         "fastest_per_s": max(steps) / seconds,
         "small_s": small_s,
+        "begin_together": begin_together([each["begun_s"] for each in found]),
         "overhead_s": overhead_s(found) if sync.startswith(BSP) else None,
         "used_s": (sum([each["used_s"][0] for each in found]) + sum(found[0]["used_s"][1:])) / sum(steps),
         "verdicts": verdicts,
@@ -297,7 +312,13 @@ def tables(record: Record) -> list[Table]:
         title,
         [
             *("by", "sync", "step", "slowest", "gradients per second", "of the fastest worker"),
-            *("overhead of a round", "in small round trips", "processor time of a gradient", "accuracy"),
+            *(
+                "overhead of a round",
+                "in small round trips",
+                "processor time of a gradient",
+                "begin with it",
+                "accuracy",
+            ),
         ],
     )
     for case in results["cases"]:
@@ -311,6 +332,7 @@ def tables(record: Record) -> list[Table]:
                 *[number(case[key]) for key in ("steps_per_s", "fastest_per_s")],
                 *["" if overhead is None else auto_duration(overhead), trips],
                 auto_duration(case["used_s"]) if "used_s" in case else "",
+                f"{case['begin_together']:.2f}" if "begin_together" in case else "",
                 f"{case['accuracy']:.3f}",
             ]
         )

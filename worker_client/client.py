@@ -55,7 +55,8 @@ from worker_client.graph.definition import VariableDefinition
 from worker_client.graph.graph import Graph
 from worker_client.objects.methods import SharedObjectMethods
 from worker_client.objects.shared_object import WaitPlaces
-from worker_client.objects.training_group import TAKING_PART, TakingPart
+from worker_client.objects.taking_part import TakingPart
+from worker_client.objects.training_group import TAKING_PART, TrainingGroup
 from worker_client.objects.whole_rounds import WholeRounds
 from worker_client.placement.declaration import Declarer
 from worker_client.placement.strategies import PsStrategy, RoundRobinStrategy
@@ -284,7 +285,7 @@ class Client(
         self._wait_places = WaitPlaces()
         self._barriers = {}
         self._shards = {}
-        self._taking_part = TakingPart(
+        self._taking_part: TakingPart[TrainingGroup] = TakingPart(
             str(self.task),
             str(listed_incarnation(self.incarnation)),
             is_observer=bool(observer),

@@ -68,6 +68,10 @@ def check(workers: list[Worker], applied: list[list[Applied]]) -> None:
     """Each gradient is part of its round, once."""
     for of_worker in applied:
         assert [each[:3] for each in of_worker] == [("applied", number, number) for number in range(1, STEPS + 1)]
+    check_values(workers)
+
+
+def check_values(workers: list[Worker]) -> None:
     for found, expected in zip(workers[0].values(), alone(OPTIMIZERS["adam"], len(workers), STEPS), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
@@ -83,6 +87,27 @@ def test_with_a_journal_a_crash_of_a_ps_counts_each_gradient_once(
     try:
         with connected(addresses, transport) as one, connected(addresses, transport, task_index=1) as two:
             check(*train([one, two], "bsp(total=2)"))
+    finally:
+        restart.join(TIMEOUT_S)
+    assert tasks[index].faults == [(place, "crash")]
+
+
+@pytest.mark.parametrize(
+    ("index", "place", "number", "transport"), [each for each in CRASHES if each[1].startswith(("batch", "journal"))]
+)
+def test_a_crash_of_a_ps_counts_each_gradient_once_where_workers_go_ahead(
+    tasks: list[PsTask], index: int, place: str, number: int, transport: str
+) -> None:
+    for each in tasks:
+        each.start(f"{place}=crash@{number}" if each is tasks[index] else "")
+    restart = tasks[index].start_when_ended()
+    addresses = [each.address for each in tasks]
+    try:
+        with connected(addresses, transport) as one, connected(addresses, transport, task_index=1) as two:
+            workers, applied = train([one, two], "ssp(2, total=2)")
+            for of_worker in applied:
+                assert {each.verdict for each in of_worker} <= {"applied", "pending"}
+            check_values(workers)
     finally:
         restart.join(TIMEOUT_S)
     assert tasks[index].faults == [(place, "crash")]

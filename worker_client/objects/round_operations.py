@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from ps_protocol.initializer_spec import ConstantKind, InitializerSpec
@@ -23,6 +23,7 @@ from ps_protocol.training.round_operations import (
 )
 from ps_protocol.training.sync_policy import SyncPolicy
 from worker_client.connection.fanout import Routed
+from worker_client.objects.round_reads import Seen
 from worker_client.placement.beside import Beside
 
 _ZEROS: Final = InitializerSpec(ConstantKind(0.0))
@@ -60,6 +61,7 @@ class RoundOperations:
 
     Attributes:
         ended: The newest round that each ps is known to have carried out.
+        sent: The newest round that each ps was sent without waiting for an answer.
         seats: Those that have taken part in a round of this run, and the worker's own: they have slots.
         answers_stamps: Whether each ps is known to answer questions to its stamp.
     """
@@ -69,12 +71,31 @@ class RoundOperations:
         self._policy = policy
         self._variables = [_variables_on(steps, ps_task) for ps_task in range(num_ps)]
         self.ended = [0] * num_ps
+        self.sent = [0] * num_ps
         self.seats: set[int] = set()
         self.answers_stamps = [False] * num_ps
 
     def begin(self, seat: int) -> None:
         """Forgets what was known, since the worker has joined, and has that seat."""
-        self.ended, self.seats = [0] * len(self.ended), {seat}
+        self.forget()
+        self.seats = {seat}
+
+    def forget(self) -> None:
+        """Forgets which rounds each ps has."""
+        self.ended = [0] * len(self.ended)
+        self.sent = [0] * len(self.ended)
+
+    def early_tasks(self) -> list[int]:
+        """The ps tasks that a worker may read before it has handed in: its next gradient may be of an older model."""
+        others = [ps for ps in range(len(self.ended)) if ps != OBJECTS_PS_TASK]
+        return others if self._policy.bound and all(self.answers_stamps[ps] for ps in others) else []
+
+    def new_enough(self, seen: Mapping[int, Seen], answer: Answer) -> dict[int, Seen]:
+        """Returns those of the ps tasks, and what was read there, of which a worker's next gradient may be."""
+        oldest = [answer.committed] * len(self.ended)
+        for ps in self.early_tasks():
+            oldest[ps] = min(answer.committed, answer.next_round - 1 - self._policy.bound)
+        return {ps: each for ps, each in seen.items() if each.ended >= oldest[ps]}
 
     def places(self, seat: int) -> list[Beside]:
         """Returns the stamp of each ps, and the slots of a seat there, as they are declared."""
@@ -119,13 +140,13 @@ class RoundOperations:
         staged = [staged_name(self._group, OBJECTS_PS_TASK, seat, number % slots) for seat in sorted(self.seats)]
         return commit_next(self._group, self._policy, staged, OBJECTS_PS_TASK, self._variables[OBJECTS_PS_TASK])
 
-    def news(self, decisions: Sequence[Decision]) -> list[Routed]:
-        """What brings each ps the decisions that it may not have carried out."""
+    def news(self, decisions: Sequence[Decision], *, but_sent: bool = False) -> list[Routed]:
+        """What brings each ps the decisions that it may not have carried out, or only those that it was not sent."""
         return [
             Routed(ps_task, commit_of(self._group, self._policy, decision, ps_task, self._variables[ps_task]))
             for ps_task, ended in enumerate(self.ended)
             for decision in decisions
-            if decision.round > ended
+            if decision.round > (max(ended, self.sent[ps_task]) if but_sent else ended)
         ]
 
 

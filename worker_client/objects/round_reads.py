@@ -28,7 +28,7 @@ class Pull(Protocol):
 
 
 class Seen(NamedTuple):
-    """What was read at ps task 0 behind the newest model.
+    """What was read at a ps task: at ps task 0 behind the newest model.
 
     Attributes:
         ended: The newest round that it had carried out, or one before that.
@@ -64,6 +64,35 @@ def reads_behind(group: str, reads: Sequence[Routed]) -> ReadsBehind:
     is_whole = expected_bytes <= MOST_BEHIND_BYTES
     rest = [each.operation for each in there] if is_whole else []
     return ReadsBehind((Read(stamp_name(group, OBJECTS_PS_TASK)), *rest), expected_bytes if is_whole else 0, is_whole)
+
+
+class EarlyReads(NamedTuple):
+    """What to read at other ps tasks than 0 behind a gradient that is staged there.
+
+    Attributes:
+        ps_tasks: Which.
+        routed: A look at the stamp of each, then the stamps, then the rest.
+    """
+
+    ps_tasks: Sequence[int]
+    routed: Sequence[Routed]
+
+    def seen(self, replies: Sequence[Reply]) -> dict[int, Seen]:
+        """Returns what was read."""
+        half, whole = len(self.ps_tasks), 2 * len(self.ps_tasks)
+        found = {}
+        for ps, look, stamp in zip(self.ps_tasks, replies[:half], replies[half:whole], strict=True):
+            if is_there(look):
+                rest = zip(self.routed[whole:], replies[whole:], strict=True)
+                found[ps] = Seen(ended(stamp), [reply for each, reply in rest if each.ps_task == ps])
+        return found
+
+
+def reads_early(group: str, ps_tasks: Sequence[int], reads: Sequence[Routed]) -> EarlyReads:
+    """What to read at some ps tasks before the worker has handed in, of whatever round they are."""
+    looks = [Routed(ps, look_at_stamp(group, ps, 0, 0.0)) for ps in ps_tasks]
+    stamps = [Routed(ps, Read(stamp_name(group, ps))) for ps in ps_tasks]
+    return EarlyReads(ps_tasks, [*looks, *stamps, *[each for each in reads if each.ps_task in ps_tasks]])
 
 
 def look_at_stamp(group: str, ps_task: int, number: int, wait_s: float) -> Look:

@@ -20,7 +20,8 @@ from worker_client.connection.whole_reads import WHOLE_READS
 from worker_client.objects.group_watch import GroupWatch
 from worker_client.objects.shard_taking import Taking
 from worker_client.objects.shared_object import ObjectConnection
-from worker_client.objects.training_group import TAKING_PART, TakingPart
+from worker_client.objects.taking_part import TakingPart
+from worker_client.objects.training_group import TAKING_PART, TrainingGroup
 
 
 class Advancing(Protocol):
@@ -150,7 +151,7 @@ class PendingPieces:
             self._look(group, connection, part)
         return there
 
-    def _look(self, group: str, connection: ObjectConnection, part: TakingPart) -> None:
+    def _look(self, group: str, connection: ObjectConnection, part: TakingPart[TrainingGroup]) -> None:
         """Tells a group who is missing: those who wait there may all be gone."""
 
         def look() -> Answer:

@@ -12,8 +12,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -29,7 +29,6 @@ from ps_protocol.errors import (
 from ps_protocol.forks import new_lock
 from ps_protocol.interrupts import Turn
 from ps_protocol.operations import PsOperation, Read, Reply, Result
-from ps_protocol.service_types import Member
 from ps_protocol.shared_objects import OBJECTS_PS_TASK, Json
 from ps_protocol.training.data_shards import NAMES_KIND
 from ps_protocol.training.round_messages import (
@@ -60,8 +59,18 @@ from worker_client.connection.retry import Deadline
 from worker_client.connection.whole_reads import WHOLE_READS
 from worker_client.objects.group_watch import GroupWatch, waits_elsewhere
 from worker_client.objects.round_operations import RoundOperations, RoutedStep, StepResult
-from worker_client.objects.round_reads import Pull, Seen, ended, is_not_yet, is_there, look_at_stamp, reads_behind
-from worker_client.objects.shared_object import FIRST_WAIT_S, SharedObject, WaitPlaces
+from worker_client.objects.round_reads import (
+    Pull,
+    Seen,
+    ended,
+    is_not_yet,
+    is_there,
+    look_at_stamp,
+    reads_behind,
+    reads_early,
+)
+from worker_client.objects.shared_object import FIRST_WAIT_S, SharedObject
+from worker_client.objects.taking_part import TakingPart
 from worker_client.objects.training_report import TrainingReport, training_report
 from worker_client.placement.beside import declare_beside
 
@@ -78,39 +87,7 @@ _WAIT_BEHIND_S: Final = 0.05
 not wait so in a step before which it has made others."""
 
 
-@dataclass(frozen=True, slots=True)
-class TakingPart:
-    """What a connection is in the cluster.
-
-    Attributes:
-        task: Which, as "worker:1".
-        incarnation: Of its process, as the list of members has it.
-        is_observer: Whether it is none.
-        num_ps: Number of ps tasks.
-        num_workers: How many the cluster spec has; 0 if it does not say.
-        lease_s: How long a worker may be silent, in seconds.
-        places: For waits at the ps tasks.
-        list_members: Lists the members of the cluster.
-        groups: Those that it has joined.
-    """
-
-    task: str
-    incarnation: str
-    is_observer: bool
-    num_ps: int
-    num_workers: int
-    lease_s: float
-    places: WaitPlaces
-    list_members: Callable[[], Sequence[Member]]
-    groups: list[TrainingGroup]
-
-    def finish(self) -> None:
-        """Tells its groups, soon, that it hands in no more."""
-        for group in self.groups:
-            group.finish_later()
-
-
-TAKING_PART: Final[WeakTable[Fanout, TakingPart]] = WeakTable()
+TAKING_PART: Final[WeakTable[Fanout, TakingPart[TrainingGroup]]] = WeakTable()
 """What each connection of this process is, by its way to the ps tasks."""
 
 
@@ -313,7 +290,7 @@ class TrainingGroup:
         self._go_on(is_sure=is_sure)
         number, is_new = self._answer.next_round, True
         reads = () if pull is None else pull.begin_behind(self._fanout)
-        read: Seen | None = None
+        seen: dict[int, Seen] = {}
         if self._computes_on is None:
             _LOG.warning(
                 "%s has joined %s while others train: its first gradient, which it had computed before, is stale; "
@@ -323,14 +300,16 @@ class TrainingGroup:
             )
             self._answer = self._act(HandIn(self._part.task, self._incarnation, number, None, self._wall_clock()))
         else:
-            is_new, read = self._stage_and_hand_in(number, steps, self._computes_on, piece, reads)
+            is_new, seen = self._stage_and_hand_in(number, steps, self._computes_on, piece, reads)
         others_bring = self._answer.verdict is not Verdict.APPLIED
-        if self._answer.base is None:
-            read = self._wait_to_go_on(reads) or read
+        if not others_bring and not self._bring_later(seen):
+            seen = {ps: read for ps, read in seen.items() if ps == OBJECTS_PS_TASK}  # it sees what it has decided
+        if self._answer.base is None and (read := self._wait_to_go_on(reads)) is not None:
+            seen[OBJECTS_PS_TASK] = read
         outcome = next((each for each in self._answer.outcomes if each.round == number), None)
         if not is_new:
             outcome = Outcome(number, Verdict.DUPLICATE)
-        self._bring(pull, read, others_bring=others_bring)
+        self._bring(pull, seen, others_bring=others_bring)
         self._computes_on = min(self._rounds.ended)
         return StepResult(outcome, number, self._computes_on)
 
@@ -354,12 +333,12 @@ class TrainingGroup:
         computed_on: int,
         piece: CompletesInRound | None,
         reads: Sequence[Routed],
-    ) -> tuple[bool, Seen | None]:
+    ) -> tuple[bool, dict[int, Seen]]:
         """Stages the gradients everywhere, and hands in; whoever lacks a decision is brought it first.
 
         Returns:
-            False if what it completes was handed in before, so that nothing was now; and what was read at ps task 0
-            behind the newest model, if this worker may go on.
+            False if what it completes was handed in before, so that nothing was now; and what was read by ps task: at
+            ps task 0 behind the newest model, if this worker may go on, at others what it may compute on then.
         """
         by_task = [tuple([each.step for each in steps if each.ps_task == ps]) for ps in range(self._part.num_ps)]
         deciding = by_task[OBJECTS_PS_TASK]
@@ -367,15 +346,18 @@ class TrainingGroup:
             self._part.num_ps == 1
             or sum([tensor.nbytes for step in deciding for tensor in step.tensors]) <= MAX_DIRECT_BYTES
         )
+        early = reads_early(self._name, self._rounds.early_tasks(), reads)
         for _ in range(_MOST_NEWS):
-            news = self._news()
+            news = self._rounds.news(self._answer.decisions, but_sent=True)
             staged = self._rounds.staged(number, by_task, self._answer)
             with_hand_in = staged.pop(OBJECTS_PS_TASK).operation if goes_along and not news else None
-            replies = self._fanout.exchange_all([*news, *staged]) if news or staged else []
-            if self._lacks_news(replies):
+            routed = [*news, *staged]
+            replies = self._fanout.exchange_all([*routed, *early.routed]) if routed else []
+            if self._lacks_news(replies[: len(routed)]):
                 continue
-            for reply in replies:
+            for reply in replies[: len(routed)]:
                 succeeded(reply)
+            seen = early.seen(replies[len(routed) :])
             if news:
                 self._rounds.ended = [self._answer.committed] * self._part.num_ps
             event = HandIn(self._part.task, self._incarnation, number, computed_on, self._wall_clock())
@@ -383,7 +365,7 @@ class TrainingGroup:
                 is_new = self._hand_in_piece(event, with_hand_in, piece)
                 if is_new is None:
                     continue
-                return is_new, None
+                return is_new, seen
             behind = reads_behind(self._name, reads)
             among = self._opened().act_among(
                 () if with_hand_in is None else (with_hand_in,),
@@ -401,10 +383,12 @@ class TrainingGroup:
                 succeeded(reply)
             self._answer = self._answered(among.answer)
             if among.later is None:
-                return True, None
+                return True, seen
             if self._answer.base is None:  # it was told to go on meanwhile
                 self._answer = Answer.of_record(among.later)
-            return True, behind.read(among.read)
+            if (read := behind.read(among.read)) is not None:
+                seen[OBJECTS_PS_TASK] = read
+            return True, seen
         raise self._behind()
 
     def _hand_in_piece(self, event: HandIn, stage: PsOperation | None, piece: CompletesInRound) -> bool | None:
@@ -429,26 +413,47 @@ class TrainingGroup:
     def _question(self) -> Json:
         return {"worker": self._part.task, "incarnation": self._incarnation}
 
-    def _bring(self, pull: Pull | None, read: Seen | None = None, *, others_bring: bool = False) -> None:
+    def _bring_later(self, seen: Mapping[int, Seen]) -> bool:
+        """Brings a round soon, without waiting, if this worker is the only one that the others wait for already.
+
+        So the slowest one makes a trip less than those who are a round ahead.
+
+        Args:
+            seen: What was read already, by ps task; it need not read there again.
+
+        Returns:
+            Whether it is.
+        """
+        is_last = [each.worker for each in self._answer.awaited] == [self._part.task]
+        if not is_last or len(self._answer.decisions[-1].parts) == 1:
+            return False
+        for ps_task, operation, *_ in self._news():
+            if ps_task is not None and ps_task != OBJECTS_PS_TASK and ps_task in seen:
+                self._fanout.handle(ps_task).submit((operation,), expected_reply_bytes=0)
+                self._rounds.sent[ps_task] = self._answer.committed
+        return True
+
+    def _bring(self, pull: Pull | None, seen: Mapping[int, Seen] | None = None, *, others_bring: bool = False) -> None:
         """Brings the decisions to every ps that lacks them, and reads behind them.
 
         Args:
             pull: What to read.
-            read: What was read at ps task 0 already.
+            seen: What was read already, by ps task.
             others_bring: Whether another worker is about to do so, which is waited for a little.
         """
         for _ in range(_MOST_NEWS):
             committed = self._answer.committed
-            if read is None or read.ended < committed:  # it has gradients of workers that were not known here
-                read, others_bring = None, False
-            lack = [ps for ps in range(self._part.num_ps) if ps != OBJECTS_PS_TASK or read is None]
+            there = self._rounds.new_enough(seen or {}, self._answer)
+            others_bring &= OBJECTS_PS_TASK in there  # or else it has gradients of workers that were not known here
+            lack = [ps for ps in range(self._part.num_ps) if ps not in there]
             news = [] if others_bring else [each for each in self._news() if each.ps_task in lack]
             wait_s = _WAIT_FOR_OTHERS_S if others_bring else 0.0
             looks = [Routed(ps, look_at_stamp(self._name, ps, committed, wait_s)) for ps in lack]
             stamps = [Routed(ps, Read(stamp_name(self._name, ps))) for ps in lack]
             reads = () if pull is None else pull.begin_behind(self._fanout)
-            seen = None if read is None else read.replies
-            others = [each for each in reads if seen is None or each.ps_task != OBJECTS_PS_TASK]
+            kept: dict[int | None, Iterator[Reply]] = {}
+            kept.update({ps: iter(each.replies) for ps, each in there.items() if each.replies is not None})
+            others = [each for each in reads if each.ps_task not in kept]
             routed = [*news, *looks, *stamps, *others]
             replies = iter(self._fanout.exchange_all(routed) if routed else ())
             of_news, of_looks, of_stamps = [list(islice(replies, len(each))) for each in (news, looks, stamps)]
@@ -465,13 +470,10 @@ class TrainingGroup:
                 continue
             for ps, reply in zip(lack, of_stamps, strict=True):
                 self._rounds.ended[ps] = ended(reply)
-            if read is not None:
-                self._rounds.ended[OBJECTS_PS_TASK] = read.ended
+            for ps, read in there.items():
+                self._rounds.ended[ps] = read.ended
             if pull is not None:
-                there = iter(seen or ())
-                pull.end_behind(
-                    [next(replies if seen is None or each.ps_task != OBJECTS_PS_TASK else there) for each in reads]
-                )
+                pull.end_behind([next(kept.get(each.ps_task, replies)) for each in reads])
             of_run = [each for each in self._answer.decisions if each.round > self._answer.since]
             self._rounds.seats.update([part.seat for each in of_run for part in each.parts])
             return
@@ -485,7 +487,7 @@ class TrainingGroup:
         if not [each for each in replies if isinstance(each, AbortedError) or is_not_yet(each)]:
             return False
         self._answer = self._act(Look(self._part.task, self._incarnation))
-        self._rounds.ended = [0] * self._part.num_ps
+        self._rounds.forget()
         return True
 
     def _behind(self) -> InternalError:
