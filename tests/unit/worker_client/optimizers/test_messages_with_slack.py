@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ps_protocol.operations import Read
+import worker_client as ss
+from ps_protocol.operations import Batch, BatchReply, Read, Reply, Result
 from ps_protocol.training.round_operations import Commit, Stage, stamp_name
+from ps_server.core.parameter_server import ParameterServer
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from tests.unit.worker_client.optimizers.test_messages_of_rounds import (
     TIMEOUT_S,
@@ -21,6 +25,22 @@ from tests.unit.worker_client.optimizers.test_messages_of_rounds import (
 )
 from tests.unit.worker_client.optimizers.together import OPTIMIZERS, Worker, alone, gradients
 from worker_client.connection.handle import PsHandle
+
+
+class Filling(ParameterServer):
+    """Has what is read put where it belongs, as sockets do."""
+
+    def exchange(self, batch: Batch, **more: Any) -> BatchReply:
+        reply = super().exchange(batch, **more)
+        return BatchReply(tuple([_filled(*each) for each in zip(batch.operations, reply.replies, strict=True)]))
+
+
+def _filled(operation: Any, reply: Reply) -> Reply:
+    if not isinstance(operation, Read) or operation.out is None or not isinstance(reply, Result):
+        return reply
+    if reply.tensor is not None:
+        np.copyto(operation.out, reply.tensor)
+    return replace(reply, tensor=operation.out)
 
 
 @pytest.fixture
@@ -116,3 +136,30 @@ def test_what_the_last_one_could_not_bring_others_bring(
         assert second.step(gradients(1, number)).verdict == "applied"
     assert waits.result(TIMEOUT_S).verdict == "pending"
     check_all(workers, 5)
+
+
+def test_gradients_may_be_what_was_pulled(pool: ThreadPoolExecutor) -> None:
+    with SmallCluster(2, task_type=Filling) as cluster:
+        made = []
+        for index in range(2):
+            client = cluster.client(index)
+            with client.as_default():
+                factors = [ss.get_variable(name, [1], initializer=ss.ones_initializer()) for name in "xy"]
+            assert [each.ps_task for each in factors] == [0, 1]
+            optimizer = ss.train.GradientDescent(0.5, name="product", sync="ssp(2, total=2)")
+            made.append((optimizer, factors, client.mirror(factors)))
+
+        def step(index: int, *gradients: Any) -> str:
+            optimizer, factors, mirror = made[index]
+            return optimizer.apply_gradients(zip(gradients, factors, strict=True), pull=mirror)[0].verdict
+
+        one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
+        list(pool.map(lambda index: step(index, zero, zero), range(2)))
+        assert step(0, zero, zero) == "pending"
+        assert step(1, one, one) == "applied"
+        x, y = made[0][2].values
+        assert (x.item(), y.item()) == (1, 1)  # since then x and y have become 0.75
+        step(0, y, x)  # of their product
+        step(1, zero, zero)
+        for each in made[1][1]:
+            assert each.numpy().item() == 0.75 - 0.5 / 2
