@@ -366,9 +366,9 @@ class TrainingSession:
         if self._optimizer.sync is not None and now_s >= self._look_at_s:
             self._look_at_s = now_s + _LOOK_EVERY_S
             try:
-                report = self._optimizer.training_report()
+                report = self.client.training_report(self._optimizer.name)
             except (NotFoundError, StateLostError) as error:
-                raise_interrupt(error)  # else the ps tasks have lost it, and the next step goes on from the checkpoint
+                raise_interrupt(error)  # else the ps tasks have lost it, now or before this step, and nobody has joined
             else:
                 self._missing = ", ".join([each.worker for each in report.workers if each.status in MISSING])
         self._progress.update(self.step, applied.staleness, self._missing)

@@ -19,6 +19,7 @@ from worker_client.client import Client
 from worker_client.optimizers.optimizer import Optimizer
 from worker_client.optimizers.outcomes import Applied
 from worker_client.training.monitored.hook import SessionRunArgs, SessionRunContext, SessionRunHook, SessionRunValues
+from worker_client.training.together import session as session_module
 from worker_client.training.together import start
 from worker_client.training.together.session import TrainingSession
 
@@ -179,18 +180,30 @@ def test_a_state_that_is_lost_while_a_session_begins_is_waited_for_again(cluster
 def test_a_state_that_is_lost_before_a_step_is_shown_is_found_out_by_the_next_one(
     cluster: SmallCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, report = str(tmp_path), Optimizer.training_report
+    folder, report = str(tmp_path), Client.training_report
     lost: list[str] = []
 
-    def losing(optimizer: Optimizer) -> Any:
+    def losing(client: Client, name: str) -> Any:
         if not lost:
             lost.append(lose_state(cluster, folder, 1))
-        return report(optimizer)
+        return report(client, name)
 
-    monkeypatch.setattr(Optimizer, "training_report", losing)
+    monkeypatch.setattr(Client, "training_report", losing)
     applied, bias = train(session(cluster, 0, "bsp", checkpoint=folder, show_progress=True))
     assert [each.verdict for each in applied] == ["applied", "stale", "applied", "applied"]
     assert bias == -3.0
+
+
+@pytest.mark.parametrize("sync", ["bsp", "local(1)"])
+def test_a_step_that_has_lost_the_state_is_shown_though_nobody_has_joined_since(
+    cluster: SmallCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: str
+) -> None:
+    monkeypatch.setattr(session_module, "_LOOK_EVERY_S", 0.0)
+    with session(cluster, 0, sync, checkpoint=str(tmp_path), show_progress=True) as running:
+        verdicts = [running.apply_gradients(ONES).verdict]
+        lose_state(cluster, str(tmp_path), 1)
+        verdicts += [running.apply_gradients(ONES).verdict for _ in range(2)]
+    assert verdicts == ["applied", "stale", "applied"]
 
 
 class Recorder(SessionRunHook):
