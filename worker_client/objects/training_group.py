@@ -248,14 +248,15 @@ class TrainingGroup:
                     self._bring(None)
 
     def finish(self) -> None:
-        """Tells the group that this worker hands in no more: nobody waits for it. Its next step joins again."""
+        """Hands in no more: nobody waits for it, and each ps has what is decided by then. Its next step joins again."""
         mine = threading.Lock()
         with mine:
             self._take_turn(mine)
             if self._is_joined:
                 self._set_joined(False)
                 with contextlib.suppress(NotFoundError):  # it was interrupted before it had joined
-                    self._act(Finish(self._part.task, self._incarnation, self._wall_clock()))
+                    self._answer = self._act(Finish(self._part.task, self._incarnation, self._wall_clock()))
+                    self._bring(None)
 
     def finish_later(self) -> None:
         """Does what ``finish`` does soon, whatever comes of that."""

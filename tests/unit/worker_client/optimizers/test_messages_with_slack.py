@@ -119,23 +119,41 @@ def test_who_is_not_behind_sees_the_round_that_it_decides(cluster: SmallCluster,
     assert len(other) == 2
 
 
+def decide_alone(last: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the last one make its step, but what brings the round does not arrive."""
+    lost: list[Commit] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(PsHandle, "submit", lambda _handle, operations, **_more: lost.extend(operations))
+        assert last.step(gradients(1, 1)).verdict == "applied"
+    assert [type(each) for each in lost] == [Commit]
+
+
 def test_what_the_last_one_could_not_bring_others_bring(
     workers: list[Worker], pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = workers
     for number in (1, 2):
         first.step(gradients(0, number))
-    lost: list[Commit] = []
-    with monkeypatch.context() as patch:
-        patch.setattr(PsHandle, "submit", lambda _handle, operations, **_more: lost.extend(operations))
-        assert second.step(gradients(1, 1)).verdict == "applied"
-    assert [type(each) for each in lost] == [Commit]
+    decide_alone(second, monkeypatch)
     assert first.step(gradients(0, 3)).verdict == "pending"  # it has brought the second round, which its next one needs
     waits = pool.submit(first.step, gradients(0, 4))
     for number in (2, 3, 4):
         assert second.step(gradients(1, number)).verdict == "applied"
     assert waits.result(TIMEOUT_S).verdict == "pending"
     check_all(workers, 5)
+
+
+def test_who_finishes_leaves_what_is_decided_on_all_ps_tasks(
+    cluster: SmallCluster, workers: list[Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = workers
+    for number in (1, 2):
+        first.step(gradients(0, number))
+    decide_alone(second, monkeypatch)
+    second.optimizer.finish()  # with which the round commits that the first one is ahead with
+    fanout, name = cluster.client(2).fanout, first.optimizer.name
+    stamps = [fanout.run(ps, Read(stamp_name(name, ps)), expected_reply_bytes=0).tensor for ps in range(2)]
+    np.testing.assert_array_equal(stamps, [[3, 3], [3, 3]])
 
 
 def test_gradients_may_be_what_was_pulled(pool: ThreadPoolExecutor) -> None:
