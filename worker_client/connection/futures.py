@@ -122,6 +122,10 @@ class OperationFuture(
         if self._untold is not None:
             self._untold.is_told = True
 
+    def let_go(self) -> None:
+        """Has a failure told to nobody: whoever has sent it can do without it."""
+        self.add_done_callback(lambda _settled: self.pass_on())
+
     def done(self) -> bool:
         return self._state is _FINISHED
 

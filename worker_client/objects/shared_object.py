@@ -178,7 +178,7 @@ class ObjectConnection:
 
     def act_later(self, event: Json) -> None:
         """Has something happen to it soon, whatever comes of that."""
-        self._handle.submit((self._act(event),), expected_reply_bytes=_EXPECTED_BYTES)
+        self._handle.submit((self._act(event),), expected_reply_bytes=_EXPECTED_BYTES).let_go()
 
     def wait(
         self,

@@ -430,7 +430,7 @@ class TrainingGroup:
             return False
         for ps_task, operation, *_ in self._news():
             if ps_task is not None and ps_task != OBJECTS_PS_TASK and ps_task in seen:
-                self._fanout.handle(ps_task).submit((operation,), expected_reply_bytes=0)
+                self._fanout.handle(ps_task).submit((operation,), expected_reply_bytes=0).let_go()
                 self._rounds.sent[ps_task] = self._answer.committed
         return True
 

@@ -149,6 +149,16 @@ def test_a_failure_that_was_asked_for_is_not_told(
     assert told() == []
 
 
+@pytest.mark.parametrize("is_settled", [False, True])
+def test_a_failure_of_what_was_let_go_is_not_told(told: Callable[[], list[str]], *, is_settled: bool) -> None:
+    future = failure() if is_settled else OperationFuture[int](["v"])
+    future.let_go()
+    if not is_settled:
+        future.set_exception(errors.NotFoundError("gone", task="ps:0"))
+    del future
+    assert told() == []
+
+
 def test_a_failure_after_a_wait_that_was_too_short_is_told(told: Callable[[], list[str]]) -> None:
     future: OperationFuture[int] = OperationFuture(["v"])
     with pytest.raises(TimeoutError):

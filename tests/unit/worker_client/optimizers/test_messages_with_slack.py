@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import worker_client as ss
+from ps_protocol.errors import StateLostError
 from ps_protocol.operations import Batch, BatchReply, Read, Reply, Result
 from ps_protocol.training.round_operations import Commit, Stage, stamp_name
 from ps_server.core.parameter_server import ParameterServer
@@ -24,6 +25,7 @@ from tests.unit.worker_client.optimizers.test_messages_of_rounds import (
     step_all,
 )
 from tests.unit.worker_client.optimizers.together import OPTIMIZERS, Worker, alone, gradients
+from worker_client.connection.futures import OperationFuture, failed
 from worker_client.connection.handle import PsHandle
 
 
@@ -122,19 +124,28 @@ def test_who_is_not_behind_sees_the_round_that_it_decides(cluster: SmallCluster,
 def decide_alone(last: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Has the last one make its step, but what brings the round does not arrive."""
     lost: list[Commit] = []
+
+    def lose(_handle: PsHandle, operations: Sequence[Commit], **_more: Any) -> OperationFuture[Any]:
+        lost.extend(operations)
+        return failed(StateLostError("the ps was started again"))
+
     with monkeypatch.context() as patch:
-        patch.setattr(PsHandle, "submit", lambda _handle, operations, **_more: lost.extend(operations))
+        patch.setattr(PsHandle, "submit", lose)
         assert last.step(gradients(1, 1)).verdict == "applied"
     assert [type(each) for each in lost] == [Commit]
 
 
 def test_what_the_last_one_could_not_bring_others_bring(
-    workers: list[Worker], pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    workers: list[Worker],
+    pool: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     first, second = workers
     for number in (1, 2):
         first.step(gradients(0, number))
     decide_alone(second, monkeypatch)
+    assert not caplog.records  # it does without
     assert first.step(gradients(0, 3)).verdict == "pending"  # it has brought the second round, which its next one needs
     waits = pool.submit(first.step, gradients(0, 4))
     for number in (2, 3, 4):
