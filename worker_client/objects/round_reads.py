@@ -18,8 +18,8 @@ MOST_BEHIND_BYTES: Final = 4 * 1024 * 1024
 class Pull(Protocol):
     """Values that are read behind something else: a mirror."""
 
-    def begin_behind(self, fanout: Fanout, *, in_place: bool = True) -> Sequence[Routed]:
-        """Returns the reads that go with it; if not in place, nothing changes before ``end_behind``."""
+    def begin_behind(self, fanout: Fanout) -> Sequence[Routed]:
+        """Returns the reads that go with it; no array changes before ``end_behind``."""
         ...
 
     def end_behind(self, replies: Sequence[Reply]) -> None:

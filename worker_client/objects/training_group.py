@@ -290,7 +290,7 @@ class TrainingGroup:
     ) -> StepResult:
         self._go_on(is_sure=is_sure)
         number, is_new = self._answer.next_round, True
-        reads = () if pull is None else pull.begin_behind(self._fanout, in_place=False)  # gradients may be views of it
+        reads = () if pull is None else pull.begin_behind(self._fanout)
         seen: dict[int, Seen] = {}
         if self._computes_on is None:
             _LOG.warning(

@@ -42,8 +42,8 @@ class Mirror(
         self._fanout = fanout
         self._trained_by = (trained_by,) if isinstance(trained_by, str) else tuple(trained_by)
         self._parts = [part for each in reads for part in each.parts]
-        self._reads = [each.routed() for each in self._parts]  # of all, whatever is known
-        self._reads_aside = [each.routed(in_place=False) for each in self._parts]
+        # Of all, whatever is known. A gradient may be a view of what was pulled, and be sent after the first replies.
+        self._reads = [each.routed(in_place=False) for each in self._parts]
         self._is_small = sum([each.expected_reply_bytes for each in self._reads]) <= MAX_DIRECT_BYTES
         self._owners = [index for index, each in enumerate(reads) for _ in each.parts]
         self._versions: list[Version | None] = [None] * len(self._parts)
@@ -88,13 +88,11 @@ class Mirror(
 
     # -- behind updates -----------------------------------------------------------------------
 
-    def begin_behind(self, fanout: Fanout, *, in_place: bool = True) -> Sequence[Routed]:
-        """Begins a pull in the exchange of somebody's updates; ``end_behind`` ends it.
+    def begin_behind(self, fanout: Fanout) -> Sequence[Routed]:
+        """Begins a pull in the exchange of somebody's updates; ``end_behind`` ends it, and changes the arrays.
 
         Args:
             fanout: Carries out the updates.
-            in_place: Whether the arrays may change before ``end_behind``: not if updates that are views of them are
-                to be sent after the first replies have come, or once more.
 
         Returns:
             The reads that go with them; none if the values are large. Those are pulled in an exchange of their own,
@@ -108,7 +106,7 @@ class Mirror(
         if not self._is_small:
             return ()
         self._versions = [None] * len(self._parts)
-        return self._reads if in_place else self._reads_aside
+        return self._reads
 
     def end_behind(self, replies: Sequence[Reply]) -> None:
         """Takes the replies to the reads that went with updates, or pulls if none did; errors as for ``pull``."""
