@@ -240,7 +240,8 @@ def _difference(state: GroupState, event: Join, policy: SyncPolicy, variables: V
             f"{event.worker} trains {variables}, the group trains {state.variables} since {state.started_by} joined. "
             f"All workers of a group need the same model; give the optimizer of another one another name"
         )
-    return contradiction(policy, event.worker, state.sync, state.started_by)
+    said = contradiction(policy, event.worker, state.sync, state.started_by)
+    return f"{said}. Give all workers of a group the same sync=, or this optimizer another name" if said else ""
 
 
 def _new_run(state: GroupState, event: Join, policy: SyncPolicy, variables: Variables) -> GroupState:
