@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # optimizers, and what starts processes, are imported when th
     from ps_cluster import LocalCluster
     from ps_cluster.local.serve import serve
     from worker_client import *
+    from worker_client import numpy as numpy  # which a star leaves out
 
     __version__: str
 else:
@@ -35,6 +36,8 @@ else:
     def __getattr__(name: str) -> object:
         if name in worker_client.__all__:
             return getattr(worker_client, name)
+        if name in _LIBRARIES:
+            return _adapter(name)
         if name == "LocalCluster":
             return importlib.import_module("ps_cluster").LocalCluster
         if name == "serve":  # which imports all of the ps
@@ -45,9 +48,28 @@ else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{elsewhere}")
 
 
+# What is for models of other libraries: imported when it is asked for, and not by a star, since the library may be
+# missing, and has a name of its own in a program.
+_LIBRARIES = {"numpy": "numpy"}
+"""The library that each needs, by our name."""
+
+
+def _adapter(name: str) -> object:
+    """Imports what is for models of another library; an ImportError says how to install that if it is missing."""
+    library = _LIBRARIES[name]
+    try:
+        return importlib.import_module(f"worker_client.{name}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != library:
+            raise
+        raise ImportError(
+            f"ss.{name} needs {library}, which is not installed: pip install 'shardscope[{name}]'", name=library
+        ) from error
+
+
 __all__ = ["LocalCluster", "__version__", "serve"]
 __all__ += worker_client.__all__
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_LIBRARIES])

@@ -104,11 +104,20 @@ def barrier(name: str, timeout_s: float = 600.0, *, count: SupportsIndex | None 
     get_default_client().barrier(name, timeout_s, count=count)
 
 
+@overload
 def mirror(
-    variables: Iterable[NamedOrVariable] | Mapping[Any, NamedOrVariable], *, trained_by: Sequence[str] = ()
-) -> Mirror:
+    variables: Mapping[Key, NamedOrVariable],
+    *,
+    trained_by: Sequence[str] = (),
+    out: Mapping[Key, Array] | None = None,
+) -> Mirror: ...
+@overload
+def mirror(
+    variables: Iterable[NamedOrVariable], *, trained_by: Sequence[str] = (), out: Sequence[Array] | None = None
+) -> Mirror: ...
+def mirror(variables: Any, *, trained_by: Sequence[str] = (), out: Any = None) -> Mirror:
     """``Client.mirror`` of the default connection."""
-    return get_default_client().mirror(variables, trained_by=trained_by)
+    return get_default_client().mirror(variables, trained_by=trained_by, out=out)
 
 
 @overload

@@ -137,7 +137,7 @@ class Optimizer:
         self._slot_dtype = None if slot_dtype is None else dtype_of_slots(name, slot_dtype)
         self._forget()
         self.name: Final = checked_name(name)
-        self.outer: Final = _outer_of(self.name, self.sync)
+        self.outer: Final = outer_of(self.name, self.sync)
         self._group_name = self.name
         self.spec: Final = OptimizerSpec(
             rule,
@@ -277,7 +277,7 @@ class Optimizer:
             return [in_round(result, is_skipped=each) for each in skipped]
         made = self._made_alone.setdefault(fanout, [0])
         made[0] += check_alone(
-            fanout, self.name, parts, lambda each: (_outer_of(self.name, each) or self).spec, global_step, made[0]
+            fanout, self.name, parts, lambda each: (outer_of(self.name, each) or self).spec, global_step, made[0]
         )
         exchange = exchange_of(fanout, completes, wait=wait)
         if completes is not None and checked is OnNonfinite.REFUSE:
@@ -561,7 +561,7 @@ class Optimizer:
         return f"<{type(self).__name__} {self.name!r} learning_rate={self.learning_rate}>"
 
 
-def _outer_of(name: str, policy: SyncPolicy | None) -> Optimizer | None:
+def outer_of(name: str, policy: SyncPolicy | None) -> Optimizer | None:
     """Returns what moves the variables on the ps tasks, of an optimizer whose workers make steps alone; else None."""
     if policy is None or policy.kind is not SyncKind.LOCAL:
         return None

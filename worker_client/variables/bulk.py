@@ -165,20 +165,42 @@ class ManyVariables:
         newer = part_reads.read_if_newer(self.fanout, reads, parts)
         return [None if each is None else variable.versioned(each) for variable, each in zip(whole, newer, strict=True)]
 
+    @overload
     def mirror(
-        self, variables: Iterable[NamedOrVariable] | Mapping[Any, NamedOrVariable], *, trained_by: Sequence[str] = ()
-    ) -> Mirror:
+        self,
+        variables: Mapping[Key, NamedOrVariable],
+        *,
+        trained_by: Sequence[str] = (),
+        out: Mapping[Key, Array] | None = None,
+    ) -> Mirror: ...
+    @overload
+    def mirror(
+        self,
+        variables: Iterable[NamedOrVariable],
+        *,
+        trained_by: Sequence[str] = (),
+        out: Sequence[Array] | None = None,
+    ) -> Mirror: ...
+    def mirror(self, variables: Any, *, trained_by: Sequence[str] = (), out: Any = None) -> Mirror:
         """Returns copies of many variables, read now; ``pull`` reads what has changed in place.
 
         Args:
             variables: Which; those of a dictionary come in its order.
             trained_by: Names of optimizers with ``sync`` by which others train them: then what is read is one round, on
                 all ps tasks. Those of this connection need not be named.
+            out: One array for each variable, as in ``read_all``, which the mirror keeps and reads into: the memory of a
+                model, say. They stay the caller's, and change with each pull; those that are not in C order are read
+                over a temporary array. Without it the mirror makes new ones.
 
         Raises:
             FailedPreconditionError: One of them has not been initialised.
+            InvalidArgumentError: An array of ``out`` does not fit, as in ``read_all``.
         """
-        mirror = Mirror(self.fanout, self._some("mirror", _in_a_row(variables)), trained_by)
+        outs = _in_order_of(variables, out) if isinstance(variables, Mapping) and out is not None else out
+        whole = self._some("mirror", _in_a_row(variables))
+        if outs is not None:
+            outs = [array for _, array in _with_outs(whole, outs)]
+        mirror = Mirror(self.fanout, whole, trained_by, outs)
         mirror.pull()
         return mirror
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.not_copied import NotCopied
-from ps_protocol.operations import Reply, Result
+from ps_protocol.operations import Array, Reply, Result
 from worker_client.connection.direct import MAX_DIRECT_BYTES
 from worker_client.connection.fanout import Fanout, Routed, succeeded
 from worker_client.connection.whole_reads import WHOLE_READS
@@ -28,16 +28,23 @@ class Mirror(
         fanout: The way to the ps tasks.
         variables: What to keep copies of.
         trained_by: Names of optimizers whose rounds are to be seen whole, besides those of this connection.
+        out: One array for each variable, of its dtype and shape, which share no memory; None for new ones.
 
     Attributes:
         variables: The variables, in the order given.
-        values: One array for each, always the same ones, of its dtype and shape. They may be changed: what is written
-            there stays until the variable changes.
+        values: One array for each, always the same ones, of its dtype and shape: those of ``out``, where that is given.
+            They may be changed: what is written there stays until the variable changes.
     """
 
-    def __init__(self, fanout: Fanout, variables: Sequence[EagerVariable], trained_by: Sequence[str] = ()):
+    def __init__(
+        self,
+        fanout: Fanout,
+        variables: Sequence[EagerVariable],
+        trained_by: Sequence[str] = (),
+        out: Sequence[Array] | None = None,
+    ):
         self.variables = tuple(variables)
-        self.values = tuple([new_array(variable) for variable in self.variables])
+        self.values = tuple([new_array(variable) for variable in self.variables] if out is None else out)
         reads = [variable.whole_read(out) for variable, out in zip(self.variables, self.values, strict=True)]
         self._fanout = fanout
         self._trained_by = (trained_by,) if isinstance(trained_by, str) else tuple(trained_by)

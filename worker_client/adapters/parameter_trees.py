@@ -1,0 +1,133 @@
+"""Nested structures of arrays, and a name for each array: ``{"conv": [w, b]}`` has ``conv/0`` and ``conv/1``."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, Final
+
+from ps_protocol.errors import InvalidArgumentError
+
+_PART: Final = re.compile(r"[A-Za-z0-9_.\\>-]+")
+
+
+class ParameterTree:
+    """The shape of a nested structure: dictionaries, lists, tuples, named tuples and dataclasses; the rest are leaves.
+
+    None stands for no leaf, as in JAX. Immutable, and thread-safe.
+
+    Args:
+        tree: The structure.
+        what: What errors call it, as "params".
+        is_leaf: What counts as a leaf whatever it is.
+
+    Raises:
+        InvalidArgumentError: A key is nothing that a variable could be called by, two leaves have one name, or there is
+            no leaf.
+
+    Attributes:
+        names: Of the leaves, in the structure's order, as ``conv/0``; that of a lone leaf is ``value``.
+        leaves: What was there.
+    """
+
+    def __init__(self, tree: object, what: str, is_leaf: Callable[[object], bool] | None = None):
+        self._tree = tree
+        self._is_leaf = is_leaf
+        pairs = list(self._walk(tree, ""))
+        for name, _ in pairs:
+            _check_name(name, what)
+        self.names: Final = tuple([name or "value" for name, _ in pairs])
+        self.leaves: Final = tuple([leaf for _, leaf in pairs])
+        if not pairs:
+            raise InvalidArgumentError(f"{what} hold no arrays: there is nothing to share; give arrays, as {{'w': w}}")
+        if len(set(self.names)) != len(self.names):
+            twice = next(name for name in self.names if self.names.count(name) > 1)
+            raise InvalidArgumentError(f"{what} have two leaves that are called {twice}; rename one of their keys")
+
+    def leaves_of(self, other: object, what: str) -> dict[str, Any]:
+        """Returns the leaves of a structure like this one by their names, in this one's order.
+
+        Args:
+            other: As the gradients of the parameters. Where this one has a leaf, all is a leaf there, None too.
+            what: What errors call it, as "the gradients".
+
+        Raises:
+            InvalidArgumentError: It lacks leaves, or has others; all are listed.
+        """
+        found = {name or "value": leaf for name, leaf in self._walk(other, "", frozenset(self.names))}
+        if found.keys() != set(self.names):
+            lacks = [name for name in self.names if name not in found]
+            only = [name for name in found if name not in self.names]
+            words = [f"lack {', '.join(lacks)}"] * bool(lacks) + [f"have {', '.join(only)} besides"] * bool(only)
+            raise InvalidArgumentError(
+                f"{what} {' and '.join(words)}; give one for each of the {len(self.names)} parameters, in the same "
+                f"structure"
+            )
+        return {name: found[name] for name in self.names}
+
+    def rebuilt(self, leaves: Sequence[Any]) -> Any:
+        """Returns a structure of the same kind with other leaves, in the order of ``names``."""
+        return self._rebuilt(self._tree, iter(leaves))
+
+    def _walk(self, tree: Any, path: str, leaves: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
+        if (path or "value") in leaves:
+            yield path, tree
+            return
+        if tree is None:
+            return
+        items = None if self._is_leaf is not None and self._is_leaf(tree) else _items(tree)
+        if items is None:
+            yield path, tree
+            return
+        for key, value in items:
+            yield from self._walk(value, f"{path}/{key}" if path else f"{key}", leaves)
+
+    def _rebuilt(self, tree: Any, leaves: Iterator[Any]) -> Any:
+        if tree is None:
+            return None
+        items = None if self._is_leaf is not None and self._is_leaf(tree) else _items(tree)
+        if items is None:
+            return next(leaves)
+        return _like(tree, [(key, self._rebuilt(value, leaves)) for key, value in items])
+
+
+def _items(tree: Any) -> list[tuple[Any, Any]] | None:
+    """What a container holds, by key; None if it is a leaf."""
+    if isinstance(tree, Mapping):
+        return list(tree.items())
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return list(zip(tree._fields, tree, strict=True))
+    if isinstance(tree, list | tuple):
+        return list(enumerate(tree))
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        return [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
+    return None
+
+
+def _like(tree: Any, items: Sequence[tuple[Any, Any]]) -> Any:
+    """Returns a container of the same kind that holds other things."""
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*[value for _, value in items])
+    if isinstance(tree, list | tuple):
+        return type(tree)([value for _, value in items])
+    if isinstance(tree, Mapping) and not isinstance(tree, MutableMapping):
+        made: Any = type(tree)
+        return made(dict(items))
+    found = copy.copy(tree)
+    for key, value in items:
+        if isinstance(found, MutableMapping):
+            found[key] = value
+        else:
+            object.__setattr__(found, key, value)  # of a dataclass that is frozen, too
+    return found
+
+
+def _check_name(name: str, what: str) -> None:
+    for part in name.split("/") if name else ():
+        if not _PART.fullmatch(part):
+            raise InvalidArgumentError(
+                f"{what} have the key {part!r} on the way to {name!r}, which no variable can be called by; use only "
+                f"letters, digits and _ . \\ > -, and no empty keys"
+            )
