@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # optimizers, and what starts processes, are imported when th
     from ps_cluster.local.serve import serve
     from worker_client import *
     from worker_client import numpy as numpy  # which a star leaves out
+    from worker_client import torch as torch
 
     __version__: str
 else:
@@ -50,7 +51,7 @@ else:
 
 # What is for models of other libraries: imported when it is asked for, and not by a star, since the library may be
 # missing, and has a name of its own in a program.
-_LIBRARIES = {"numpy": "numpy"}
+_LIBRARIES = {"jax": "jax", "numpy": "numpy", "sklearn": "sklearn", "torch": "torch"}
 """The library that each needs, by our name."""
 
 

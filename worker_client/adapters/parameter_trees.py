@@ -37,7 +37,7 @@ class ParameterTree:
         self._is_leaf = is_leaf
         pairs = list(self._walk(tree, ""))
         for name, _ in pairs:
-            _check_name(name, what)
+            check_name(name, what)
         self.names: Final = tuple([name or "value" for name, _ in pairs])
         self.leaves: Final = tuple([leaf for _, leaf in pairs])
         if not pairs:
@@ -124,7 +124,8 @@ def _like(tree: Any, items: Sequence[tuple[Any, Any]]) -> Any:
     return found
 
 
-def _check_name(name: str, what: str) -> None:
+def check_name(name: str, what: str) -> None:
+    """Makes sure that a variable can have a name, whose parts are keys; InvalidArgumentError if not."""
     for part in name.split("/") if name else ():
         if not _PART.fullmatch(part):
             raise InvalidArgumentError(

@@ -51,7 +51,8 @@ class SharedArrays(
         partitioner: Cuts the variables into parts.
         overlap: Whether ``push`` returns at once, and a thread sends and reads meanwhile; at most one push is under
             way. The arrays change at any time between a push and the end of the next pull.
-        beside: Full names of variables under the scope that are none of these.
+        tables: Variables besides, that the optimizer trains with these and that are not pulled; each push has an update
+            of each.
         what: What errors call an array.
 
     Attributes:
@@ -79,27 +80,33 @@ class SharedArrays(
         initializer: Initializers = None,
         partitioner: Partitioner | None = None,
         overlap: bool = False,
-        beside: Sequence[str] = (),
+        tables: Sequence[EagerVariable] = (),
         what: str = "parameter",
     ):
         self.client = client
         self.optimizer = _checked_optimizer(optimizer, sync)
         self.name = scope_of(client, name)
         self.arrays: Final = {**arrays, **(untrained or {})}
+        if not self.arrays and not tables:
+            raise InvalidArgumentError(f"{self.name} has no {what} that could be shared")
         _check_arrays(self.name, self.arrays, what, trained=arrays if optimizer else ())
         self._what = what
         SHARED_MODELS.enter(self, client)
+        beside = [each.whole_spec.name for each in tables]
         try:
             self.variables: Final = declare(
                 client, name, self.arrays, initializer=initializer, partitioner=partitioner, beside=beside
             )
             if optimizer is not None and sync is not None:
                 give_policy(optimizer, sync)
-            self._mirror: Final = client.mirror(self.variables, out=self.arrays)
+            self._mirror = client.mirror(self.variables, out=self.arrays)
         except BaseException:
             SHARED_MODELS.leave(self, client)
             raise
         self._trained: Final = [(each, self.variables[each]) for each in arrays]
+        self._trained_names: Final = frozenset(arrays)
+        self._tables: Final = tuple(tables)
+        self._zeros: Final[dict[str, Array]] = {}
         self._in_rounds = optimizer is not None and optimizer.sync is not None
         self._in_local_steps = optimizer is not None and optimizer.outer is not None
         self._has_joined = not self._in_rounds
@@ -110,7 +117,7 @@ class SharedArrays(
 
     # -- the two halves of a step -------------------------------------------------------------
 
-    def pull(self, *, fresh: bool = False) -> None:
+    def pull(self, *, fresh: bool = False) -> bool:
         """Reads what has changed into the arrays: one exchange for each ps task.
 
         After a push that has read behind itself there is nothing left to read, so that it costs nothing. Under
@@ -121,6 +128,9 @@ class SharedArrays(
             fresh: Whether to read in any case, as after a pause. Of no effect with "local(H)", whose values are this
                 worker's own.
 
+        Returns:
+            Whether the arrays may have changed since the last push or pull has returned.
+
         Raises:
             ShardscopeError: As of ``Mirror.pull`` and ``Optimizer.join``; with ``overlap`` that of the last push.
         """
@@ -128,15 +138,31 @@ class SharedArrays(
         self.wait()
         is_pulled, self._is_pulled = self._is_pulled, False
         if not self._has_joined and self.optimizer is not None:
-            self.optimizer.join([variable for _, variable in self._trained], pull=self._mirror)
+            self.optimizer.join([*[variable for _, variable in self._trained], *self._tables], pull=self._mirror)
             self._has_joined = True
         elif not is_pulled or (fresh and not self._in_local_steps):
             self._mirror.pull()
+        else:
+            return self._thread is not None
+        return True
+
+    def put_at(self, arrays: Mapping[str, Array]) -> None:
+        """Takes other arrays in the place of those there are, as after these have moved; the next pull reads all.
+
+        Args:
+            arrays: By their names, of the same shapes and dtypes.
+        """
+        self.wait()
+        _check_arrays(self.name, arrays, self._what, trained=())
+        self.arrays.update(arrays)
+        self._mirror = self.client.mirror(self.variables, out=self.arrays)
+        self._is_pulled = False
 
     def push(
         self,
         updates: Mapping[str, Update | None],
         *,
+        tables: Sequence[tuple[Update, EagerVariable]] = (),
         learning_rate: float | None = None,
         pull: bool = True,
         completes: Any = None,
@@ -147,6 +173,7 @@ class SharedArrays(
             updates: By the names of the arrays. One that is left out or None does not change its variable; in rounds,
                 where each step has a gradient of each variable, zeros stand for it. With ``overlap`` they belong to the
                 thread that sends them, until the next pull has returned.
+            tables: Pairs of a gradient and one of the tables, which go with them.
             learning_rate: For this step, instead of the optimizer's.
             pull: Whether the arrays get the values behind the step, in the same exchange where they are small.
             completes: A shard of ``ss.data.Shards``, as in ``Optimizer.apply_gradients``.
@@ -159,10 +186,11 @@ class SharedArrays(
             ShardscopeError: As of ``Optimizer.apply_gradients`` and ``Client.assign_add_all``.
         """
         self._check_open()
-        unknown = updates.keys() - dict(self._trained).keys() if len(updates) else ()
-        if unknown:
-            raise self._not_trained(min(unknown))
-        pairs = self._pairs(updates)
+        if not self._trained_names >= updates.keys():
+            raise self._not_trained(min(updates.keys() - self._trained_names))
+        pairs = [*self._pairs(updates), *tables]
+        if not pairs:
+            raise InvalidArgumentError(f"{self.name}: there is nothing to push; give updates of {self._some}")
         self.wait()
         self._is_pulled = False
         if self._thread is None:
@@ -193,24 +221,22 @@ class SharedArrays(
         return made
 
     def _pairs(self, updates: Mapping[str, Update | None]) -> list[tuple[Any, EagerVariable]]:
-        pairs = [(updates.get(name), variable) for name, variable in self._trained]
-        missing = [number for number, (update, _) in enumerate(pairs) if update is None]
-        if len(missing) == len(pairs):
-            raise InvalidArgumentError(
-                f"{self.name}: there are no gradients to push; give them by the names {self._some}"
-            )
-        if not missing:
-            return pairs
-        if not self._in_rounds:
-            return [pair for pair in pairs if pair[0] is not None]
-        for number in missing:
-            variable = pairs[number][1]
-            pairs[number] = self._zeros_for(variable), variable
+        pairs: list[tuple[Any, EagerVariable]] = []
+        for name, variable in self._trained:
+            update = updates.get(name)
+            if update is not None:
+                pairs.append((update, variable))
+            elif self._in_rounds:
+                pairs.append((self._zeros_for(name), variable))
         return pairs
 
-    def _zeros_for(self, variable: EagerVariable) -> Array:
-        spec = variable.whole_spec
-        return np.zeros(spec.shape, spec.dtype)
+    def _zeros_for(self, name: str) -> Array:
+        """Zeros that stand for a gradient that is not there, the same ones each time."""
+        zeros = self._zeros.get(name)
+        if zeros is None:
+            spec = self.variables[name].whole_spec
+            zeros = self._zeros[name] = np.zeros(spec.shape, spec.dtype)
+        return zeros
 
     @property
     def _some(self) -> str:
@@ -236,7 +262,8 @@ class SharedArrays(
         optimizer = self._with_optimizer("learning_rate")
         if not isinstance(optimizer.learning_rate, ScheduleSpec):
             return float(optimizer.learning_rate)
-        step = optimizer.slots(self._trained[0][1])["step"].read_value()
+        first = next(iter([*[variable for _, variable in self._trained], *self._tables]))
+        step = optimizer.slots(first)["step"].read_value()
         return rate_at(optimizer.learning_rate, int(step))
 
     @learning_rate.setter
@@ -311,8 +338,6 @@ def _checked_optimizer(optimizer: object, sync: str | None) -> Optimizer | None:
 def _check_arrays(
     name: str, arrays: Mapping[str, object], what: str, trained: Mapping[str, Array] | Sequence[str]
 ) -> None:
-    if not arrays:
-        raise InvalidArgumentError(f"{name} has no {what} that could be shared")
     for path, array in arrays.items():
         if not isinstance(array, np.ndarray) or not array.flags.writeable:
             kind = "a read-only array" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
