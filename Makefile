@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTO_VENV := .venv-proto
 INSTALLED := $(VENV)/.installed
+FRAMEWORKS := $(VENV)/.frameworks
 PROTO_INSTALLED := $(PROTO_VENV)/.installed
 PROTOS := $(wildcard proto/ps_protocol/v1/*.proto)
 
@@ -11,7 +12,7 @@ PROTOS := $(wildcard proto/ps_protocol/v1/*.proto)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench proto test-compose fuzz soak clean
+.PHONY: help demo examples test check bench proto test-compose fuzz soak clean
 
 help:  ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +28,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 		--editable '.[dev]' > $(VENV)/pip.log 2>&1 || { cat $(VENV)/pip.log; exit 1; }
 	@touch $@
 
+# Those whose models the adapters share: tests and examples have them, the demo and a cluster need none.
+$(FRAMEWORKS): $(INSTALLED)
+	@echo "Installing PyTorch, JAX, scikit-learn and pandas into $(VENV); the first time this takes some minutes."
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --constraint constraints.txt \
+		--editable '.[frameworks]' > $(VENV)/frameworks.log 2>&1 || { cat $(VENV)/frameworks.log; exit 1; }
+	@touch $@
+
 $(PROTO_INSTALLED): tools/proto-requirements.txt
 	@echo "Installing the protocol compiler into $(PROTO_VENV)."
 	@$(PYTHON) -m venv $(PROTO_VENV)
@@ -37,14 +45,19 @@ $(PROTO_INSTALLED): tools/proto-requirements.txt
 demo: $(INSTALLED)  ## Trains a digit classifier with 3 workers on 2 ps tasks.
 	$(BIN)/shardscope up --ps 2 --workers 3 -- python examples/digits.py
 
+examples: $(FRAMEWORKS)  ## Trains models of PyTorch and JAX with 3 workers on 2 ps tasks.
+	$(BIN)/shardscope up --ps 2 --workers 3 -- python examples/torch_digits.py --sync "ssp(3)"
+	$(BIN)/shardscope up --ps 2 --workers 3 -- python examples/torch_recommend.py
+	$(BIN)/shardscope up --ps 2 --workers 3 -- python examples/jax_digits.py
+
 # In the order of their folders, modules of long tests come first and those of short ones last. By default those with the
 # fewest tests would come last, which are the longest, and one core would wait for the other. A test process that dies ends
 # the run, which would else go on with fewer of them, or wait for ever.
-test: $(INSTALLED)  ## Runs every test but those that need a container engine.
+test: $(FRAMEWORKS)  ## Runs every test but those that need a container engine.
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
 	    --max-worker-restart 0
 
-check: $(INSTALLED) $(PROTO_INSTALLED)  ## Lint, types, layers, generated code, fast tests.
+check: $(FRAMEWORKS) $(PROTO_INSTALLED)  ## Lint, types, layers, generated code, fast tests.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
