@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import ml_dtypes
 import numpy as np
@@ -22,6 +22,9 @@ class DTypeCategory(enum.IntEnum):
     COMPLEX = 4
     BYTES = 5
 
+
+TRAINABLE_DTYPES: Final = tuple(np.dtype(each) for each in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64))
+"""Those of variables that optimizers change."""
 
 _CATEGORY_OF_NUMPY_KIND = {
     "b": DTypeCategory.BOOL,

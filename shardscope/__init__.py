@@ -27,8 +27,9 @@ if TYPE_CHECKING:  # optimizers, and what starts processes, are imported when th
     from ps_cluster import LocalCluster
     from ps_cluster.local.serve import serve
     from worker_client import *
-    from worker_client import numpy as numpy  # which a star leaves out
-    from worker_client import torch as torch
+    from worker_client import jax as jax  # which a star leaves out
+    from worker_client import numpy as numpy
+    from worker_client import sklearn as sklearn
 
     __version__: str
 else:
@@ -51,7 +52,7 @@ else:
 
 # What is for models of other libraries: imported when it is asked for, and not by a star, since the library may be
 # missing, and has a name of its own in a program.
-_LIBRARIES = {"jax": "jax", "numpy": "numpy", "sklearn": "sklearn", "torch": "torch"}
+_LIBRARIES = {"jax": "jax", "numpy": "numpy", "sklearn": "sklearn"}
 """The library that each needs, by our name."""
 
 

@@ -10,6 +10,9 @@ from typing import Any, Final
 
 from ps_protocol.errors import InvalidArgumentError
 
+LONE: Final = "value"
+"""What a leaf is called that is the whole structure."""
+
 _PART: Final = re.compile(r"[A-Za-z0-9_.\\>-]+")
 
 
@@ -28,7 +31,7 @@ class ParameterTree:
             no leaf.
 
     Attributes:
-        names: Of the leaves, in the structure's order, as ``conv/0``; that of a lone leaf is ``value``.
+        names: Of the leaves, in the structure's order, as ``conv/0``; that of a lone leaf is ``LONE``.
         leaves: What was there.
     """
 
@@ -36,15 +39,8 @@ class ParameterTree:
         self._tree = tree
         self._is_leaf = is_leaf
         pairs = list(self._walk(tree, ""))
-        for name, _ in pairs:
-            check_name(name, what)
-        self.names: Final = tuple([name or "value" for name, _ in pairs])
+        self.names: Final = checked_names([name for name, _ in pairs], what)
         self.leaves: Final = tuple([leaf for _, leaf in pairs])
-        if not pairs:
-            raise InvalidArgumentError(f"{what} hold no arrays: there is nothing to share; give arrays, as {{'w': w}}")
-        if len(set(self.names)) != len(self.names):
-            twice = next(name for name in self.names if self.names.count(name) > 1)
-            raise InvalidArgumentError(f"{what} have two leaves that are called {twice}; rename one of their keys")
 
     def leaves_of(self, other: object, what: str) -> dict[str, Any]:
         """Returns the leaves of a structure like this one by their names, in this one's order.
@@ -56,23 +52,15 @@ class ParameterTree:
         Raises:
             InvalidArgumentError: It lacks leaves, or has others; all are listed.
         """
-        found = {name or "value": leaf for name, leaf in self._walk(other, "", frozenset(self.names))}
-        if found.keys() != set(self.names):
-            lacks = [name for name in self.names if name not in found]
-            only = [name for name in found if name not in self.names]
-            words = [f"lack {', '.join(lacks)}"] * bool(lacks) + [f"have {', '.join(only)} besides"] * bool(only)
-            raise InvalidArgumentError(
-                f"{what} {' and '.join(words)}; give one for each of the {len(self.names)} parameters, in the same "
-                f"structure"
-            )
-        return {name: found[name] for name in self.names}
+        found = {name or LONE: leaf for name, leaf in self._walk(other, "", frozenset(self.names))}
+        return in_order_of(self.names, found, what)
 
     def rebuilt(self, leaves: Sequence[Any]) -> Any:
         """Returns a structure of the same kind with other leaves, in the order of ``names``."""
         return self._rebuilt(self._tree, iter(leaves))
 
     def _walk(self, tree: Any, path: str, leaves: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
-        if (path or "value") in leaves:
+        if (path or LONE) in leaves:
             yield path, tree
             return
         if tree is None:
@@ -122,6 +110,38 @@ def _like(tree: Any, items: Sequence[tuple[Any, Any]]) -> Any:
         else:
             object.__setattr__(found, key, value)  # of a dataclass that is frozen, too
     return found
+
+
+def checked_names(names: Sequence[str], what: str) -> tuple[str, ...]:
+    """Returns the names of leaves, of which a lone one has none.
+
+    Args:
+        names: The keys on the way to each, with "/" between them.
+        what: What errors call the structure, as "params".
+
+    Raises:
+        InvalidArgumentError: A key is nothing that a variable could be called by, two are one, or there is none.
+    """
+    if not names:
+        raise InvalidArgumentError(f"{what} hold no arrays: there is nothing to share; give arrays, as {{'w': w}}")
+    for name in names:
+        check_name(name, what)
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidArgumentError(f"{what} have two leaves that are called {twice}; rename one of their keys")
+    return tuple([name or LONE for name in names])
+
+
+def in_order_of(names: Sequence[str], found: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Returns leaves in the order of the names; InvalidArgumentError that lists them if some are missing, or more."""
+    if found.keys() != set(names):
+        lacks = [name for name in names if name not in found]
+        only = [name for name in found if name not in names]
+        words = [f"lack {', '.join(lacks)}"] * bool(lacks) + [f"have {', '.join(only)} besides"] * bool(only)
+        raise InvalidArgumentError(
+            f"{what} {' and '.join(words)}; give one for each of the {len(names)} parameters, in the same structure"
+        )
+    return {name: found[name] for name in names}
 
 
 def check_name(name: str, what: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from ps_protocol.dtype_traits import DTypeCategory, dtype_category
+from ps_protocol.dtype_traits import TRAINABLE_DTYPES
 from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, InvalidArgumentError
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.operations import Array
@@ -345,8 +345,9 @@ def _check_arrays(
                 f"{name}: {what} {path} is {kind}, into which nothing can be read; give a NumPy array that can be "
                 f"written, as np.array(value)"
             )
-        if path in trained and dtype_category(array.dtype) is not DTypeCategory.FLOAT:
+        if path in trained and array.dtype not in TRAINABLE_DTYPES:
+            trainable = ", ".join([each.name for each in TRAINABLE_DTYPES])
             raise DTypeMismatchError(
-                f"{name}: {what} {path} holds {array.dtype}, and gradients are of floats; leave it out, convert it, or "
-                f"share with optimizer=None and push deltas"
+                f"{name}: {what} {path} holds {array.dtype}, and an optimizer changes {trainable}; leave it out, "
+                f"convert it, or share with optimizer=None and push deltas"
             )

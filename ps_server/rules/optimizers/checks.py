@@ -8,16 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import ml_dtypes
 import numpy as np
 
+from ps_protocol.dtype_traits import TRAINABLE_DTYPES
 from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, InvalidArgumentError
 from ps_protocol.operations import Array, VariableSpec
 from ps_protocol.optimizer_rules import RULES, SlotSpec, check_numbers
 from ps_server.rules.operand_checks import dtype_label, refuse_operand
 
-FLOATS: Final = tuple(np.dtype(each) for each in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64))
-"""Dtypes of variables that rules can change."""
 FLOAT32: Final = np.dtype(np.float32)
 _COUNT: Final = np.dtype(np.int64)
 
@@ -28,9 +26,10 @@ def compute_dtype(spec: VariableSpec) -> np.dtype[Any]:
     Raises:
         InvalidArgumentError: It does not hold floats.
     """
-    if spec.dtype not in FLOATS:
+    if spec.dtype not in TRAINABLE_DTYPES:
+        trainable = ", ".join([each.name for each in TRAINABLE_DTYPES])
         raise InvalidArgumentError(
-            f"variable {spec} cannot be trained: an optimizer changes {', '.join(each.name for each in FLOATS)}",
+            f"variable {spec} cannot be trained: an optimizer changes {trainable}",
             variable=spec.name,
         )
     return spec.dtype if spec.dtype.itemsize == 8 else FLOAT32
@@ -117,4 +116,4 @@ def check_slots(
 
 
 def _holds(wanted: SlotSpec, dtype: np.dtype[Any], widest: int) -> bool:
-    return dtype == _COUNT if wanted.is_count else dtype in FLOATS and dtype.itemsize <= widest
+    return dtype == _COUNT if wanted.is_count else dtype in TRAINABLE_DTYPES and dtype.itemsize <= widest

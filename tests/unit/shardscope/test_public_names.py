@@ -38,7 +38,7 @@ uniform_unit_scaling_initializer variable_axis_size_partitioner variable_scope v
 variance_scaling_initializer zeros_initializer
 """
 NAMES = set(_NAMES.split())
-LIBRARIES = {"jax", "numpy", "sklearn", "torch"}
+LIBRARIES = {"jax", "numpy", "sklearn"}
 """Models of other libraries: shown, but not imported by a star, since a program has these libraries' own names."""
 
 MODULES = pytest.mark.parametrize("module", [shardscope, worker_client], ids=lambda module: module.__name__)

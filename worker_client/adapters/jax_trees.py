@@ -1,0 +1,221 @@
+"""Pytrees of JAX: a name for each leaf, memory that the cluster reads into, and arrays of JAX made of that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ps_protocol.dtype_traits import DTypeCategory, dtype_category
+from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, InvalidArgumentError
+from ps_protocol.operations import Array
+from worker_client.adapters.parameter_trees import LONE, checked_names, in_order_of
+
+_ALIGNMENT_BYTES: Final = 64  # XLA uses an array of NumPy in place if it begins at a multiple of that
+_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_.\\>/-]")
+
+_Copy: TypeAlias = Callable[..., Sequence[Any]]
+
+
+class JaxTree:
+    """The structure of a pytree, and a name for each of its leaves. Immutable, and thread-safe.
+
+    Args:
+        tree: Any pytree.
+        what: What errors call it, as "params".
+
+    Attributes:
+        names: Of the leaves, in the pytree's order: their keys, as ``dense/kernel``. What no variable may be called by
+            is "_" there, as "~" in the names of Haiku.
+        leaves: What was there.
+
+    Raises:
+        InvalidArgumentError: There is no leaf, a key is empty, or two leaves have one name.
+    """
+
+    def __init__(self, tree: object, what: str):
+        pairs, self._structure = jax.tree_util.tree_flatten_with_path(tree)
+        self.names: Final = checked_names([_name_of(path) for path, _ in pairs], what)
+        self.leaves: Final = tuple([leaf for _, leaf in pairs])
+
+    def leaves_of(self, other: object, what: str) -> dict[str, Any]:
+        """Returns the leaves of a pytree like this one by their names; None stands for a leaf that is left out.
+
+        Raises:
+            InvalidArgumentError: It lacks leaves, or has others; all are listed.
+        """
+        leaves, structure = jax.tree_util.tree_flatten(other)
+        if structure == self._structure:
+            return dict(zip(self.names, leaves, strict=True))
+        pairs, _ = jax.tree_util.tree_flatten_with_path(other, is_leaf=lambda each: each is None)
+        found = {_name_of(path) or LONE: leaf for path, leaf in pairs}
+        missing = [name for name, leaf in found.items() if leaf is None and name not in self.names]
+        for name in missing:  # where the parameters have none either
+            del found[name]
+        return in_order_of(self.names, found, what)
+
+    def rebuilt(self, leaves: Sequence[Any]) -> Any:
+        """Returns a pytree of this structure with other leaves, in the order of ``names``."""
+        return jax.tree_util.tree_unflatten(self._structure, leaves)
+
+
+def _name_of(path: Sequence[Any]) -> str:
+    return "/".join([_NOT_IN_NAMES.sub("_", _key_of(each)) for each in path])
+
+
+def _key_of(entry: Any) -> str:
+    """The key of a pytree's node to one of its children, of whichever of JAX's kinds of keys it is."""
+    for attribute in ("key", "idx", "name"):
+        if hasattr(entry, attribute):
+            return str(getattr(entry, attribute))
+    return str(entry)
+
+
+# -- from JAX to the cluster ---------------------------------------------------------------------
+
+
+def first_value(leaf: Any, name: str) -> Array:
+    """Returns new memory with the value of a parameter, which the cluster may read into and JAX may use in place.
+
+    Raises:
+        DTypeMismatchError: It is no array of numbers, or one of complex ones.
+        FailedPreconditionError, InvalidArgumentError: As of ``array_of``.
+    """
+    if not isinstance(leaf, jax.Array):
+        try:
+            leaf = jnp.asarray(leaf)  # of the dtype that JAX makes of it
+        except (TypeError, ValueError) as error:
+            raise DTypeMismatchError(
+                f"parameter {name} is a {type(leaf).__name__}, of which JAX makes no array; take it out of the pytree, "
+                f"or register its type as a node",
+                variable=name,
+            ) from error
+    value = array_of(leaf, f"parameter {name}", name)
+    if dtype_category(value.dtype) is DTypeCategory.COMPLEX:
+        raise DTypeMismatchError(
+            f"parameter {name} holds {value.dtype.name}, and gradients are of floats; give its real and imaginary "
+            f"parts as two parameters",
+            variable=name,
+        )
+    found = _aligned(value)
+    np.copyto(found, value)
+    return found
+
+
+def array_of(leaf: Any, what: str, name: str) -> Array:
+    """Returns an array of JAX as one of NumPy, in the same memory where that is the host's.
+
+    Args:
+        leaf: An array of JAX's, whole on this process.
+        what: What errors call it.
+        name: Of the parameter.
+
+    Raises:
+        InvalidArgumentError: It is being traced, or parts of it are in other processes.
+        DTypeMismatchError: It holds keys of random numbers.
+        FailedPreconditionError: It has been deleted or donated.
+    """
+    if isinstance(leaf, jax.core.Tracer):
+        raise InvalidArgumentError(
+            f"{what} is being traced: call share(), pull() and push() outside of jit, grad and vmap, with the arrays "
+            f"that they return",
+            variable=name,
+        )
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
+        raise DTypeMismatchError(
+            f"{what} holds {leaf.dtype}, which are no numbers; take it out of the pytree, as keys of random numbers "
+            f"are each worker's own",
+            variable=name,
+        )
+    if leaf.is_deleted():
+        raise FailedPreconditionError(
+            f"{what} has been deleted, as by donate_argnums; give an array that still has its value", variable=name
+        )
+    if not leaf.is_fully_addressable:
+        raise InvalidArgumentError(
+            f"{what} is divided over several processes of JAX; gather it first, as with "
+            f"jax.experimental.multihost_utils.process_allgather",
+            variable=name,
+        )
+    found: Array = np.asarray(leaf)
+    return found
+
+
+def updates_of(leaves: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Returns gradients or deltas as NumPy's arrays in the same memory; None for those that JAX has none of.
+
+    Raises:
+        InvalidArgumentError, FailedPreconditionError, DTypeMismatchError: As of ``array_of``.
+    """
+    return {name: _update_of(leaf, what, name) for name, leaf in leaves.items()}
+
+
+def _update_of(leaf: Any, what: str, name: str) -> Any:
+    if not isinstance(leaf, jax.Array):
+        return None if getattr(leaf, "dtype", None) == jax.dtypes.float0 else leaf  # of an integer parameter
+    return array_of(leaf, f"{what} of {name}", name)
+
+
+def _aligned(like: Array) -> Array:
+    memory = np.empty(like.nbytes + _ALIGNMENT_BYTES, np.uint8)
+    begin = -memory.ctypes.data % _ALIGNMENT_BYTES
+    return memory[begin : begin + like.nbytes].view(like.dtype).reshape(like.shape)
+
+
+# -- from the cluster to JAX ---------------------------------------------------------------------
+
+
+class JaxCopies:
+    """Makes arrays of JAX of memory that changes. What it has made never changes.
+
+    One compiled function copies all arrays that are on the same devices, straight out of the memory: as fast as memcpy,
+    and without what JAX takes to put each array by itself. Thread-safe.
+
+    Args:
+        arrays: The memory.
+        leaves: The parameters: those that JAX has on devices of the caller's choice get new values on the same ones,
+            divided in the same way.
+    """
+
+    def __init__(self, arrays: Sequence[Array], leaves: Sequence[Any]):
+        self._arrays = arrays
+        shardings = [_sharding_of(leaf) for leaf in leaves]
+        groups: dict[Hashable, list[int]] = {}
+        for index, sharding in enumerate(shardings):
+            groups.setdefault(sharding and frozenset(sharding.device_set), []).append(index)
+        self._groups: list[tuple[list[int], _Copy]] = [
+            (indices, _copy_to([shardings[index] for index in indices])) for indices in groups.values()
+        ]
+
+    def take(self) -> list[Any]:
+        """Returns an array of JAX for each array, as it is now.
+
+        Raises:
+            InvalidArgumentError: This is being traced.
+        """
+        made: list[Any] = [None] * len(self._arrays)
+        with jax.transfer_guard("allow"):
+            for indices, copy in self._groups:
+                for index, array in zip(indices, copy(*[self._arrays[index] for index in indices]), strict=True):
+                    made[index] = array
+        if isinstance(made[0], jax.core.Tracer):
+            raise InvalidArgumentError("pull() is being traced: call it outside of jit, grad and vmap")
+        jax.block_until_ready(made)  # the memory may change then
+        return made
+
+
+def _sharding_of(leaf: Any) -> Any:
+    """Where the caller has put an array; None if JAX may choose."""
+    return leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None
+
+
+def _copy_to(shardings: Sequence[Any]) -> _Copy:
+    def copies(*arrays: Any) -> list[Any]:
+        return [jnp.copy(each) for each in arrays]
+
+    made: _Copy = jax.jit(copies) if shardings[0] is None else jax.jit(copies, out_shardings=list(shardings))
+    return made

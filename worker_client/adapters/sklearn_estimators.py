@@ -1,0 +1,89 @@
+"""What scikit-learn's estimators learn by ``partial_fit``, as arrays with names."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from ps_protocol.dtype_traits import TRAINABLE_DTYPES
+from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, InvalidArgumentError
+from ps_protocol.operations import Array
+
+_LINEAR: Final = ("coef_", "intercept_")
+_LAYERS: Final = ("coefs_", "intercepts_")
+CLASSES: Final = "classes_"
+
+
+def check_estimator(estimator: Any, name: str) -> None:
+    """Makes sure that an estimator can be shared.
+
+    Raises:
+        InvalidArgumentError: It learns all at once, or keeps averages beside its coefficients.
+    """
+    kind = type(estimator).__name__
+    if isinstance(estimator, type):
+        raise InvalidArgumentError(f"{name}: an estimator is shared, not its class; give {estimator.__name__}()")
+    if not callable(getattr(estimator, "partial_fit", None)):
+        raise InvalidArgumentError(
+            f"{name}: {kind} has no partial_fit, so that workers cannot learn from a part at a time; take one that "
+            f"has, as SGDClassifier, SGDRegressor, Perceptron, MLPClassifier or MLPRegressor"
+        )
+    if getattr(estimator, "average", False):
+        raise InvalidArgumentError(
+            f"{name}: {kind}(average={estimator.average!r}) keeps averages beside what it learns, which are not "
+            f"shared; make it with average=False"
+        )
+
+
+def learned(estimator: Any, name: str) -> dict[str, Array]:
+    """Returns the estimator's own arrays by their names, as ``coef_`` or ``coefs_/0``; none before it has learned.
+
+    Raises:
+        InvalidArgumentError: It has learned, but neither coefficients nor layers of them.
+        FailedPreconditionError: They are sparse.
+        DTypeMismatchError: They are not of floats that the cluster can add to.
+    """
+    if all(hasattr(estimator, each) for each in _LAYERS):
+        found = {f"{kind}/{number}": layer for kind in _LAYERS for number, layer in enumerate(getattr(estimator, kind))}
+    elif all(hasattr(estimator, each) for each in _LINEAR):
+        found = {each: getattr(estimator, each) for each in _LINEAR}
+    else:
+        own = [each for each in vars(estimator) if each.endswith("_") and not each.startswith("_")]
+        if own:
+            raise InvalidArgumentError(
+                f"{name}: {type(estimator).__name__} learns {', '.join(own)}, and what is shared are coef_ and "
+                f"intercept_, or coefs_ and intercepts_; take a linear estimator or an MLP"
+            )
+        return {}
+    for path, array in found.items():
+        if not isinstance(array, np.ndarray):
+            raise FailedPreconditionError(
+                f"{name}: {path} is a {type(array).__name__}; call densify() of the estimator first", variable=path
+            )
+        if array.dtype not in TRAINABLE_DTYPES:
+            raise DTypeMismatchError(f"{name}: {path} holds {array.dtype}; floats are shared", variable=path)
+    return found
+
+
+def classes_of(estimator: Any) -> Array | None:
+    """Returns the classes that a classifier tells apart, text as UTF-8; None of others."""
+    found = getattr(estimator, CLASSES, None)
+    if found is None:
+        return None
+    classes: Array = np.asarray(found)
+    if classes.dtype.kind in "biuf":
+        return classes.copy()
+    encoded: Array = np.char.encode(classes.astype(str), "utf-8")
+    return encoded
+
+
+def first_values(arrays: dict[str, Array]) -> dict[str, Array]:
+    """Returns what the cluster begins with, given what an estimator has made of its first batch.
+
+    A linear one begins with zeros. The layers of a net begin with random numbers that are gone by then; so the cluster
+    begins with what the first batch has made of them.
+    """
+    is_net = "coefs_/0" in arrays
+    make = np.array if is_net else np.zeros_like
+    return {name: make(array, order="C") for name, array in arrays.items()}
