@@ -18,6 +18,7 @@ from worker_client.deferred.operands import of_one_dtype
 from worker_client.graph.operation import Tensor
 from worker_client.op_definitions.static_values import known_sizes
 from worker_client.values.conversion import IndexedSlices
+from worker_client.values.dtypes import as_dtype
 from worker_client.values.shapes import TensorShape
 
 
@@ -63,7 +64,9 @@ class DeferredArithmetic:
         function = ufunc if method == "__call__" else getattr(ufunc, method)
         return deferred_call(function, inputs, keywords, op_type=ufunc.__name__)
 
-    def function(self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
+    def function(self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        if function is np.result_type:  # known without a session; JAX asks before it wants the value
+            return np.result_type(*[as_dtype(each.dtype) if is_deferred(each) else each for each in arguments])
         return deferred_call(function, arguments, keywords, op_type=function.__name__)
 
     def sizes(self, tensor: Tensor) -> TensorShape:

@@ -8,7 +8,7 @@ operations.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NoReturn, Protocol
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -118,10 +118,33 @@ class DeferredArray(
     __ixor__ = NDArrayOperatorsMixin.__xor__
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        raise TypeError(f"{self!r} has no value before a session runs it; use Session.run or eval()")
+        raise self._without("value")
+
+    def __dlpack__(self, **options: Any) -> NoReturn:
+        raise self._without("value")
+
+    def __dlpack_device__(self) -> NoReturn:
+        raise self._without("value")
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        function: Callable[..., Any],
+        types: Iterable[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> NoReturn:
+        """Refuses; an operator of Python's is left to this class then, which makes an operation."""
+        raise TypeError(
+            f"{getattr(function, '__name__', function)} of torch was given a tensor or a variable of a graph, which "
+            f"has no value before a session runs it; use Session.run or eval()"
+        )
 
     def __bool__(self) -> bool:
-        raise TypeError(f"{self!r} has no truth value before a session runs it; use Session.run or eval()")
+        raise self._without("truth value")
+
+    def _without(self, what: str) -> TypeError:
+        return TypeError(f"{self!r} has no {what} before a session runs it; use Session.run or eval()")
 
     __iter__ = None
 

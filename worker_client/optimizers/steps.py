@@ -13,6 +13,7 @@ from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMi
 from ps_protocol.operations import Array, VariableSpec
 from ps_protocol.optimizer_spec import OnNonfinite, OptimizerSpec
 from worker_client.values.conversion import IndexedSlices, convert, row_indices
+from worker_client.values.torch_tensors import sparse_rows
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.parts import EagerVariable
 from worker_client.variables.variable import Variable
@@ -49,7 +50,7 @@ def part_gradients(
 
     Args:
         variable: What the gradient is of.
-        gradient: As given.
+        gradient: As given. That of torch's sparse embeddings is one for some rows.
         copy: Whether the result must outlive the caller's hold on it.
         on_nonfinite: What becomes of a gradient that is not finite.
 
@@ -65,6 +66,12 @@ def part_gradients(
             f"the gradient of variable {spec.name} is None: the loss does not depend on it; leave the variable out",
             variable=spec.name,
         )
+    sparse = None if isinstance(gradient, IndexedSlices | np.ndarray) else sparse_rows(gradient)
+    if sparse is not None:
+        values, indices, shape = sparse
+        if shape != spec.shape:
+            raise _of_another_shape(spec, shape)
+        gradient = IndexedSlices(values, indices)
     if isinstance(gradient, IndexedSlices):
         rows, values = _rows_and_values(variable, gradient, copy=copy)
         if not isinstance(variable, PartitionedVariable):
@@ -72,15 +79,19 @@ def part_gradients(
         return _refused_alike([PartGradient(*each) for each in variable.part_row_values(rows, values)], on_nonfinite)
     array = convert(gradient, spec, copy=copy)
     if array.shape != spec.shape:
-        raise ShapeMismatchError(
-            f"the gradient of variable {spec} has the shape {list(array.shape)}; it should have the variable's, or be "
-            f"IndexedSlices for some rows",
-            variable=spec.name,
-        )
+        raise _of_another_shape(spec, array.shape)
     if not isinstance(variable, PartitionedVariable):
         return [PartGradient(variable, (array,))]
     pieces = zip(variable, variable.pieces(array), strict=True)
     return _refused_alike([PartGradient(part, (np.ascontiguousarray(piece),)) for part, piece in pieces], on_nonfinite)
+
+
+def _of_another_shape(spec: VariableSpec, shape: tuple[int, ...]) -> ShapeMismatchError:
+    return ShapeMismatchError(
+        f"the gradient of variable {spec} has the shape {list(shape)}; it should have the variable's, or be "
+        f"IndexedSlices for some rows",
+        variable=spec.name,
+    )
 
 
 def _refused_alike(parts: list[PartGradient], on_nonfinite: OnNonfinite) -> list[PartGradient]:

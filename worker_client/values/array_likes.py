@@ -22,6 +22,7 @@ from ps_protocol.errors import (
 )
 from ps_protocol.interrupts import raise_interrupt
 from ps_protocol.operations import Array, VariableSpec
+from worker_client.values.torch_tensors import is_tensor, tensor_array, tensor_defect
 
 _ELEMENT_KINDS: Final = frozenset("biufcSU")
 _TEXT: Final = (str, bytes)
@@ -110,6 +111,8 @@ class _Conversion:
             return self._of_sequence(value)
         if is_masked(value):
             raise self._masked()
+        if is_tensor(value):
+            return self._of_tensor(value)
         if any(hasattr(value, protocol) for protocol in ("__array__", "__array_interface__", "__array_struct__")):
             return self._of_library(value)
         if hasattr(value, "__dlpack__"):
@@ -120,11 +123,18 @@ class _Conversion:
             return self._of_sequence(tuple(value))
         raise self._no_array(value)
 
+    def _of_tensor(self, value: Any) -> Array:
+        defect: tuple[str, str] | None = self._asked(tensor_defect, value)
+        if defect is not None:
+            raise self._refused(*defect)
+        array: Array = self._asked(tensor_array, value)
+        return array
+
     def _of_library(self, value: Any) -> Array:
         """Has an object of another library make an array of itself, unless that would drop what is missing in it."""
         if self._asked(_has_gaps, value):
             raise self._refused("has missing elements", "fill them first, or take them for NaN with value.to_numpy()")
-        array = self._asked(_of_bfloat16 if _is_torchs_bfloat16(value) else np.asanyarray, value)
+        array = self._asked(np.asanyarray, value)
         if is_masked(array):
             raise self._masked()
         return np.asarray(array)
@@ -218,6 +228,10 @@ class _Conversion:
         """Returns an array of elements that are not NumPy's own numbers or text, if they mean some."""
         if is_ml_dtype(array.dtype):
             return array
+        if array.dtype.names == ("float0",):
+            raise self._refused(
+                "holds float0, JAX's gradients with respect to integers", "leave out what JAX does not differentiate"
+            )
         if array.dtype.names is not None:
             raise self._refused("is a structured array", f"take one of its fields: {', '.join(array.dtype.names)}")
         if array.dtype.kind in "mM":
@@ -244,8 +258,11 @@ class _Conversion:
     def _no_array(self, value: Any) -> DTypeMismatchError:
         if value is None:
             return self._refused("is None")
-        if hasattr(value, "toarray"):
-            return self._refused(f"is a sparse {_type_name(value)}", "use value.toarray(), or IndexedSlices for rows")
+        for method in ("toarray", "todense"):  # of SciPy, and of JAX
+            if hasattr(value, method):
+                return self._refused(
+                    f"is a sparse {_type_name(value)}", f"use value.{method}(), or IndexedSlices for rows"
+                )
         if hasattr(value, "__cuda_array_interface__"):
             return self._refused(f"is a {_type_name(value)} on a GPU", "copy it to the host first")
         if isinstance(value, Mapping):
@@ -284,15 +301,6 @@ def _has_gaps(value: Any) -> bool:
     # Where NaN itself stands for what is missing, it stays what it is.
     nullable = [not isinstance(getattr(dtype, "na_value", math.nan), float) for dtype in dtypes]
     return any(nullable) and bool(np.asarray(value.isna()).reshape(-1, len(dtypes))[:, nullable].any())
-
-
-def _is_torchs_bfloat16(value: Any) -> bool:
-    return str(getattr(value, "dtype", None)) == "torch.bfloat16"
-
-
-def _of_bfloat16(tensor: Any) -> Array:
-    """Returns the float32 array of a tensor whose elements have no NumPy dtype; each of them is a float32."""
-    return np.asarray(tensor.float())
 
 
 def _has_floats(value: Any) -> bool:

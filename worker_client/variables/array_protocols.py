@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ps_protocol.operations import Array, VariableSpec
+from worker_client.values.dlpack import dlpack_capsule, has_dlpack
+from worker_client.values.torch_tensors import is_tensor
 
 
 class ActsAsArray(NDArrayOperatorsMixin):
@@ -74,15 +77,36 @@ class ActsAsArray(NDArrayOperatorsMixin):
     def __dlpack__(self, *, copy: bool | None = None, **options: Any) -> Any:
         if copy is False:
             raise BufferError(f"{self.whole_spec.name} lives on a ps: a tensor of it is always a copy")
-        if self.whole_spec.dtype.kind not in "biufc":
+        if not has_dlpack(self.whole_spec.dtype):
             raise BufferError(
-                f"variable {self.whole_spec.name} holds {self.whole_spec.dtype.name}, of which NumPy makes no DLPack "
-                f"tensor; take its numpy(), as another dtype where it holds numbers: .numpy().astype('float32')"
+                f"variable {self.whole_spec.name} holds {self.whole_spec.dtype.name}, of which there are no DLPack "
+                f"tensors; take its numpy(), as another dtype where it holds numbers: .numpy().astype('float32')"
             )
-        return self.read_value().__dlpack__(**options)  # its own memory already
+        return dlpack_capsule(self.read_value(), **options)  # its own memory already
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return 1, 0  # the memory of the CPU
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Calls a function of torch with tensors of the values; they are constants to autograd."""
+        del types
+        given = dict(kwargs or {})
+        name = getattr(function, "__name__", "")
+        in_place = name.endswith("_") and not name.endswith("__")
+        for each in (given.get("out"), args[0] if in_place and args else None):
+            if isinstance(each, ActsAsArray):
+                each._cannot_change(f"by torch's {name}")
+        return function(*_as_tensors(args), **_as_tensors(given))
+
+    def __jax_array__(self) -> Any:
+        return sys.modules["jax"].numpy.asarray(self.read_value())  # JAX has asked
 
     @property
     def T(self) -> Array:  # noqa: N802 - NumPy's name
@@ -204,7 +228,7 @@ def _left_to_others(name: str) -> Callable[[ActsAsArray, Any], Any]:
     def method(self: ActsAsArray, other: Any) -> Any:
         if not _has_operators_of_its_own(other):
             return by_ufunc(self, other)
-        value = self.read_value()
+        value = _as_tensors(self) if is_tensor(other) else self.read_value()
         return of_arrays(other, value) if is_reflected else of_arrays(value, other)
 
     method.__name__ = name
@@ -212,8 +236,29 @@ def _left_to_others(name: str) -> Callable[[ActsAsArray, Any], Any]:
 
 
 def _has_operators_of_its_own(other: object) -> bool:
-    """Whether operators mean something else than ufuncs beside it: of NumPy's matrices and SciPy's sparse arrays."""
-    return isinstance(other, np.matrix) or (hasattr(other, "toarray") and hasattr(other, "__array_priority__"))
+    """Whether operators mean something else than ufuncs beside it.
+
+    Those are NumPy's matrices, SciPy's sparse arrays, and the arrays of torch and JAX, which know of gradients.
+    """
+    return isinstance(other, np.matrix) or (
+        hasattr(other, "__array_priority__") and (hasattr(other, "toarray") or is_tensor(other) or _is_jax_array(other))
+    )
+
+
+def _is_jax_array(value: object) -> bool:
+    kind = getattr(sys.modules.get("jax"), "Array", None)
+    return kind is not None and isinstance(value, kind)
+
+
+def _as_tensors(given: Any) -> Any:
+    """Returns what a function of torch is given with tensors in place of variables."""
+    if isinstance(given, ActsAsArray):
+        return sys.modules["torch"].as_tensor(given)
+    if type(given) in (list, tuple):
+        return type(given)([_as_tensors(each) for each in given])
+    if type(given) is dict:
+        return {name: _as_tensors(each) for name, each in given.items()}
+    return given
 
 
 for _name in (*_OPERATORS, *(f"r{each}" for each in _OPERATORS), *_COMPARISONS):
@@ -226,6 +271,13 @@ def _array_member(self: ActsAsArray, name: str) -> NoReturn:
         raise AttributeError(
             f"variable {self.whole_spec.name} has no {name!r} of its own, since it lives on a ps; read it first, as "
             f"numpy().{name}",
+            name=name,
+            obj=self,
+        )
+    if hasattr(getattr(sys.modules.get("torch"), "Tensor", None), name) and not name.startswith("_"):
+        raise AttributeError(
+            f"variable {self.whole_spec.name} has no {name!r}, since it is no tensor of torch; make one of it first, "
+            f"as torch.as_tensor(variable).{name}",
             name=name,
             obj=self,
         )

@@ -50,6 +50,7 @@ OFFERS: Final[dict[str, Sequence[str]]] = {
     **{f"scatter_{rule}": ALL for rule in ("update", "add", "sub", "mul", "div", "min", "max")},
     **{f"scatter_nd_{rule}": ALL for rule in ("update", "add", "sub")},
     "batch_scatter_update": ALL,
+    "__dlpack__": ALL,
     "count_up_to": (DEFERRED,),
     "push_buffer": AT_ONCE,
     "version": AT_ONCE,
@@ -58,7 +59,7 @@ OFFERS: Final[dict[str, Sequence[str]]] = {
     "initializer": (DEFERRED,),
     "is_initialized": (DEFERRED,),
     "load": (DEFERRED,),
-    **dict.fromkeys(("ndim", "size", "nbytes", "itemsize", "T", "tolist", "item", "__dlpack__"), AT_ONCE),
+    **dict.fromkeys(("ndim", "size", "nbytes", "itemsize", "T", "tolist", "item"), AT_ONCE),
     **dict.fromkeys(("sum", "mean", "max", "min", "norm", "dot", "top_k", "histogram", "apply", "reduce"), AT_ONCE),
 }
 """The kinds that have each attribute; what is in it for one that has not yet is an error, or nothing."""

@@ -108,19 +108,6 @@ class Failing:
         raise self._error
 
 
-class Bfloat16Tensor(Failing):
-    """As one of torch's, whose elements have no dtype of NumPy's."""
-
-    dtype = "torch.bfloat16"
-
-    def __init__(self, kept: Any):
-        super().__init__(TypeError("Got unsupported ScalarType BFloat16"))
-        self._kept = kept
-
-    def float(self) -> Any:
-        return self._kept
-
-
 class Sparse:
     """As those of SciPy, of which NumPy makes an array of one object."""
 
@@ -170,7 +157,6 @@ RIGHT: dict[str, Callable[[], Any]] = {
     "__array__": lambda: Converted(NUMBERS),
     "__array_interface__": lambda: OnlyInterface(np.array([1, 2, 3], np.float32)),
     "__dlpack__": lambda: OnlyDlpack(np.array([1, 2, 3], np.float64)),
-    "a tensor of bfloat16": lambda: Bfloat16Tensor(Converted(np.array([1, 2, 3], np.float32))),
     "integers that may be missing": lambda: Nullable([1, 2, 3], missing=[False] * 3, dtype=DtypeWithNa()),
     "a series of Polars": lambda: NullCount([1, 2, 3], lambda: 0),
     "a subclass": lambda: np.array([1, 2, 3], np.float32).view(np.recarray),
@@ -268,7 +254,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: Failing(RuntimeError("Can't call numpy() on Tensor that requires grad.\nUse tensor.detach().numpy()")),
         r"is a Failing .*requires grad\. Use tensor\.detach\(\).*make a NumPy array of it first",
     ),
-    "bfloat16 with a gradient": (lambda: Bfloat16Tensor(Failing(RuntimeError("requires grad"))), "requires grad"),
     "a tensor on a GPU": (lambda: Failing(TypeError("can't convert cuda:0 device type tensor")), "cuda:0"),
     "DLPack on a GPU": (on_device, "cuda:0"),
     "memory on a GPU": (OnGpu, "OnGpu on a GPU.*host"),
