@@ -229,7 +229,7 @@ def test_sparse_gradients_of_another_form_are_refused(client: Client) -> None:
     with pytest.raises(DTypeMismatchError, match=r"variable v: .*requires a gradient.*detach"):
         optimizer.apply_gradients([(sparse_gradient([1]).requires_grad_(), v)])
     with pytest.raises(InvalidArgumentError, match="the gradient of variable v is None"):
-        optimizer.apply_gradients([(None, v)])
+        optimizer.apply_gradients([(None, v)])  # type: ignore[list-item] # which is what is tested
     assert not v.numpy().any()
 
 
