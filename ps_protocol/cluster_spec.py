@@ -140,6 +140,11 @@ class ClusterSpec:
                 f"There is no task {job_name}:{task_index} in the cluster; tasks of {job_name!r}: {known}."
             ) from None
 
+    def workers(self) -> list[TaskId]:
+        """Returns the tasks that train: those of a job "chief" or "master", which comes first, and the workers."""
+        jobs = [job for job in (*CHIEF_JOBS, WORKER_JOB) if job in self._tasks]
+        return [TaskId(job, index) for job in jobs for index in self.task_indices(job)]
+
     def check_takes_part(self, task: TaskId) -> None:
         """Makes sure that a task that connects to the ps tasks is in the cluster, as far as that names such tasks.
 

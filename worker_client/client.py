@@ -21,11 +21,8 @@ from ps_protocol.cluster_spec import (
     CHIEF_JOBS,
     EVALUATOR_JOB,
     PS_JOB,
-    WORKER_JOB,
     ClusterSpec,
     ClusterSpecLike,
-    TfConfig,
-    as_cluster_spec,
     process_addresses,
 )
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError, ShardscopeError
@@ -53,6 +50,7 @@ from worker_client.connection.whole_reads import WHOLE_READS
 from worker_client.graph import defaults
 from worker_client.graph.definition import VariableDefinition
 from worker_client.graph.graph import Graph
+from worker_client.launch import find_place
 from worker_client.objects.methods import SharedObjectMethods
 from worker_client.objects.shared_object import WaitPlaces
 from worker_client.objects.taking_part import TakingPart
@@ -80,8 +78,8 @@ _REPORT_TIMEOUT_S = 1.0
 
 def connect(
     cluster_spec: ClusterSpecLike | str | None = None,
-    job_name: str = "worker",
-    task_index: int = 0,
+    job_name: str | None = None,
+    task_index: int | None = None,
     *,
     ps_strategy: PsStrategy | None = None,
     initialize: bool = True,
@@ -99,8 +97,10 @@ def connect(
     Args:
         cluster_spec: The cluster, also as on the command line, "ps=host:2222;worker=..."; without it everything is
             taken from the environment's ``TF_CONFIG``.
-        job_name: This process's job.
-        task_index: Its number in the job; worker 0 is the chief.
+        job_name: This process's job; "worker" if nothing is said.
+        task_index: Its number in the job; worker 0 is the chief. If neither this nor another job is given, nor a task
+            in ``TF_CONFIG``, it is the rank that torchrun gives this process (``RANK``, ``WORLD_SIZE``), else 0. Where
+            the cluster spec names no workers, the processes that torchrun has started are its workers.
         ps_strategy: Chooses a ps task for variables that no ``device`` scope places: round robin by default.
         initialize: Whether a variable is initialised when it is declared. If not, it stays uninitialised until
             ``variable.initialize()``.
@@ -118,7 +118,8 @@ def connect(
             so that twice as much can be read. Either way a read sees every update that was acknowledged before it
             began. By default what ``SHARDSCOPE_READ_FROM`` says, or "primary".
         replace: Whether to take the place of another process that is this task and lives. One that is dead needs
-            no leave: it is known to be when it has closed its connections, or its lease is over.
+            no leave: it is known to be when it has closed its connections, or its lease is over. Processes that
+            torchrun has started again do, since it has ended those before them.
         observer: Whether to look on without taking part: this process is no task (``job_name`` and ``task_index`` say
             nothing), has no lease, takes nobody's place and is never the chief. True: what would change a variable, or
             make one, is refused before anything is sent; ``get_variable`` finds those that others have made.
@@ -128,8 +129,9 @@ def connect(
         The connection, which from now on the module-level functions use. Close it, or use it in a ``with`` statement.
 
     Raises:
-        ValueError: The cluster spec or TF_CONFIG is not usable, or has no such task (a spec of ps tasks alone takes
-            any, and an evaluator need not be in it); this process is a ps; there is no such transport, choice of
+        ValueError: The cluster spec, TF_CONFIG or what torchrun says is not usable, or has no such task (a spec of ps
+            tasks alone takes any, and an evaluator need not be in it), or they contradict each other; this process is a
+            ps; there is no such transport, choice of
             processes to read or kind of observer; or a number of seconds is none, or one that waits is 0.
         FailedPreconditionError: The ps tasks are not those of one cluster, or are not all of it.
         AlreadyExistsError: Another process is this task, and lives.
@@ -148,12 +150,8 @@ def connect(
     choice = chosen.transport
     if observer not in (False, True, "update"):
         raise ValueError(f'observer is {observer!r}; it should be True, or "update" to change variables as well')
-    if cluster_spec is None:
-        config = TfConfig.from_env()
-        spec = config.cluster
-        task = config.task or TaskId(job_name, task_index)
-    else:
-        spec, task = as_cluster_spec(cluster_spec), TaskId(job_name, task_index)
+    place = find_place(cluster_spec, job_name, task_index, asks_launcher=not observer)
+    spec, task = place.cluster_spec, place.task
     addresses = spec.ps_addresses()
     if task.job in (PS_JOB, BACKUP_JOB) and not observer:
         raise ValueError(
@@ -198,7 +196,7 @@ def connect(
             initialize=initialize,
             reconnect=reconnect,
             reach_backup=reach_backup,
-            replace=replace,
+            replace=replace or place.replaces,
             observer=observer,
         )
     except BaseException as error:
@@ -361,13 +359,7 @@ class Client(
         Raises:
             FailedPreconditionError: This process is none of these tasks, or the cluster spec names no workers.
         """
-        spec = self.cluster_spec
-        workers = [
-            TaskId(job, index)
-            for job in (*CHIEF_JOBS, WORKER_JOB)
-            if job in spec.jobs
-            for index in spec.task_indices(job)
-        ]
+        workers = self.cluster_spec.workers()
         if self.task not in workers:
             named = ", ".join(map(str, workers)) or "none"
             raise FailedPreconditionError(
