@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from typing import Final
 
-import ml_dtypes
 import numpy as np
 import torch
 
@@ -13,34 +12,14 @@ from ps_protocol.dtype_traits import is_ml_dtype
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError
 from ps_protocol.operations import Array
 from worker_client.values.conversion import IndexedSlices
+from worker_client.values.torch_tensors import sparse_rows, tensor_array
 
 _LOG = logging.getLogger(__name__)
-
-_BYTES_AS: Final = {1: torch.uint8, 2: torch.int16}
-"""What an element that NumPy does not know travels as, by its size."""
-
-
-def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any] | None:
-    """Returns the dtype of arrays that hold the elements of a tensor; None if there is none."""
-    name = f"{dtype}".removeprefix("torch.")
-    if name == "bfloat16" or name.startswith("float8"):
-        known = getattr(ml_dtypes, name, None)
-        return None if known is None else np.dtype(known)
-    try:
-        return np.dtype(name)
-    except TypeError:
-        return None
 
 
 def array_over(tensor: torch.Tensor) -> Array:
     """Returns an array over the memory of a tensor of the CPU, which it keeps alive; writable, and strided alike."""
-    tensor = tensor.detach()
-    dtype = numpy_dtype(tensor.dtype)
-    assert dtype is not None  # as ``check_layout`` has found
-    if is_ml_dtype(dtype):
-        tensor = tensor.view(_BYTES_AS[dtype.itemsize])
-    array: Array = tensor.numpy()
-    return array.view(dtype)
+    return tensor_array(tensor.detach())
 
 
 def tensor_over(array: Array) -> torch.Tensor:
@@ -88,8 +67,16 @@ def check_layout(what: str, tensor: torch.Tensor, *, trained: bool = True) -> No
             f"{what} is {tensor.dtype}, and the optimizers of ss.train train real numbers; make it a parameter of "
             f"real numbers with torch.view_as_real(), and use torch.view_as_complex() where the model computes"
         )
-    if numpy_dtype(tensor.dtype) is None:
+    if not _has_numpy_dtype(tensor.dtype):
         raise DTypeMismatchError(f"{what} is {tensor.dtype}, which no variable holds; convert it, as to float32")
+
+
+def _has_numpy_dtype(dtype: torch.dtype) -> bool:
+    try:
+        tensor_array(torch.empty(0, dtype=dtype))
+    except (RuntimeError, TypeError):
+        return False
+    return True
 
 
 class TensorPlace:
@@ -134,8 +121,9 @@ class TensorPlace:
 
     def gradient(self, gradient: torch.Tensor) -> Array | IndexedSlices:
         """Returns a gradient of the parameter: over its memory, or over memory that the next one will be copied to."""
-        if gradient.layout == torch.sparse_coo and gradient.sparse_dim() == 1:
-            return _rows_of(gradient, self.tensor)
+        rows = _rows_of(gradient, self.tensor)
+        if rows is not None:
+            return rows
         if gradient.layout != torch.strided:
             gradient = gradient.to_dense()
         gradient = gradient.detach()
@@ -152,10 +140,14 @@ class TensorPlace:
         return array_over(self._gradient)
 
 
-def _rows_of(gradient: torch.Tensor, parameter: torch.Tensor) -> IndexedSlices:
-    """The rows that a sparse gradient has; those that it has twice count as their sum."""
-    rows, values = gradient._indices()[0], gradient._values().detach().to("cpu", parameter.dtype).contiguous()
-    return IndexedSlices(array_over(values), rows.cpu().contiguous().numpy(), list(gradient.shape))
+def _rows_of(gradient: torch.Tensor, parameter: torch.Tensor) -> IndexedSlices | None:
+    """The rows that a sparse gradient has, of which those that it has twice count as their sum; None of another one."""
+    found = sparse_rows(gradient.detach())
+    if found is None:
+        return None
+    values, rows, shape = found
+    values = values.detach().to("cpu", parameter.dtype).contiguous()
+    return IndexedSlices(array_over(values), array_over(rows.cpu().contiguous()), list(shape))
 
 
 def say_device_once(name: str, device: str) -> None:
