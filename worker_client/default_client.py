@@ -94,9 +94,17 @@ def assign_add_all(
     return client.assign_add_all(pairs, wait=False, wire_dtype=wire_dtype)
 
 
-def assign_all(pairs: Pairs, *, wire_dtype: WireDTypeName | None = None) -> None:
+@overload
+def assign_all(pairs: Pairs, *, wait: Literal[True] = True, wire_dtype: WireDTypeName | None = None) -> None: ...
+@overload
+def assign_all(pairs: Pairs, *, wait: Literal[False], wire_dtype: WireDTypeName | None = None) -> Future[None]: ...
+def assign_all(pairs: Pairs, *, wait: bool = True, wire_dtype: WireDTypeName | None = None) -> Future[None] | None:
     """``Client.assign_all`` of the default connection."""
-    get_default_client().assign_all(pairs, wire_dtype=wire_dtype)
+    client = get_default_client()
+    if wait:
+        client.assign_all(pairs, wire_dtype=wire_dtype)
+        return None
+    return client.assign_all(pairs, wait=False, wire_dtype=wire_dtype)
 
 
 def barrier(name: str, timeout_s: float = 600.0, *, count: SupportsIndex | None = None) -> None:

@@ -277,6 +277,39 @@ def test_a_mirror_follows_in_place_and_says_what_has_changed(client: Client, tas
     assert all(array is kept for array, kept in zip(mirror.values, values, strict=True))
 
 
+def test_a_mirror_reads_into_the_arrays_of_its_caller(client: Client) -> None:
+    model = Model()
+    memory = np.full((5, 8), -1.0, np.float32)
+    names = ("whole", "rows", "columns", "scalar")
+    out = dict(zip(names, [np.empty_like(value) for value in model.expected()], strict=True))
+    out["whole"] = memory[:, ::2]  # not in C order: read over an array aside
+    mirror = client.mirror(dict(zip(names, model.all, strict=True)), out=out)
+    for change in (1.0, 2.0):
+        assert_equal(list(out.values()), model.expected())
+        model.whole.assign_add(np.full((5, 4), change))
+        model.cut_rows.assign_add(np.full((5, 4), change))
+        assert mirror.pull() == [model.whole, model.cut_rows]
+    assert all(array is given for array, given in zip(mirror.values, out.values(), strict=True))
+    assert (memory[:, 1::2] == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        pytest.param([np.empty((5, 4), np.float32)] * 2, "overlap in memory", id="shared"),
+        pytest.param([np.empty((5, 4), np.float32)], "2 variables, but 1 arrays", id="too few"),
+        pytest.param(
+            [np.empty((5, 4)), np.empty((5, 4), np.float32)], "whole: `out` has the dtype float64", id="dtype"
+        ),
+        pytest.param({"a": np.empty((5, 4))}, "`out` takes a list", id="dictionary"),
+    ],
+)
+def test_arrays_that_a_mirror_cannot_read_into_are_refused(client: Client, out: Any, message: str) -> None:
+    model = Model()
+    with pytest.raises(InvalidArgumentError, match=message):
+        client.mirror([model.whole, model.cut_rows], out=out)
+
+
 def test_a_mirror_is_pulled_in_the_exchange_of_a_step(client: Client, tasks: list[Task]) -> None:
     model = Model()
     mirror, optimizer = client.mirror(model.all), GradientDescent(1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -49,21 +49,23 @@ class SharedBuffers:
             self._owners[path] = owner, key
             self.arrays[path] = np.array(array_over(buffer.cpu().contiguous()))
 
-    def push(self, variables: Mapping[str, EagerVariable]) -> list[Future[Any]]:
+    def push(self, variables: Mapping[str, EagerVariable]) -> list[Future[None]]:
         """Begins to send what this worker has to say of the buffers; returns what to wait for.
 
-        It travels with what this connection sends next to each ps task.
+        What this connection sends next to each ps task comes behind that, and need not wait for it.
         """
-        sent: list[Future[Any]] = []
+        changes: dict[EagerVariable, Array] = {}
+        values: dict[EagerVariable, Array] = {}
         for path, there in self.arrays.items():
             here = array_over(self._buffer(path).cpu().contiguous())
             if not np.array_equal(here, there):
                 if self._policy == "mean" and here.dtype.kind not in "biu":
                     change = (here - there) / np.array(self._num_workers, here.dtype)
-                    sent.append(variables[path].assign_add(change.astype(here.dtype), wait=False))
+                    changes[variables[path]] = change.astype(here.dtype)
                 elif self._client.is_chief:
-                    sent.append(variables[path].assign(here, wait=False))
-        return sent
+                    values[variables[path]] = here
+        sent = [self._client.assign_add_all(changes, wait=False)] if changes else []
+        return [*sent, self._client.assign_all(values, wait=False)] if values else sent
 
     def given(self) -> dict[str, Array]:
         """Takes the module's buffers for those of the cluster, and returns them by their names."""

@@ -287,9 +287,19 @@ class ManyVariables:
         """
         return self._update_all(UpdateRule.ASSIGN_ADD, pairs, wait, wire_dtype, completes)
 
-    def assign_all(self, pairs: Pairs, *, wire_dtype: WireDTypeName | None = None) -> None:
+    @overload
+    def assign_all(
+        self, pairs: Pairs, *, wait: Literal[True] = True, wire_dtype: WireDTypeName | None = None
+    ) -> None: ...
+    @overload
+    def assign_all(
+        self, pairs: Pairs, *, wait: Literal[False], wire_dtype: WireDTypeName | None = None
+    ) -> Future[None]: ...
+    def assign_all(
+        self, pairs: Pairs, *, wait: bool = True, wire_dtype: WireDTypeName | None = None
+    ) -> Future[None] | None:
         """Replaces the values of many variables; otherwise as ``assign_add_all``."""
-        self._update_all(UpdateRule.ASSIGN, pairs, True, wire_dtype)
+        return self._update_all(UpdateRule.ASSIGN, pairs, wait, wire_dtype)
 
     def _update_all(
         self,

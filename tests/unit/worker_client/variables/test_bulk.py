@@ -43,6 +43,15 @@ def test_each_ps_task_is_asked_once(client: Client, cluster: InProcessCluster, v
     assert [after - each for after, each in zip(cluster.batches(), before, strict=True)] == [4, 4]
 
 
+def test_values_that_are_not_waited_for_come_before_what_is_sent_next(client: Client, variables: list[Any]) -> None:
+    value = np.array([5.0, 6.0], np.float32)
+    sent = client.assign_all([(variables[0], value), (variables[2], np.ones((4, 2)))], wait=False)
+    value[...] = 0  # the caller's again
+    variables[0].assign_add([1, 1])
+    assert sent.result(TIMEOUT_S) is None
+    assert lists(client.read_all([variables[0], variables[2]])) == [[6, 7], [[1, 1]] * 4]
+
+
 def test_those_of_another_cluster_are_refused(client: Client, variables: list[Any]) -> None:
     """A cluster that has variables of the same names must not be read or changed instead."""
     with InProcessCluster() as other_cluster, other_cluster.client() as other:
