@@ -14,7 +14,8 @@ import torch
 
 import shardscope as ss
 from ps_cluster import LocalCluster
-from ps_cluster.local.processes import ChildProcess, OutputLine
+from ps_cluster.local.line_splitter import OutputLine
+from ps_cluster.local.processes import ChildProcess
 from tests.conftest import Eventually
 from tests.integration.shared_models.torch_kinds import SIXTEEN_BITS, Applied, alone, new_model
 

@@ -94,4 +94,5 @@ def alone(steps: Sequence[Applied]) -> dict[str, torch.Tensor]:
         with torch.no_grad():
             for total, parameter in zip(sums, model.parameters(), strict=True):
                 parameter.copy_(parameter.double() - RATE * total / len(of_round))
-    return model.state_dict()
+    state: dict[str, torch.Tensor] = model.state_dict()
+    return state
