@@ -1,10 +1,13 @@
-"""PyTorch's MNIST example on a cluster: every worker runs this script on its part of the digits.
+"""PyTorch's MNIST example on a cluster, with the digits of this folder.
+
+Every worker runs this script on its part of the images, alone or together:
 
     shardscope up --ps 2 --workers 3 -- python examples/torch_digits.py
     shardscope up --workers 3 -- python examples/torch_digits.py --sync "ssp(3)"
 
-``torch_plain_digits.py`` is the same program for one process. With ``up --durability journal`` or ``up --replicas 1``
-a ps may be killed in the middle. Alone, as ``python examples/torch_digits.py``, it starts a cluster of its own.
+torch_plain_digits.py is the same program for one process; diff shows what it
+takes to get here. With ``up --durability journal``, or ``up --replicas 1``, a
+ps may be killed in the middle. Without ``up`` it starts a cluster of its own.
 """
 
 import argparse

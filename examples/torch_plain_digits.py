@@ -1,8 +1,8 @@
-"""PyTorch's own MNIST example, on the digits of this folder: one process, and no cluster.
+"""PyTorch's MNIST example with the digits of this folder, in one process.
 
     python examples/torch_plain_digits.py
 
-``torch_digits.py`` is the same program for many workers; ``diff`` shows what that takes.
+torch_digits.py is the same program for many workers.
 """
 
 import argparse

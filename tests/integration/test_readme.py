@@ -113,7 +113,9 @@ def test_operations_runs_by_itself(section: Section, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out.splitlines() == section.expected_output
 
 
-@pytest.mark.parametrize("page", ["checkpoints", "data-shards", "tensorflow-checkpoints", "training-together"])
+@pytest.mark.parametrize(
+    "page", ["checkpoints", "data-shards", "pytorch", "tensorflow-checkpoints", "training-together"]
+)
 def test_pages_that_are_one_program_run_by_themselves(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, page: str
 ) -> None:
@@ -136,7 +138,7 @@ def test_every_block_of_python_is_run(document: Path) -> None:
     name = str(document.relative_to(ROOT))
     blocks = re.findall(r"^[ ]*(?:```|~~~)[ ]*(?:python|py|pycon)\b", text, re.MULTILINE | re.IGNORECASE)
     pages = (
-        *("checkpoints", "data-shards", "guide", "operations", "tensorflow-checkpoints", "tf1-names"),
+        *("checkpoints", "data-shards", "guide", "operations", "pytorch", "tensorflow-checkpoints", "tf1-names"),
         "training-together",
     )
     run = _BLOCK.findall(text) if name in ("README.md", *[f"docs/{each}.md" for each in pages]) else []
