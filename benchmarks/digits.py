@@ -20,7 +20,6 @@ import argparse
 import functools
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +32,7 @@ from benchmarks.digits_by_hand import gradients
 from benchmarks.drivers.shardscope import connect
 from benchmarks.harness import command
 from benchmarks.harness.contestants import ROOT, TRANSPORTS
+from benchmarks.harness.peers import trained_by
 from benchmarks.harness.processes import cpu_seconds
 from benchmarks.harness.record import Record
 from benchmarks.harness.tables import Table, auto_duration, number
@@ -181,23 +181,13 @@ def _measured_peer(
     name: str, way: str, rule: str, commands: Sequence[Sequence[str]], num_ps: int, seconds: float
 ) -> dict[str, Any]:
     """Runs the processes of a peer, the ps tasks first; workers print their steps and the accuracy."""
-    tasks: list[subprocess.Popen[str]] = []
-    try:
-        for line in commands:
-            task = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            tasks.append(task)
-        bound_s = 2 * _START_TIMEOUT_S + seconds + _END_TIMEOUT_S
-        ends = [each.communicate(timeout=bound_s)[0].split()[-2:] for each in tasks[num_ps:]]
-    finally:
-        for each in tasks:
-            each.kill()
-            each.wait()
+    ends = trained_by(name, commands, num_ps, seconds)
     return {
         "transport": name,
         "way": way,
         "rule": rule,
-        "steps_per_s": [int(steps) / seconds for steps, _ in ends],
-        "accuracy": max(float(found) for _, found in ends),
+        "steps_per_s": [steps / seconds for steps, _ in ends],
+        "accuracy": max(found for _, found in ends),
     }
 
 

@@ -24,12 +24,10 @@ import itertools
 import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -38,7 +36,8 @@ from benchmarks.digits_by_hand import gradients
 from benchmarks.drivers.shardscope import connect
 from benchmarks.harness import command
 from benchmarks.harness.contestants import ROOT, TRANSPORTS
-from benchmarks.harness.processes import cpu_seconds
+from benchmarks.harness.peers import trained_by
+from benchmarks.harness.processes import cpu_seconds, wait_until_they_rest
 from benchmarks.harness.record import Record
 from benchmarks.harness.tables import Table, auto_duration, number
 from benchmarks.peers import training_images
@@ -64,13 +63,6 @@ _FEWEST_STEPS: Final = 8
 
 _START_TIMEOUT_S: Final = 60.0
 _END_TIMEOUT_S: Final = 60.0
-_PEER_TIMEOUT_S: Final = 300.0
-"""For all processes of a peer to start: importing TensorFlow takes 10 s of a processor, in each of them at once."""
-
-_SHOWN: Final = 2000
-_REST_S: Final = 0.5
-_BUSY: Final = 0.1
-"""The part of a processor that ps tasks may use and still rest."""
 
 
 def cases(num_workers: int) -> list[tuple[str, bool, bool]]:
@@ -148,17 +140,6 @@ def train(
         "rounds": {str(each): [computed_s[each], ended_s[each]] for each in computed_s} if sync.startswith(BSP) else {},
         "accuracy": digits.accuracy(pulled.values, held_out_images, held_out_classes),
     }
-
-
-def wait_until_they_rest(pids: Sequence[int], timeout_s: float) -> None:
-    """Waits until processes use hardly any processor time, or time is over."""
-    deadline_s = time.monotonic() + timeout_s
-    used_s = sum(map(cpu_seconds, pids))
-    while time.monotonic() < deadline_s:
-        time.sleep(_REST_S)
-        before_s, used_s = used_s, sum(map(cpu_seconds, pids))
-        if used_s - before_s < _BUSY * _REST_S:
-            return
 
 
 def _small_trip(biases: Any) -> float:
@@ -268,25 +249,8 @@ def _measured_peer(
     name: str, way: str, commands: Sequence[Sequence[str]], num_ps: int, seconds: float, step_s: float
 ) -> dict[str, Any]:
     """Runs the processes of a peer, the ps tasks first; workers print their steps and the accuracy."""
-    tasks: list[subprocess.Popen[str]] = []
-    said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed below
-    try:
-        for line in commands:
-            task = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=said, text=True)
-            tasks.append(task)
-        bound_s = _PEER_TIMEOUT_S + seconds + _END_TIMEOUT_S
-        ends = [each.communicate(timeout=bound_s)[0].split()[-2:] for each in tasks[num_ps:]]
-    except subprocess.TimeoutExpired as error:
-        raise RuntimeError(f"{name} has not ended within {bound_s:.0f} s; it said: {_last_of(said)}") from error
-    finally:
-        for each in tasks:
-            each.kill()
-            each.wait()
-        last = _last_of(said)
-        said.close()
-    if any(len(each) != 2 for each in ends):
-        raise RuntimeError(f"{name}: workers have printed {ends}; it said: {last}")
-    steps = [int(each) for each, _ in ends]
+    ends = trained_by(name, commands, num_ps, seconds)
+    steps = [each for each, _ in ends]
     return {
         "contestant": name,
         "sync": way,
@@ -295,13 +259,8 @@ def _measured_peer(
         "steps_per_s": sum(steps) / seconds,
         "fastest_per_s": max(steps) / seconds,
         "verdicts": {},
-        "accuracy": max(float(found) for _, found in ends),
+        "accuracy": max(found for _, found in ends),
     }
-
-
-def _last_of(said: IO[str]) -> str:
-    said.seek(0)
-    return said.read()[-_SHOWN:].strip()
 
 
 def tables(record: Record) -> list[Table]:

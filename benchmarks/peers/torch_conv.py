@@ -1,4 +1,4 @@
-"""Trains the small convolutional net by torch alone: one process, PORT RANK NUM_PS NUM_WORKERS WAY SECONDS.
+"""Trains a convolutional net by torch alone: one process, PORT RANK NUM_PS NUM_WORKERS WAY NET SECONDS.
 
 The ways:
 
@@ -35,6 +35,7 @@ from benchmarks.peers.conv_net import BATCH, RATE, WARM_UP, accuracy, conv_net, 
 from benchmarks.peers.training_images import load_images
 
 TIMEOUT_S = 120.0
+NET = sys.argv[6]
 
 
 class Holder:
@@ -42,7 +43,7 @@ class Holder:
 
     def __init__(self, layers: list[int]):
         self.lock = threading.Lock()  # guards: the parameters, the optimizer, present
-        self.net = conv_net()
+        self.net = conv_net(NET)
         self.parameters = [list(self.net.parameters())[each] for each in layers]
         self.optimizer = torch.optim.SGD(self.parameters, lr=RATE)
         self.present = 0
@@ -104,7 +105,7 @@ def by_tutorial() -> tuple[Step, Callable[[], nn.Module]]:
             optimizer.step(context)
 
     def pulled() -> nn.Module:
-        net = conv_net()
+        net = conv_net(NET)
         with torch.no_grad():
             for own, shared in zip(net.parameters(), rpc.rpc_sync("ps0", read), strict=True):
                 own.copy_(shared)
@@ -115,7 +116,7 @@ def by_tutorial() -> tuple[Step, Callable[[], nn.Module]]:
 
 def by_gradients(held: list[list[int]]) -> tuple[Step, Callable[[], nn.Module]]:
     """Returns a step by parameters that are read and gradients that are sent, and what gets the model."""
-    net, names = conv_net(), [f"ps{ps}" for ps in range(len(held))]
+    net, names = conv_net(NET), [f"ps{ps}" for ps in range(len(held))]
     parameters = list(net.parameters())
 
     def pulled() -> nn.Module:
@@ -140,7 +141,7 @@ def by_gradients(held: list[list[int]]) -> tuple[Step, Callable[[], nn.Module]]:
 def train(index: int, num_workers: int, seconds: float, made: tuple[Step, Callable[[], nn.Module]]) -> None:
     """Trains together with the other workers, once all are there; prints this worker's steps and the accuracy."""
     one_step, pulled = made
-    images, digits, held_out_images, held_out_digits = tensors(load_images())
+    images, digits, held_out_images, held_out_digits = tensors(load_images(), NET)
     random = np.random.default_rng(index)
 
     def next_step() -> None:
@@ -164,7 +165,7 @@ def train(index: int, num_workers: int, seconds: float, made: tuple[Step, Callab
 
 def train_by_rpc(rank: int, num_ps: int, num_workers: int, way: str, seconds: float) -> None:
     """Holds parameters, or trains."""
-    count = len(list(conv_net().parameters()))
+    count = len(list(conv_net(NET).parameters()))
     held = [list(range(count))] if way == "tutorial" else [list(range(count))[ps::num_ps] for ps in range(num_ps)]
     is_ps = rank < num_ps
     if is_ps:
@@ -180,9 +181,9 @@ def train_by_rpc(rank: int, num_ps: int, num_workers: int, way: str, seconds: fl
 def train_by_ddp(rank: int, size: int, seconds: float) -> None:
     """Trains, prints its steps and the accuracy, and ends at once."""
     distributed.init_process_group("gloo", rank=rank, world_size=size)
-    model = nn.parallel.DistributedDataParallel(conv_net())
+    model = nn.parallel.DistributedDataParallel(conv_net(NET))
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
-    images, digits, held_out_images, held_out_digits = tensors(load_images())
+    images, digits, held_out_images, held_out_digits = tensors(load_images(), NET)
     random, steps, number = np.random.default_rng(rank), 0, 0
 
     def end() -> None:
@@ -203,7 +204,7 @@ def train_by_ddp(rank: int, size: int, seconds: float) -> None:
 
 def main() -> None:
     """Is one process."""
-    port, (rank, num_ps, num_workers), way, seconds = sys.argv[1], map(int, sys.argv[2:5]), *sys.argv[5:7]
+    port, (rank, num_ps, num_workers), way, seconds = sys.argv[1], map(int, sys.argv[2:5]), sys.argv[5], sys.argv[7]
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     warnings.simplefilter("ignore")  # of torch about its own RPC
     torch.set_num_threads(1)
