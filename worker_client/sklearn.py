@@ -10,6 +10,7 @@ What each worker learns is added to what the others have learned.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +22,16 @@ from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.operations import Array
 from worker_client.adapters.shared_arrays import SharedArrays
-from worker_client.adapters.sklearn_estimators import CLASSES, check_estimator, classes_of, first_values, learned
+from worker_client.adapters.sklearn_estimators import (
+    CLASSES,
+    check_estimator,
+    classes_of,
+    first_values,
+    is_linear,
+    is_untouched,
+    learned,
+    put,
+)
 from worker_client.client import Client
 from worker_client.default_client import get_default_client
 from worker_client.objects.training_report import TrainingReport
@@ -56,7 +66,7 @@ class SharedEstimator(
         self._is_closed = False
         own = learned(estimator, name)
         if own:
-            self._share({each: array.copy(order="C") for each, array in own.items()})
+            self._share({each: array.copy(order="C") for each, array in own.items()}, classes_of(estimator))
 
     @property
     def variables(self) -> Mapping[str, EagerVariable]:
@@ -117,9 +127,7 @@ class SharedEstimator(
         if self._arrays is None:
             raise FailedPreconditionError(f"{self._name} has not learned yet; call partial_fit first")
         self._arrays.pull(fresh=fresh)
-        own = learned(self.estimator, self._name)
-        for name in self._deltas:
-            np.copyto(own[name], self._arrays.arrays[name])
+        put(self.estimator, self._arrays.arrays, self._name)
         return self.estimator
 
     def _begin(self, samples: Any, targets: Any, more: Mapping[str, Any]) -> SharedArrays:
@@ -129,22 +137,20 @@ class SharedEstimator(
                 f"{self._name}: the first partial_fit of a classifier needs classes=, with all that any worker will "
                 f"see, as classes=np.unique(all_targets)"
             )
-        self.estimator.partial_fit(samples, targets, **more)
-        begun_with = first_values(learned(self.estimator, self._name))
-        expected = {name: array.copy() for name, array in begun_with.items()} if self._is_linear else {}
-        arrays = self._share(begun_with)
+        trial = copy.deepcopy(self.estimator)  # which learns as the estimator would, to see what there is to share
+        trial.partial_fit(samples, targets, **more)
+        begun_with = first_values(learned(trial, self._name))
+        if not begun_with:
+            raise InvalidArgumentError(f"{self._name}: {type(trial).__name__} has no coef_ after partial_fit")
+        arrays = self._share(begun_with, classes_of(trial))
         arrays.pull()
-        if not expected or any((arrays.arrays[name] != value).any() for name, value in expected.items()):
-            self.pull(fresh=False)
+        self.estimator.partial_fit(samples, targets, **more)
+        if not is_linear(begun_with) or not is_untouched(arrays.arrays):
+            self.pull(fresh=False)  # what it has learned was of zeros, but others are ahead
             self.estimator.partial_fit(samples, targets, **more)
         return arrays
 
-    @property
-    def _is_linear(self) -> bool:
-        return hasattr(self.estimator, "coef_")
-
-    def _share(self, values: dict[str, Array]) -> SharedArrays:
-        classes = classes_of(self.estimator)
+    def _share(self, values: dict[str, Array], classes: Array | None) -> SharedArrays:
         optimizer = None
         if self._sync is not None:
             optimizer = GradientDescent(1.0, name=f"{self._name.replace('/', '_')}_deltas", sync=self._sync)
@@ -207,8 +213,9 @@ def share(estimator: Any, name: str, *, sync: str | None = None, client: Client 
     """Has the coefficients of an estimator be those of a cluster, to which all workers add what they learn.
 
     Any estimator with ``partial_fit`` will do that keeps ``coef_`` and ``intercept_``, as ``SGDClassifier``,
-    ``SGDRegressor`` and ``Perceptron``, or ``coefs_`` and ``intercepts_``, as ``MLPClassifier``. What else it keeps, as
-    the count of samples that its learning rate follows from, is each worker's own.
+    ``SGDRegressor`` and ``Perceptron``, or ``coefs_`` and ``intercepts_``, as ``MLPClassifier``. The count of samples,
+    ``t_``, from which the learning rate follows, is that of all workers. What else it keeps, as the moments of an MLP's
+    Adam, is each worker's own.
 
     Args:
         estimator: It may have learned already; if this worker comes first, the cluster begins with its coefficients.

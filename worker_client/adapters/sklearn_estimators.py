@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +13,10 @@ from ps_protocol.operations import Array
 
 _LINEAR: Final = ("coef_", "intercept_")
 _LAYERS: Final = ("coefs_", "intercepts_")
+_COUNT: Final = "t_"
+"""How many samples it has seen, from which the learning rate follows."""
+
+_COUNT_AT_FIRST: Final = 1.0
 CLASSES: Final = "classes_"
 
 
@@ -37,7 +42,9 @@ def check_estimator(estimator: Any, name: str) -> None:
 
 
 def learned(estimator: Any, name: str) -> dict[str, Array]:
-    """Returns the estimator's own arrays by their names, as ``coef_`` or ``coefs_/0``; none before it has learned.
+    """Returns what the estimator has learned by names, as ``coef_`` or ``coefs_/0``; nothing before it has learned.
+
+    These are its own arrays, but the count of samples, ``t_``.
 
     Raises:
         InvalidArgumentError: It has learned, but neither coefficients nor layers of them.
@@ -63,7 +70,18 @@ def learned(estimator: Any, name: str) -> dict[str, Array]:
             )
         if array.dtype not in TRAINABLE_DTYPES:
             raise DTypeMismatchError(f"{name}: {path} holds {array.dtype}; floats are shared", variable=path)
+    if hasattr(estimator, _COUNT):
+        found[_COUNT] = np.array(getattr(estimator, _COUNT), np.float64)
     return found
+
+
+def put(estimator: Any, values: Mapping[str, Array], name: str) -> None:
+    """Has an estimator be as if it had learned something: ``values`` by the names of ``learned``; errors as there."""
+    for path, own in learned(estimator, name).items():
+        if path == _COUNT:
+            setattr(estimator, _COUNT, type(getattr(estimator, _COUNT))(values[path]))
+        else:
+            np.copyto(own, values[path])
 
 
 def classes_of(estimator: Any) -> Array | None:
@@ -78,12 +96,25 @@ def classes_of(estimator: Any) -> Array | None:
     return encoded
 
 
-def first_values(arrays: dict[str, Array]) -> dict[str, Array]:
+def first_values(learned_first: Mapping[str, Array]) -> dict[str, Array]:
     """Returns what the cluster begins with, given what an estimator has made of its first batch.
 
     A linear one begins with zeros. The layers of a net begin with random numbers that are gone by then; so the cluster
     begins with what the first batch has made of them.
     """
-    is_net = "coefs_/0" in arrays
-    make = np.array if is_net else np.zeros_like
-    return {name: make(array, order="C") for name, array in arrays.items()}
+    if not is_linear(learned_first):
+        return {name: np.array(array, order="C") for name, array in learned_first.items()}
+    found = {name: np.zeros_like(array, order="C") for name, array in learned_first.items()}
+    if _COUNT in found:
+        found[_COUNT][...] = _COUNT_AT_FIRST
+    return found
+
+
+def is_linear(learned_first: Mapping[str, Array]) -> bool:
+    """Whether an estimator begins with zeros."""
+    return "coef_" in learned_first
+
+
+def is_untouched(values: Mapping[str, Array]) -> bool:
+    """Whether a linear estimator has learned nothing yet."""
+    return not any(values[each].any() for each in _LINEAR)
