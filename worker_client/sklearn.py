@@ -27,8 +27,6 @@ from worker_client.adapters.sklearn_estimators import (
     check_estimator,
     classes_of,
     first_values,
-    is_linear,
-    is_untouched,
     learned,
     put,
 )
@@ -143,11 +141,9 @@ class SharedEstimator(
         if not begun_with:
             raise InvalidArgumentError(f"{self._name}: {type(trial).__name__} has no coef_ after partial_fit")
         arrays = self._share(begun_with, classes_of(trial))
-        arrays.pull()
+        self.estimator.partial_fit(samples, targets, **more)  # so that it has arrays
+        self.pull(fresh=False)
         self.estimator.partial_fit(samples, targets, **more)
-        if not is_linear(begun_with) or not is_untouched(arrays.arrays):
-            self.pull(fresh=False)  # what it has learned was of zeros, but others are ahead
-            self.estimator.partial_fit(samples, targets, **more)
         return arrays
 
     def _share(self, values: dict[str, Array], classes: Array | None) -> SharedArrays:

@@ -102,19 +102,9 @@ def first_values(learned_first: Mapping[str, Array]) -> dict[str, Array]:
     A linear one begins with zeros. The layers of a net begin with random numbers that are gone by then; so the cluster
     begins with what the first batch has made of them.
     """
-    if not is_linear(learned_first):
+    if "coef_" not in learned_first:
         return {name: np.array(array, order="C") for name, array in learned_first.items()}
     found = {name: np.zeros_like(array, order="C") for name, array in learned_first.items()}
     if _COUNT in found:
         found[_COUNT][...] = _COUNT_AT_FIRST
     return found
-
-
-def is_linear(learned_first: Mapping[str, Array]) -> bool:
-    """Whether an estimator begins with zeros."""
-    return "coef_" in learned_first
-
-
-def is_untouched(values: Mapping[str, Array]) -> bool:
-    """Whether a linear estimator has learned nothing yet."""
-    return not any(values[each].any() for each in _LINEAR)

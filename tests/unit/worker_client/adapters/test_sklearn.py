@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.linear_model import LogisticRegression, Perceptron, SGDClassifier, SGDRegressor
@@ -205,7 +206,7 @@ def test_what_cannot_be_shared_is_refused(client: ss.Client, estimator: Any, mes
         ss.sklearn.share(estimator, "clf", client=client)
 
 
-class Forgetful:
+class Forgetful(BaseEstimator):
     """Learns nothing."""
 
     def partial_fit(self, *_: Any) -> Forgetful:
