@@ -61,6 +61,27 @@ def test_digits_are_trained_by_all_workers() -> None:
     assert all(int(each) >= 88 for each in re.findall(r"after (\d+) steps of all workers", output)), output
 
 
+JAX_DIGITS: Final = "examples/jax_digits.py"
+
+
+@pytest.mark.parametrize("flags", [("--optax",), ("--sync", "bsp")])
+def test_a_net_of_jax_is_trained_by_all_workers(flags: tuple[str, ...]) -> None:
+    output = up(2, JAX_DIGITS, "--epochs", "3", "--min-accuracy", "0.5", *flags)
+    found = accuracies(output, "held-out")
+    assert len(found) == 2
+    assert min(found) > 0.5
+
+
+def test_a_net_of_jax_is_trained_alone() -> None:
+    (found,) = accuracies(run(JAX_DIGITS, "--epochs", "2", "--min-accuracy", "0.5"), "held-out")
+    assert found > 0.5
+    assert "the held-out" not in run(JAX_DIGITS, "--epochs", "1", "--min-accuracy", "1.1", exit_code=1)
+
+
+def test_rounds_are_not_for_rules_of_workers() -> None:
+    assert "leave out --optax" in run(JAX_DIGITS, "--optax", "--sync", "bsp", exit_code=2)
+
+
 def test_a_replica_trains_where_up_puts_it() -> None:
     output = up(2, REPLICA, DIGITS, "--train_steps=60", "--lines=2", "--min_accuracy=0.5")
     assert all(each > 0.5 for each in accuracies(output, "test"))
@@ -138,6 +159,6 @@ def test_convolutions_train_on_a_cluster() -> None:
     assert min(found) > 2 * CHANCE
 
 
-@pytest.mark.parametrize("program", ["examples/digits.py", REPLICA, CONV])
+@pytest.mark.parametrize("program", ["examples/digits.py", JAX_DIGITS, REPLICA, CONV])
 def test_help_fits_a_terminal(program: str) -> None:
-    run(program, "--help", exit_code=0 if program == "examples/digits.py" else 1, COLUMNS="80")
+    run(program, "--help", exit_code=0 if program.startswith("examples/") and "tf1" not in program else 1, COLUMNS="80")

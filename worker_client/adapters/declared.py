@@ -68,6 +68,8 @@ def declare(
             f"{_listed(list(arrays))}"
         )
     _check_same(client, scope, arrays, beside, "nothing was declared")
+    # Weights and biases take turns in most models: in their order, all weights came to one of two ps tasks.
+    largest_first = sorted(arrays.items(), key=lambda each: each[1].nbytes, reverse=True)
     with client.as_default(), variable_scope(name, reuse=AUTO_REUSE):
         found = {
             path: get_variable(
@@ -77,10 +79,10 @@ def declare(
                 initializer=by_name.get(path) or array,
                 partitioner=partitioner,
             )
-            for path, array in arrays.items()
+            for path, array in largest_first
         }
     _check_same(client, scope, arrays, beside, "another worker has declared them at the same time")
-    return found
+    return {path: found[path] for path in arrays}
 
 
 def _check_same(client: Client, scope: str, arrays: Mapping[str, Array], beside: Collection[str], then: str) -> None:

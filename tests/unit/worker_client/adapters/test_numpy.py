@@ -234,3 +234,13 @@ def test_a_model_is_bound_to_its_process_and_to_its_block(client: ss.Client) -> 
             ss.numpy.share({"w": w()}, "net", optimizer=descent(), client=client)
     with pytest.raises(FailedPreconditionError, match="net is closed"):
         shared.push({"w": w()})
+
+
+def test_weights_and_biases_are_spread_over_the_ps_tasks_by_their_bytes(client: ss.Client) -> None:
+    layers = [{"w": np.zeros([16, 16], np.float32), "b": np.zeros(16, np.float32)} for _ in range(4)]
+    shared = ss.numpy.share(layers, "net", optimizer=descent(), client=client)
+    of_each = dict.fromkeys(["/job:ps/task:0", "/job:ps/task:1"], 0)
+    for variable in shared.variables.values():
+        of_each[variable.device] += variable.nbytes
+    assert of_each["/job:ps/task:0"] == of_each["/job:ps/task:1"]
+    assert list(shared.variables) == [f"{number}/{key}" for number in range(4) for key in "wb"]
