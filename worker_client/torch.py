@@ -14,6 +14,7 @@ import torch
 from ps_protocol.errors import InvalidArgumentError
 from worker_client.adapters.declared import Initializers
 from worker_client.adapters.torch_buffers import BufferPolicy
+from worker_client.adapters.torch_embedding import ParameterServerEmbedding
 from worker_client.adapters.torch_modules import SharedModule, check_optimizer
 from worker_client.adapters.torch_states import load_pretrained, load_state_dict, save_pretrained, state_dict
 from worker_client.client import Client
@@ -22,6 +23,7 @@ from worker_client.optimizers.optimizer import Optimizer
 from worker_client.variables.partitioners import Partitioner
 
 __all__ = [
+    "ParameterServerEmbedding",
     "SharedModule",
     "load_pretrained",
     "load_state_dict",

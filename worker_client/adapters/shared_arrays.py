@@ -61,6 +61,7 @@ class SharedArrays(
         arrays: As given, the untrained ones behind.
         variables: The variables by the names of their arrays.
         optimizer: As given.
+        is_closed: Whether ``close`` was called.
 
     Raises:
         InvalidArgumentError: The cluster has another model under the name, the process shares one under it or trains
@@ -111,7 +112,7 @@ class SharedArrays(
         self._in_local_steps = optimizer is not None and optimizer.outer is not None
         self._has_joined = not self._in_rounds
         self._is_pulled = False  # whether the newest push has brought what the next pull is to read
-        self._is_closed = False
+        self.is_closed = False
         self._thread = ThreadPoolExecutor(1, f"push-{self.name}") if overlap else None
         self._under_way: Future[list[Applied]] | None = None
 
@@ -294,7 +295,7 @@ class SharedArrays(
 
         The variables stay on their ps tasks, and the arrays as they are.
         """
-        self._is_closed = True
+        self.is_closed = True
         try:
             self.wait()
         finally:
@@ -304,7 +305,7 @@ class SharedArrays(
 
     def _check_open(self) -> None:
         self.client.fanout.handle(0).check_not_copy()
-        if self._is_closed:
+        if self.is_closed:
             raise FailedPreconditionError(f"{self.name} is closed; share the model again")
 
     def __enter__(self) -> Self:
@@ -316,7 +317,7 @@ class SharedArrays(
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._is_closed else f"{len(self.arrays)} arrays"
+        state = "closed" if self.is_closed else f"{len(self.arrays)} arrays"
         return f"<{type(self).__name__} {self.name!r}: {state}>"
 
 

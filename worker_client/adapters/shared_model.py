@@ -51,6 +51,11 @@ class SharedModel(
         return self._arrays.optimizer
 
     @property
+    def is_closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._arrays.is_closed
+
+    @property
     def learning_rate(self) -> float:
         """The learning rate of the next step; that of a schedule follows from the count of steps, which is read.
 
