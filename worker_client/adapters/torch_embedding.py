@@ -9,13 +9,12 @@ from typing import Any, ClassVar, Final
 
 import torch
 
-from ps_protocol.dtype_traits import DTypeCategory, dtype_category
 from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, InvalidArgumentError, ShapeMismatchError
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.operations import Array
 from ps_protocol.weak_table import WeakTable
 from worker_client.adapters.shared_arrays import Update
-from worker_client.adapters.torch_arrays import array_over, numpy_dtype, tensor_over
+from worker_client.adapters.torch_arrays import array_over, tensor_over
 from worker_client.client import Client
 from worker_client.default_client import get_default_client
 from worker_client.initializers import random_normal_initializer
@@ -28,6 +27,7 @@ from worker_client.values.conversion import IndexedSlices
 from worker_client.variables.partitioners import Partitioner
 from worker_client.variables.parts import EagerVariable
 
+_DTYPES: Final = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _IDS: Final = (torch.int64, torch.int32)
 _MOST_BACKWARDS: Final = 16
 """How many calls of ``backward`` may be within each other; more that have not ended have failed."""
@@ -431,9 +431,11 @@ def _table(
     partitioner: Partitioner | None,
 ) -> EagerVariable:
     """Returns the table of a name, made if the cluster has none."""
-    elements = numpy_dtype(dtype)
-    if elements is None or dtype_category(elements) is not DTypeCategory.FLOAT:
-        raise DTypeMismatchError(f"table {name}: dtype is {dtype}; an embedding holds floats, as torch.float32")
+    if dtype not in _DTYPES:
+        raise DTypeMismatchError(
+            f"table {name}: dtype is {dtype}; an embedding holds floats, as one of {', '.join(map(str, _DTYPES))}"
+        )
+    elements = array_over(torch.empty(0, dtype=dtype)).dtype
     if initializer is None:
         initializer = random_normal_initializer(0.0, 1.0)
     elif not callable(initializer):
