@@ -161,4 +161,29 @@ def test_convolutions_train_on_a_cluster() -> None:
 
 @pytest.mark.parametrize("program", ["examples/digits.py", JAX_DIGITS, REPLICA, CONV])
 def test_help_fits_a_terminal(program: str) -> None:
-    run(program, "--help", exit_code=0 if program.startswith("examples/") and "tf1" not in program else 1, COLUMNS="80")
+    run(program, "--help", exit_code=0 if program == "examples/digits.py" else 1, COLUMNS="80")
+
+
+def test_films_are_recommended_as_well_as_can_be() -> None:
+    output = up(2, "examples/torch_recommend.py", "--drawn=4000", "--epochs=12", "--batch-size=50", "--max-rmse=0.65")
+    found = re.findall(r"test RMSE (0\.\d+) \(of their means (0\.\d+), least possible (0\.\d+)\)", output)
+    assert len(found) == 2
+    for error, of_means, least in ([float(each) for each in line] for line in found):
+        assert least < error < of_means - 0.1, output
+    assert "4000 ratings by 102 users of 76 films, drawn" in output
+
+
+def test_films_are_those_of_recbole_where_that_is_installed(tmp_path: Path) -> None:
+    package = tmp_path / "recbole"
+    folder = package / "dataset_example" / "ml-100k"
+    folder.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('its own libraries are not there')")
+    ratings = [f"{user}\t{film}\t{1 + (user + film) % 5}\t88" for user in range(12) for film in range(100, 109)]
+    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    (folder / "ml-100k.inter").write_text("\n".join([header, *ratings]))
+    command = ("examples/torch_recommend.py", "--epochs=2", "--batch-size=50", "--max-rmse=0.9")
+    output = run(*command, exit_code=1, PYTHONPATH=str(tmp_path))
+    assert "108 ratings by 12 users of 9 films, ml-100k.inter" in output
+    assert re.search(r"^test RMSE 1\.\d+ \(of their means 1\.\d+\)$", output, re.MULTILINE)
+    refused = run(*command, "--data", "pyproject.toml", exit_code=1, PYTHONPATH=str(tmp_path))
+    assert "pyproject.toml is no file of interactions of recbole's" in refused
