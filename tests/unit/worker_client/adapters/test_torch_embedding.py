@@ -190,11 +190,14 @@ def test_a_backward_that_fails_leaves_nothing_behind() -> None:
     def fail(gradient: torch.Tensor) -> None:
         raise ZeroDivisionError
 
-    found = ours(torch.tensor([1]))
-    failing = found + other
     other.register_hook(fail)
-    with pytest.raises(ZeroDivisionError):
-        failing.sum().backward()
+    for _ in range(20):
+        later = other * 1  # whose gradient comes behind that of the rows
+        failing = ours(torch.tensor([1])) + later
+        with pytest.raises(ZeroDivisionError):
+            failing.sum().backward()
+    assert ours._together is not None
+    assert 1 <= len(ours._together._taken) <= 16
     ours(torch.tensor([2])).sum().backward()
     expected = START.copy()
     expected[2] -= 1
@@ -257,6 +260,42 @@ def test_bags_are_made_of_what_it_returns() -> None:
     loss_of(expected).backward()
     assert theirs.weight.grad is not None
     torch.testing.assert_close(ours.table(), theirs.weight.detach() - theirs.weight.grad)
+
+
+# -- rounds ---------------------------------------------------------------------------------------
+
+
+def test_in_rounds_the_first_gradient_is_of_the_newest_model(cluster: InProcessCluster) -> None:
+    def on(index: int) -> ParameterServerEmbedding:
+        return embedding(optimizer=ss.train.GradientDescent(1.0, sync="bsp"), client=cluster.client(index))
+
+    first, second = on(0), on(1)
+    for _ in range(3):
+        first(torch.tensor([1])).sum().backward()
+    assert first.optimizer is not None
+    first.optimizer.finish()
+    second(torch.tensor([1])).sum().backward()  # one of the model before would be stale, and not count
+    np.testing.assert_allclose(second.table()[1], START[1] - 4, rtol=1e-6)
+    assert second.optimizer is not None
+    assert second.optimizer.training_report().round == 4
+
+
+@pytest.mark.usefixtures("client")
+def test_in_rounds_all_tables_of_an_optimizer_have_a_gradient_each_time() -> None:
+    optimizer = ss.train.GradientDescent(1.0, sync="bsp")
+    words, tags = embedding(optimizer=optimizer), embedding(optimizer=optimizer, name="tags")
+    for _ in range(2):
+        words(torch.tensor([1])).sum().backward()
+        (words(torch.tensor([1])) + tags(torch.tensor([2]))).sum().backward()
+    np.testing.assert_allclose(words.table()[1], START[1] - 4, rtol=1e-6)
+    np.testing.assert_allclose(tags.table()[2], START[2] - 2, rtol=1e-6)
+    assert optimizer.training_report().round == 4
+    assert torch.equal(embedding(optimizer=optimizer).table(), words.table())  # the same once more
+    with pytest.raises(
+        InvalidArgumentError,
+        match=r"GradientDescent trains words/weight, tags/weight in rounds already, and cannot train more/weight",
+    ):
+        embedding(optimizer=optimizer, name="more")
 
 
 # -- what is refused ------------------------------------------------------------------------------
