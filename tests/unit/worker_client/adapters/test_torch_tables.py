@@ -132,18 +132,21 @@ def test_what_is_collected_is_bounded_by_the_table() -> None:
 
 
 @pytest.mark.usefixtures("client")
-def test_a_table_with_an_optimizer_of_its_own_keeps_it() -> None:
-    model = Model(table(optimizer=ss.train.GradientDescent(1.0, name="words")))
-    with share(model, "net", optimizer=ss.train.GradientDescent(0.1)) as shared:
-        shared.pull()
-        (model.words(torch.tensor([1])).sum() + model.layer.bias.sum()).backward()
-        np.testing.assert_allclose(model.words.table()[1], START[1] - 1, rtol=1e-6)
-        assert len(shared.step()) == 1
+@pytest.mark.parametrize("sync", [None, "bsp"])
+def test_a_table_with_an_optimizer_of_its_own_or_none_is_left_alone(sync: str | None) -> None:
+    model = Model(table(optimizer=ss.train.GradientDescent(1.0, name="words", sync=sync)))
+    with share(model, "net", optimizer=ss.train.GradientDescent(0.1), sync=sync) as shared:
+        for _ in range(2):
+            shared.pull()
+            (model.words(torch.tensor([1])).sum() + model.layer(torch.ones(3)).sum()).backward()
+            assert len(shared.step()) == 2
+        np.testing.assert_allclose(model.words.table()[1], START[1] - 2, rtol=1e-6)
     frozen = Model(table().requires_grad_(False))
-    with share(frozen, "other", optimizer=ss.train.GradientDescent(0.1)) as shared:
-        shared.pull()
-        frozen(torch.tensor([1])).sum().backward()
-        assert len(shared.step()) == 2
+    with share(frozen, "other", optimizer=ss.train.GradientDescent(0.1, name="other"), sync=sync) as shared:
+        for _ in range(2):
+            shared.pull()
+            frozen(torch.tensor([1])).sum().backward()
+            assert len(shared.step()) == 2
 
 
 def test_a_table_belongs_to_one_shared_model_that_is_open(client: Client) -> None:
