@@ -121,15 +121,15 @@ class TensorPlace:
 
     def gradient(self, gradient: torch.Tensor) -> Array | IndexedSlices:
         """Returns a gradient of the parameter: over its memory, or over memory that the next one will be copied to."""
-        rows = _rows_of(gradient, self.tensor)
-        if rows is not None:
-            return rows
         if gradient.layout != torch.strided:
+            rows = _rows_of(gradient, self.tensor)
+            if rows is not None:
+                return rows
             gradient = gradient.to_dense()
         gradient = gradient.detach()
         if (
             gradient.dtype == self.tensor.dtype
-            and gradient.device.type == "cpu"
+            and gradient.is_cpu
             and gradient.is_contiguous()
             and not gradient.is_neg()
         ):
