@@ -25,16 +25,22 @@ TIMEOUT_S: Final = 120.0
 
 
 class Workers:
-    """The workers of a cluster, and what they have said."""
+    """The workers of a cluster, and what they have said.
 
-    def __init__(self, cluster: LocalCluster):
+    Args:
+        cluster: It starts them.
+        program: What they run, a module beside this one.
+    """
+
+    def __init__(self, cluster: LocalCluster, program: str):
         self._cluster = cluster
+        self._program = f"tests.integration.shared_models.{program}"
         self._lock = threading.Lock()  # guards: _lines
         self._lines: list[str] = []
         self._processes: list[ChildProcess] = []
 
     def start(self, index: int, *options: str) -> ChildProcess:
-        command = ["python", "-m", "tests.integration.shared_models.torch_worker", *options]
+        command = ["python", "-m", self._program, *options]
         process = self._cluster.start_worker(index, command, on_line=self._hear)
         self._processes.append(process)
         return process
@@ -60,9 +66,9 @@ class Workers:
 
 
 @contextmanager
-def training(**options: Any) -> Iterator[tuple[LocalCluster, Workers]]:
+def training(program: str = "torch_worker", **options: Any) -> Iterator[tuple[LocalCluster, Workers]]:
     with LocalCluster(num_ps=2, num_workers=3, env={"SHARDSCOPE_LEASE": "2"}, **options) as cluster:
-        yield cluster, Workers(cluster)
+        yield cluster, Workers(cluster, program)
 
 
 def assert_as_alone(cluster: LocalCluster, steps: Sequence[Applied]) -> None:
