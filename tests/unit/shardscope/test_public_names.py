@@ -104,3 +104,29 @@ def test_names_of_other_libraries_say_what_to_use(name: str, message: str) -> No
         getattr(shardscope.train, name)
     with pytest.raises(AttributeError, match=r"TensorFlow 1's other names are in worker_client\.compat\.v1$"):
         _ = shardscope.placeholder  # type: ignore[attr-defined]  # that is what is tested
+
+
+@pytest.mark.parametrize(("name", "library"), [("torch", "torch"), ("jax", "jax"), ("sklearn", "sklearn")])
+def test_a_library_that_is_missing_is_named_with_what_installs_it(
+    name: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [
+        each for each in sys.modules if each.startswith(("worker_client.adapters", f"worker_client.{name}"))
+    ]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delattr(worker_client, name, raising=False)
+    monkeypatch.setitem(sys.modules, library, None)  # what importing it then raises is ModuleNotFoundError
+    with pytest.raises(
+        ImportError, match=rf"^ss\.{name} needs {library}, .* pip install 'shardscope\[{name}\]'$"
+    ) as caught:
+        getattr(shardscope, name)
+    assert caught.value.name == library
+
+
+def test_libraries_are_imported_when_they_are_asked_for() -> None:
+    program = (
+        "import sys, shardscope as ss; others = {'torch', 'jax', 'sklearn', 'pandas', 'worker_client.numpy'};"
+        "print(sorted(others.intersection(sys.modules)), ss.numpy.__name__, ss.torch.__name__, 'jax' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
+    assert done.stdout == "[] worker_client.numpy worker_client.torch False\n"

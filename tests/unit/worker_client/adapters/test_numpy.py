@@ -241,6 +241,7 @@ def test_weights_and_biases_are_spread_over_the_ps_tasks_by_their_bytes(client: 
     shared = ss.numpy.share(layers, "net", optimizer=descent(), client=client)
     of_each = dict.fromkeys(["/job:ps/task:0", "/job:ps/task:1"], 0)
     for variable in shared.variables.values():
+        assert isinstance(variable, ss.Variable)
         of_each[variable.device] += variable.nbytes
     assert of_each["/job:ps/task:0"] == of_each["/job:ps/task:1"]
     assert list(shared.variables) == [f"{number}/{key}" for number in range(4) for key in "wb"]
