@@ -40,6 +40,7 @@ class SharedBuffers:
             raise InvalidArgumentError(f'{name}: buffers is {policy!r}; it should be "local", "mean" or "chief"')
         self._policy: Final = policy
         self._client: Final = client
+        self._sent: list[Future[None]] = []
         self._owners: Final[dict[str, tuple[torch.nn.Module, str]]] = {}
         self.arrays: Final[dict[str, Array]] = {}
         for path, owner, key in _persistent_buffers(module) if policy != "local" else ():
@@ -49,8 +50,8 @@ class SharedBuffers:
             self._owners[path] = owner, key
             self.arrays[path] = np.array(array_over(buffer.cpu().contiguous()))
 
-    def push(self, variables: Mapping[str, EagerVariable]) -> list[Future[None]]:
-        """Begins to send what this worker has to say of the buffers; returns what to wait for.
+    def push(self, variables: Mapping[str, EagerVariable]) -> None:
+        """Begins to send what this worker has to say of the buffers; ``settle`` waits for it.
 
         What this connection sends next to each ps task comes behind that, and need not wait for it.
         """
@@ -64,8 +65,16 @@ class SharedBuffers:
                     changes[variables[path]] = change.astype(here.dtype)
                 elif self._client.is_chief:
                     values[variables[path]] = here
-        sent = [self._client.assign_add_all(changes, wait=False)] if changes else []
-        return [*sent, self._client.assign_all(values, wait=False)] if values else sent
+        if changes:
+            self._sent.append(self._client.assign_add_all(changes, wait=False))
+        if values:
+            self._sent.append(self._client.assign_all(values, wait=False))
+
+    def settle(self) -> None:
+        """Waits until what was sent is applied; raises what that has failed with, once."""
+        sent, self._sent = self._sent, []
+        for each in sent:
+            each.result()
 
     def given(self) -> dict[str, Array]:
         """Takes the module's buffers for those of the cluster, and returns them by their names."""
@@ -89,8 +98,7 @@ class SharedBuffers:
 
     @property
     def _num_workers(self) -> int:
-        spec = self._client.cluster_spec
-        return max(1, sum(spec.num_tasks(job) for job in ("chief", "master", "worker") if job in spec.jobs))
+        return max(1, len(self._client.cluster_spec.workers()))
 
 
 def _persistent_buffers(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module, str]]:

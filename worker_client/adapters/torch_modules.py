@@ -154,6 +154,7 @@ class SharedModule(SharedModel):
         if moved:
             self._move(moved)
         if self._arrays.pull(fresh=fresh):
+            self._buffers.settle()
             self._take()
 
     def step(self, *, learning_rate: float | None = None, completes: Any = None) -> list[Applied]:
@@ -200,11 +201,10 @@ class SharedModule(SharedModel):
             )
         for tensor in self._tensors:
             tensor.grad = None
-        sent = self._buffers.push(self.variables)
+        self._buffers.push(self.variables)
         made = self._arrays.push(updates, tables=collected, learning_rate=learning_rate, completes=completes)
-        for future in sent:
-            future.result()
         if not self._overlaps:
+            self._buffers.settle()
             self._take()
         return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 import worker_client as ss
-from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.errors import InvalidArgumentError, UnavailableError
 from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client import torch as ss_torch
 from worker_client.client import Client
@@ -117,6 +118,20 @@ def test_they_travel_together(client: Client, cluster: InProcessCluster, policy:
         shared.step()
     # There are 60 of them.
     assert max(after - old for after, old in zip(cluster.batches(), before, strict=True)) <= 3
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_the_error_of_sending_them_is_raised(client: Client, overlap: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with share(client, "chief", overlap=overlap) as shared:
+        shared.pull()
+        shared.module(torch.ones(2, 2)).square().mean().backward()
+        failed: Future[None] = Future()
+        failed.set_exception(UnavailableError("ps:0 is away"))
+        with monkeypatch.context() as patched:
+            patched.setattr(client, "assign_all", lambda *_, **__: failed)
+            with pytest.raises(UnavailableError, match="ps:0 is away"):
+                _ = shared.step(), shared.pull()
+        shared.pull()
 
 
 def test_a_buffer_that_is_taken_away_is_named(client: Client) -> None:

@@ -207,10 +207,11 @@ class TestTheLoop:
             shared.pull()
             assert_same(model, alone)
 
-    def test_compiled_models_have_the_names_that_they_have_without(self, client: Client) -> None:
+    @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+    def test_compiled_models_have_the_names_that_they_have_without(self, client: Client, backend: str) -> None:
         model = net()
         alone = copy.deepcopy(model)
-        compiled: Any = torch.compile(model, backend="eager")
+        compiled: Any = torch.compile(model, backend=backend)
         shared = share(compiled, client)
         sgd = torch.optim.SGD(alone.parameters(), 0.1)
         for _ in range(3):
