@@ -91,8 +91,10 @@ _ADAPTERS: Final = {"numpy": by_numpy, "torch": by_torch, "jax": by_jax}
 
 def by_hand(client: ss.Client, values: Sequence[Array], gradients: Sequence[Array]) -> dict[str, Step]:
     """The same steps without an adapter, and the copies of what a step moves: parameters here, gradients away."""
-    with ss.variable_scope("raw"):
-        variables = [ss.get_variable(f"p{number}", initializer=value) for number, value in enumerate(values)]
+    largest_first = sorted(range(len(values)), key=lambda number: values[number].nbytes, reverse=True)
+    with ss.variable_scope("raw"):  # on the same ps tasks as by the adapters
+        made = {number: ss.get_variable(f"p{number}", initializer=values[number]) for number in largest_first}
+    variables = [made[number] for number in range(len(values))]
     outs = [each.copy() for each in values]
     away = [each.copy() for each in values]
     optimizer = ss.train.GradientDescent(1e-6, name="raw")
