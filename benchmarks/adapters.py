@@ -33,6 +33,7 @@ PARTS: Final = ("conv", "resnet18", "train")
 ADAPTERS: Final = ("numpy", "torch", "jax")
 RAW: Final = "read_all, apply_gradients"
 RAW_MIRROR: Final = "apply_gradients(pull=mirror)"
+RAW_JAX: Final = "read_all, jnp.array, apply_gradients"
 COPY: Final = "np.copyto"
 NETS: Final = ("small", "mnist")
 """Those of ``benchmarks.peers.conv_net``."""
@@ -124,7 +125,7 @@ def ratios_of(steps: Sequence[dict[str, Any]], trained: Sequence[dict[str, Any]]
     for case in steps:
         median_s = case["median_s"]
         for name in [each for each in median_s if each in ADAPTERS]:
-            for other in (RAW, RAW_MIRROR, COPY):
+            for other in (RAW, RAW_MIRROR, *([RAW_JAX] if name == "jax" else []), COPY):
                 what = f"{case['transport']}, {case['model']}: time of ss.{name} / {other}"
                 ratios[what] = median_s[name] / median_s[other]
     own = {(case["by"], case["net"], case["way"]): case["steps_per_s"] for case in trained if case["by"] != "torch"}

@@ -25,6 +25,7 @@ from benchmarks.peers.training_images import load_images
 TIMEOUT_S: Final = 120.0
 RAW: Final = "read_all, apply_gradients"
 RAW_MIRROR: Final = "apply_gradients(pull=mirror)"
+RAW_JAX: Final = "read_all, jnp.array, apply_gradients"
 COPY: Final = "np.copyto"
 _WARM_STEPS: Final = 10
 _TRACED_STEPS: Final = 3
@@ -71,6 +72,19 @@ def by_torch(client: ss.Client, values: Sequence[Array], gradients: Sequence[Arr
     return step
 
 
+def by_hand_with_jax(raw: Callable[[], list[Array]], push: Callable[[Sequence[Any]], object], gradients: Any) -> Step:
+    """The same step by hand, of arrays of JAX: what is read is copied, since it changes with the next step."""
+    import jax.numpy as jnp  # noqa: PLC0415 - as below
+
+    given = [jnp.array(each) for each in gradients]
+
+    def step() -> None:
+        [jnp.array(each) for each in raw()]
+        push(given)
+
+    return step
+
+
 def by_jax(client: ss.Client, values: Sequence[Array], gradients: Sequence[Array]) -> Step:
     """A step of ``ss.jax``."""
     import jax.numpy as jnp  # noqa: PLC0415 - the others do without
@@ -89,7 +103,9 @@ def by_jax(client: ss.Client, values: Sequence[Array], gradients: Sequence[Array
 _ADAPTERS: Final = {"numpy": by_numpy, "torch": by_torch, "jax": by_jax}
 
 
-def by_hand(client: ss.Client, values: Sequence[Array], gradients: Sequence[Array]) -> dict[str, Step]:
+def by_hand(
+    client: ss.Client, values: Sequence[Array], gradients: Sequence[Array], *, with_jax: bool
+) -> dict[str, Step]:
     """The same steps without an adapter, and the copies of what a step moves: parameters here, gradients away."""
     largest_first = sorted(range(len(values)), key=lambda number: values[number].nbytes, reverse=True)
     with ss.variable_scope("raw"):  # on the same ps tasks as by the adapters
@@ -101,9 +117,15 @@ def by_hand(client: ss.Client, values: Sequence[Array], gradients: Sequence[Arra
     mirror = client.mirror(variables)
     pairs = list(zip(gradients, variables, strict=True))
 
+    def pull() -> list[Array]:
+        return client.read_all(variables, out=outs)
+
+    def push(given: Sequence[Any]) -> None:
+        optimizer.apply_gradients(zip(given, variables, strict=True))
+
     def raw() -> None:
-        client.read_all(variables, out=outs)
-        optimizer.apply_gradients(pairs)
+        pull()
+        push(gradients)
 
     def copy() -> None:
         for value, out in zip(values, outs, strict=True):
@@ -111,7 +133,14 @@ def by_hand(client: ss.Client, values: Sequence[Array], gradients: Sequence[Arra
         for gradient, out in zip(gradients, away, strict=True):
             np.copyto(out, gradient)
 
-    return {RAW: raw, RAW_MIRROR: lambda: optimizer.apply_gradients(pairs, pull=mirror), COPY: copy}
+    steps: dict[str, Step] = {
+        RAW: raw,
+        RAW_MIRROR: lambda: optimizer.apply_gradients(pairs, pull=mirror),
+        COPY: copy,
+    }
+    if with_jax:
+        steps[RAW_JAX] = by_hand_with_jax(pull, push, gradients)
+    return steps
 
 
 def compare(client: ss.Client, job: dict[str, Any]) -> dict[str, Any]:
@@ -119,7 +148,7 @@ def compare(client: ss.Client, job: dict[str, Any]) -> dict[str, Any]:
     draw = np.random.default_rng(client.task.index)
     values = [draw.standard_normal(shape).astype(np.float32) for shape in shapes_of(job["model"])]
     gradients = [draw.standard_normal(each.shape).astype(np.float32) for each in values]
-    steps = by_hand(client, values, gradients)
+    steps = by_hand(client, values, gradients, with_jax="jax" in job["adapters"])
     for name in job["adapters"]:
         steps[name] = _ADAPTERS[name](client, values, gradients)
     taken_s: dict[str, list[float]] = {name: [] for name in steps}
