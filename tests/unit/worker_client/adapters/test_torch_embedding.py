@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from ps_protocol.errors import (
     InvalidArgumentError,
     ShapeMismatchError,
 )
+from tests.forked import in_child
 from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client.client import Client
 from worker_client.torch import ParameterServerEmbedding
@@ -363,6 +365,18 @@ def test_other_refusals(client: Client) -> None:
         with pytest.raises(TypeError, match=r"'words/weight' is bound to a connection.*state_dict\(\)"):
             copied(ours)
     assert client.is_chief
+
+
+@pytest.mark.usefixtures("client")
+def test_a_forked_process_as_of_a_loader_cannot_read_it() -> None:
+    ours = embedding()
+
+    def read() -> str:
+        with pytest.raises(FailedPreconditionError) as caught:
+            ours(torch.tensor([1]))
+        return str(caught.value)
+
+    assert re.search(r"belongs to the process that opened it.*forked", in_child(read))
 
 
 @pytest.mark.usefixtures("client")
