@@ -27,7 +27,9 @@ with ss.connect(sys.argv[1]) as client:
     index, count = client.shard
     total.assign_add(float(sum(range(1, 101)[index::count])))
     ss.barrier("added")
-    print(f"{client.task} of {client.num_workers}: chief {client.is_chief}, total {float(total):.0f}", flush=True)
+    # In one piece, since the other process writes to the same pipe.
+    line = f"{client.task} of {client.num_workers}: chief {client.is_chief}, total {float(total):.0f}"
+    sys.stdout.write(f"{line}\\n")
 """
 
 DIES = """
@@ -43,7 +45,7 @@ with ss.connect(sys.argv[1]) as client:
         if client.task.index == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         signal.pause()  # until torchrun ends this one
-    print(f"{client.task}: {float(total):.0f}", flush=True)
+    sys.stdout.write(f"{client.task}: {float(total):.0f}\\n")
 """
 
 
