@@ -127,7 +127,7 @@ class ParameterServerEmbedding(
         self._shared: Any = _gone
         self._is_checked = False
         self._pending: list[_Rows] = []
-        self._merged_rows = 0
+        self._pending_rows = self._merged_rows = 0
 
     @property
     def name(self) -> str:
@@ -225,7 +225,7 @@ class ParameterServerEmbedding(
     def _take(self, rows: torch.Tensor, read: torch.Tensor | None, table: torch.Tensor) -> None:
         """Takes the gradient of what was read, in the middle of ``backward``."""
         gradient, table.grad = table.grad, None
-        if gradient is None:
+        if gradient is None:  # it is known to be zero
             return
         gradient = gradient.detach().cpu()
         taken = rows, gradient if read is None else gradient[read]
@@ -239,10 +239,13 @@ class ParameterServerEmbedding(
                 f"optimizer=, or give the model to ss.torch.share() before backward(), or call requires_grad_(False)",
                 variable=self.name,
             )
+        if not len(rows):
+            return
         self._pending.append(taken)
-        if sum([len(each) for each, _ in self._pending]) > 2 * self._merged_rows + _ROWS_UNMERGED:
+        self._pending_rows += len(rows)
+        if self._pending_rows > 2 * self._merged_rows + _ROWS_UNMERGED:
             self._pending = [_merged(self.variable, self._pending)]
-            self._merged_rows = len(self._pending[0][0])
+            self._pending_rows = self._merged_rows = len(self._pending[0][0])
 
     def attach(self, shared: Any) -> Sequence[EagerVariable]:
         """Says that it is in a shared model, which then takes its gradients, unless it has an optimizer of its own.
@@ -271,7 +274,7 @@ class ParameterServerEmbedding(
         """Returns the gradients since the last time, added up; in rounds also if there are no rows."""
         shared = self._shared()
         in_rounds = shared is not None and shared.optimizer is not None and shared.optimizer.sync is not None
-        if self.optimizer is not None or not (self._pending or (in_rounds and self._trains)):
+        if self.optimizer is not None or not (self._pending or in_rounds):
             return []
         pending = self._pending
         self._forget()
@@ -279,7 +282,7 @@ class ParameterServerEmbedding(
 
     def _forget(self) -> None:
         self._pending = []
-        self._merged_rows = 0
+        self._pending_rows = self._merged_rows = 0
 
     # -- the whole table ----------------------------------------------------------------------
 

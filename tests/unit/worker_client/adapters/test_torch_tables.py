@@ -97,6 +97,7 @@ def test_in_rounds_a_step_without_rows_counts_too() -> None:
     model = Model(table())
     with share(model, "net", optimizer=ss.train.GradientDescent(0.1), sync="bsp") as shared:
         for use in (True, False, True):
+            model.words.requires_grad_(use)
             shared.pull()
             found = model(BATCHES[0]) if use else model.layer(torch.ones(3, 3))
             found.sum().backward()
@@ -126,7 +127,9 @@ def test_what_is_collected_is_bounded_by_the_table() -> None:
         words = model.words
         for _ in range(1500):
             words(torch.tensor([1, 2, 5])).sum().backward()
+            words(torch.tensor([], dtype=torch.int64)).sum().backward()
             assert sum(len(rows) for rows, _ in words._pending) <= 4096 + 3 * 6
+            assert all(len(rows) for rows, _ in words._pending)
         shared.step()
     np.testing.assert_allclose(words.table()[[0, 1, 5]], START[[0, 1, 5]] - [[0], [1500], [1500]], rtol=1e-5)
 
