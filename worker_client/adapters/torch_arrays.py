@@ -127,12 +127,7 @@ class TensorPlace:
                 return rows
             gradient = gradient.to_dense()
         gradient = gradient.detach()
-        if (
-            gradient.dtype == self.tensor.dtype
-            and gradient.is_cpu
-            and gradient.is_contiguous()
-            and not gradient.is_neg()
-        ):
+        if gradient.dtype == self.tensor.dtype and gradient.is_cpu and gradient.is_contiguous():
             return array_over(gradient)
         if self._gradient is None:
             self._gradient = torch.empty(self.tensor.shape, dtype=self.tensor.dtype, device="cpu")

@@ -47,6 +47,10 @@ def with_sgd(client: Client, arrays: Arrays | None = None, **more: Any) -> Share
     return shared(client, arrays, optimizer=train.GradientDescent(0.5), **more)
 
 
+def failing(*_: Any, **__: Any) -> Any:
+    raise UnavailableError("ps:0 is away")
+
+
 class TestPulling:
     def test_values_are_read_into_the_arrays_themselves(self, client: Client, cluster: InProcessCluster) -> None:
         arrays, theirs = model(), ones()
@@ -169,13 +173,16 @@ class TestRounds:
         with pytest.raises(InvalidArgumentError, match="sync='bsp' says how an optimizer's workers train together"):
             shared(client, sync="bsp")
 
-    def test_local_steps_are_those_of_an_optimizer_that_was_made_so(self, client: Client) -> None:
+    def test_local_steps_are_those_of_an_optimizer_that_was_made_so(
+        self, client: Client, cluster: InProcessCluster
+    ) -> None:
         mine = shared(client, optimizer=train.GradientDescent(0.5), sync="local(2)")
         mine.pull()
         assert [each.verdict for each in mine.push(ones())] == ["pending", "pending"]
+        assert mine.variables["b"].read_value().tolist() == [0, 0, 0]
+        cluster.client(1).variable("net/b").assign([7, 7, 7])
         mine.pull(fresh=True)
         np.testing.assert_array_equal(mine.arrays["b"], np.full(3, -0.5))  # this worker's own
-        assert mine.variables["b"].read_value().tolist() == [0, 0, 0]
 
     def test_a_round_is_the_average_of_all_workers(
         self, client: Client, cluster: InProcessCluster, pool: ThreadPoolExecutor
@@ -207,6 +214,29 @@ class TestRounds:
         np.testing.assert_array_equal(late.arrays["b"], np.full(3, -1.5))
         made = list(pool.map(lambda each: each.push(ones()), [first, late]))
         assert [each.verdict for each in made[1]] in (["applied"] * 2, ["pending"] * 2)  # not stale
+
+    def test_after_a_step_that_has_failed_the_next_pull_enters_the_rounds_anew(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        mine = shared(client, optimizer=train.GradientDescent(0.5), sync="bsp")
+        mine.pull()
+        assert mine.optimizer is not None
+        joins, join = [], mine.optimizer.join
+
+        def counted(*given: Any, **more: Any) -> int:
+            joins.append(1)
+            return join(*given, **more)
+
+        monkeypatch.setitem(mine.optimizer.__dict__, "join", counted)
+        with monkeypatch.context() as patched:
+            patched.setitem(mine.optimizer.__dict__, "apply_gradients", failing)
+            with pytest.raises(UnavailableError, match="ps:0 is away"):
+                mine.push(ones())
+        mine.pull()
+        assert joins == [1]
+        assert {each.verdict for each in mine.push(ones())} == {"applied"}
+        mine.pull()
+        assert joins == [1]
 
 
 class TestOverlap:
@@ -241,10 +271,6 @@ class TestOverlap:
         mine.push(ones())
         mine.pull()
         assert mine.optimizer is not None
-
-        def failing(*_: Any, **__: Any) -> Any:
-            raise UnavailableError("ps:0 is away")
-
         with monkeypatch.context() as patched:
             patched.setitem(mine.optimizer.__dict__, "apply_gradients", failing)
             mine.push(ones())
@@ -321,9 +347,10 @@ class TestWhoMayShareWhat:
     def test_a_model_that_is_refused_leaves_name_and_optimizer_free(self, client: Client) -> None:
         sgd = train.GradientDescent(0.5)
         shared(client).close()
-        with pytest.raises(InvalidArgumentError, match="another model"):
+        with pytest.raises(InvalidArgumentError, match="another model") as refused:
             shared(client, {"other": np.ones(1)}, optimizer=sgd)
         shared(client, optimizer=sgd)
+        del refused  # which has held the model that was refused until now
 
     @pytest.mark.parametrize(
         ("arrays", "message"),

@@ -44,6 +44,11 @@ def step(shared: ss_torch.SharedModule, value: float) -> None:
     shared.step()
 
 
+def step_and_pull(shared: ss_torch.SharedModule) -> None:
+    shared.step()
+    shared.pull()
+
+
 def means(shared: ss_torch.SharedModule) -> list[float]:
     state = shared.module.state_dict()
     return [
