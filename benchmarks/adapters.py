@@ -37,9 +37,9 @@ RAW_JAX: Final = "read_all, jnp.array, apply_gradients"
 COPY: Final = "np.copyto"
 NETS: Final = ("small", "mnist")
 """Those of ``benchmarks.peers.conv_net``."""
-WAYS: Final = ("tutorial", "gradients", "ddp")
+PEER_WAYS: Final = ("tutorial", "gradients", "ddp")
 """Those of ``benchmarks.peers.torch_conv``."""
-TRAINED: Final = ((None, False), (None, True), ("bsp", False))
+OWN_WAYS: Final = {"alone": (None, False), "overlap": (None, True), "bsp": ("bsp", False)}
 """How ``ss.torch`` trains: ``sync`` and ``overlap``."""
 
 _TIMEOUT_S: Final = 300.0
@@ -179,6 +179,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS), help="(default: all)")
     parser.add_argument("--adapters", nargs="+", choices=ADAPTERS, default=list(ADAPTERS), help="(default: all)")
     parser.add_argument("--net", nargs="+", choices=NETS, default=list(NETS), help="to train (default: all)")
+    ways = [*OWN_WAYS, *PEER_WAYS]
+    parser.add_argument("--way", nargs="+", choices=ways, default=ways, help="to train (default: all)")
     parser.add_argument("--ps", type=command.positive, default=2, help="ps processes (default: %(default)s)")
     parser.add_argument("--workers", type=command.positive, default=2, help="worker processes (default: %(default)s)")
     parser.add_argument("--rounds", type=command.positive, default=8, help="turns of each kind (default: %(default)s)")
@@ -199,10 +201,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for model in [each for each in given.part if each != "train"]:
             command.progress(f"{transport}, {model}")
             steps.append(measure_steps(given, transport, model))
-        for net, (sync, overlap) in itertools.product(nets, TRAINED):
-            command.progress(f"{transport}, train, {net}, {sync or 'alone'}")
+        for net, way in itertools.product(nets, [each for each in given.way if each in OWN_WAYS]):
+            command.progress(f"{transport}, {net}, {way}")
+            sync, overlap = OWN_WAYS[way]
             trained.append(measure_training(given, transport, net, sync, overlap=overlap))
-    for net, way in itertools.product(nets, WAYS if given.torch else ()):
+    for net, way in itertools.product(nets, [each for each in given.way if given.torch and each in PEER_WAYS]):
         command.progress(f"torch, {net}, {way}")
         trained.append(measure_peer(given, net, way))
     results = {

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import (
+    adapters,
     checkpoints,
     clients,
     connections,
@@ -34,6 +35,7 @@ _TABLES: Mapping[str, Callable[[Record], list[Table]]] = {
     **{
         each.BENCHMARK: each.tables
         for each in (
+            adapters,
             checkpoints,
             clients,
             connections,

@@ -24,6 +24,8 @@ from benchmarks.peers.training_images import load_images
 
 TIMEOUT_S: Final = 120.0
 RAW: Final = "read_all, apply_gradients"
+READ: Final = "read_all alone"
+APPLY: Final = "apply_gradients alone"
 RAW_MIRROR: Final = "apply_gradients(pull=mirror)"
 RAW_JAX: Final = "read_all, jnp.array, apply_gradients"
 COPY: Final = "np.copyto"
@@ -135,6 +137,8 @@ def by_hand(
 
     steps: dict[str, Step] = {
         RAW: raw,
+        READ: pull,
+        APPLY: lambda: push(gradients),
         RAW_MIRROR: lambda: optimizer.apply_gradients(pairs, pull=mirror),
         COPY: copy,
     }

@@ -42,7 +42,7 @@ def trained_by(name: str, commands: Sequence[Sequence[str]], num_ps: int, second
     finally:
         for each in tasks:
             each.kill()
-            each.wait()
+            each.communicate(timeout=_END_TIMEOUT_S)
         last = _last_of(said)
         said.close()
     if any(len(each) != 2 for each in ends):

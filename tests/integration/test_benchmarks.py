@@ -279,3 +279,28 @@ def test_policies_of_training_together_are_compared(
     assert all(case["used_s"] >= 0 for case in results["cases"])
     assert {"socket: ssp(3) / async", "socket: sync(1, total=2) / bsp, one slow"} <= results["ratios"].keys()
     assert "in small round trips" in capsys.readouterr().out
+
+
+def test_adapters_are_compared_with_steps_by_hand_and_with_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(training_images.VARIABLE, training_images.NAMES[0])
+    written = tmp_path / "figures.json"
+    sizes = ["--ps", 1, "--workers", 2, "--rounds", 1, "--steps", 2, "--seconds", 0.2, "--rest", 0]
+    chosen = ["--part", "conv", "train", "--net", "small", "--way", "bsp", "ddp", "--torch", sys.executable]
+    run_here("benchmarks.adapters", *sizes, *chosen, "--json", written)
+    results = json.loads(written.read_text())["results"]
+    (steps,) = results["steps"]
+    assert {"numpy", "torch", "jax", "np.copyto"} < steps["median_s"].keys()
+    assert set(steps["steps"].values()) == {4}
+    assert all(0 < each < steps["bytes"] for each in steps["allocated"].values())
+    assert [(case["by"], case["way"]) for case in results["trained"]] == [
+        ("shm", "bsp(total=2)"),
+        ("torch", "ddp"),
+    ]
+    assert all(case["steps_per_s"] > 0 for case in results["trained"])
+    assert {what for what in results["ratios"] if "ddp" in what} == {
+        "shm, small, bsp(total=2): steps per second / torch, ddp"
+    }
+    run_here("benchmarks.report", written)
+    assert "Training a small convolutional net" in capsys.readouterr().out
