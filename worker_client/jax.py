@@ -31,10 +31,10 @@ class SharedTree(SharedModel):
     One thread at a time may use it. As a context manager it is closed at the end.
     """
 
-    def __init__(self, tree: JaxTree, arrays: SharedArrays):
+    def __init__(self, tree: JaxTree, arrays: SharedArrays, copies: JaxCopies):
         super().__init__(arrays)
         self._tree = tree
-        self._copies = JaxCopies([arrays.arrays[name] for name in tree.names], tree.leaves)
+        self._copies = copies
 
     def pull(self, *, fresh: bool = False) -> Any:
         """Reads what has changed, and returns the parameters: a pytree as ``share`` was given, of JAX's arrays.
@@ -108,15 +108,16 @@ def share(
             listed. Or two leaves have one name, or the name or the optimizer belongs to another model.
         DTypeMismatchError: A leaf holds complex numbers or keys, or integers and has an optimizer; it is named.
     """
-    tree = JaxTree(params, "params")
+    tree, leaves = JaxTree.of(params, "params")
+    values = {name: first_value(leaf, name) for name, leaf in zip(tree.names, leaves, strict=True)}
     arrays = SharedArrays(
         client or get_default_client(),
         name,
-        {name: first_value(leaf, name) for name, leaf in zip(tree.names, tree.leaves, strict=True)},
+        values,
         optimizer=optimizer,
         sync=sync,
         initializer=initializer,
         partitioner=partitioner,
         overlap=overlap,
     )
-    return SharedTree(tree, arrays)
+    return SharedTree(tree, arrays, JaxCopies(list(values.values()), leaves))

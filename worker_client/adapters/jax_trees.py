@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -25,22 +25,31 @@ class JaxTree:
     """The structure of a pytree, and a name for each of its leaves. Immutable, and thread-safe.
 
     Args:
-        tree: Any pytree.
-        what: What errors call it, as "params".
+        structure: JAX's own.
+        names: Of the leaves.
 
     Attributes:
         names: Of the leaves, in the pytree's order: their keys, as ``dense/kernel``. What no variable may be called by
             is "_" there, as "~" in the names of Haiku.
-        leaves: What was there.
-
-    Raises:
-        InvalidArgumentError: There is no leaf, a key is empty, or two leaves have one name.
     """
 
-    def __init__(self, tree: object, what: str):
-        pairs, self._structure = jax.tree_util.tree_flatten_with_path(tree)
-        self.names: Final = checked_names([_name_of(path) for path, _ in pairs], what)
-        self.leaves: Final = tuple([leaf for _, leaf in pairs])
+    def __init__(self, structure: Any, names: Sequence[str]):
+        self._structure = structure
+        self.names: Final = tuple(names)
+
+    @classmethod
+    def of(cls, tree: object, what: str) -> tuple[Self, list[Any]]:
+        """Returns the structure of a pytree, and its leaves, which that does not hold.
+
+        Args:
+            tree: Any pytree.
+            what: What errors call it, as "params".
+
+        Raises:
+            InvalidArgumentError: There is no leaf, a key is empty, or two leaves have one name.
+        """
+        pairs, structure = jax.tree_util.tree_flatten_with_path(tree)
+        return cls(structure, checked_names([_name_of(path) for path, _ in pairs], what)), [leaf for _, leaf in pairs]
 
     def leaves_of(self, other: object, what: str) -> dict[str, Any]:
         """Returns the leaves of a pytree like this one by their names; None stands for a leaf that is left out.

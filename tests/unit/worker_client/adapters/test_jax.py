@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import tracemalloc
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
@@ -27,7 +28,7 @@ from tests.unit.worker_client.adapters.trees import (
     params,
 )
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
-from worker_client.adapters.jax_trees import JaxCopies, first_value
+from worker_client.adapters.jax_trees import JaxCopies, first_value, updates_of
 
 RATE: Final = 0.5
 TIMEOUT_S: Final = 60.0
@@ -264,6 +265,23 @@ def test_a_step_allocates_nothing_of_the_size_of_parameters(client: ss.Client) -
 
 
 # -- steps ---------------------------------------------------------------------------------------
+
+
+def test_what_was_given_is_not_held(client: ss.Client) -> None:
+    given = {"w": jnp.asarray(W)}
+    gone = weakref.ref(given["w"])
+    shared = ss.jax.share(given, "net", optimizer=descent(), client=client)
+    del given
+    assert gone() is None
+    shared.pull()
+
+
+def test_gradients_are_sent_out_of_the_memory_where_jax_has_them() -> None:
+    for dtype in ("float32", "bfloat16", "float16"):
+        gradient = jax.jit(lambda each: each * 2)(jnp.ones([5, 3], dtype))
+        update = updates_of({"w": gradient}, "the gradient")["w"]
+        assert update.dtype == dtype
+        assert update.ctypes.data == gradient.unsafe_buffer_pointer()
 
 
 def test_steps_are_those_of_gradient_descent(client: ss.Client) -> None:
