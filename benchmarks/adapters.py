@@ -63,7 +63,14 @@ def run_workers(given: argparse.Namespace, transport: str, job: dict[str, Any]) 
         codes = [each.wait(_TIMEOUT_S) for each in workers]
         if any(codes) or None in codes:
             raise RuntimeError(f"{transport}, {job}: workers ended with {codes}; they printed {printed}")
-        return [json.loads(lines[-1]) for lines in printed]
+        return [_figures(lines) for lines in printed]
+
+
+def _figures(lines: Sequence[str]) -> dict[str, Any]:
+    """What a worker has printed, which was cut if it was long; libraries may print lines of their own before and after."""
+    begin = next(number for number, line in enumerate(lines) if line.startswith("{"))
+    found: dict[str, Any] = json.JSONDecoder().raw_decode("".join(lines[begin:]))[0]
+    return found
 
 
 def measure_steps(given: argparse.Namespace, transport: str, model: str) -> dict[str, Any]:
