@@ -47,7 +47,7 @@ def check_layout(what: str, tensor: torch.Tensor, *, trained: bool = True) -> No
         trained: Whether it has gradients.
 
     Raises:
-        InvalidArgumentError: It has no memory, or is sparse or quantized.
+        InvalidArgumentError: It has no memory, is sparse or quantized, or some of its elements are one in memory.
         DTypeMismatchError: It is complex and trained, or of elements that no variable holds.
     """
     if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
@@ -62,6 +62,12 @@ def check_layout(what: str, tensor: torch.Tensor, *, trained: bool = True) -> No
     if tensor.layout != torch.strided or tensor.is_quantized:
         kind = "is quantized" if tensor.is_quantized else f"has the layout {tensor.layout}"
         raise InvalidArgumentError(f"{what} {kind}; make it dense, as with .to_dense() or .dequantize(), or freeze it")
+    if any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
+        raise InvalidArgumentError(
+            f"{what} has elements that share their memory, as expand() makes them, so that no values can be read into "
+            f"it; give it memory of its own with .clone(memory_format=torch.contiguous_format), or expand it where the "
+            f"model computes"
+        )
     if trained and tensor.dtype.is_complex:
         raise DTypeMismatchError(
             f"{what} is {tensor.dtype}, and the optimizers of ss.train train real numbers; make it a parameter of "
@@ -73,7 +79,7 @@ def check_layout(what: str, tensor: torch.Tensor, *, trained: bool = True) -> No
 
 def _has_numpy_dtype(dtype: torch.dtype) -> bool:
     try:
-        tensor_array(torch.empty(0, dtype=dtype))
+        tensor_array(torch.empty(0, dtype=dtype, device="cpu"))
     except (RuntimeError, TypeError):
         return False
     return True
@@ -96,18 +102,18 @@ class TensorPlace:
         check_layout(what, tensor)
         self.tensor = tensor
         self.is_beside = tensor.device.type != "cpu" or not tensor.is_contiguous()
-        self._address = tensor.data_ptr()
+        self._memory = _memory_of(tensor)
         self._beside: torch.Tensor | None = None
         self._gradient: torch.Tensor | None = None
         if self.is_beside:
-            self._beside = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+            self._beside = _empty_like(tensor)
             self._beside.copy_(tensor.detach())
         self.array: Final = array_over(tensor if self._beside is None else self._beside)
 
     @property
     def has_moved(self) -> bool:
-        """Whether the parameter has other memory than when this was made."""
-        return bool(self.tensor.data_ptr() != self._address)
+        """Whether the parameter has other memory than when this was made, or lies in it otherwise."""
+        return _memory_of(self.tensor) != self._memory
 
     def take(self) -> None:
         """Copies the array into the parameter, where that has memory of its own. In ``torch.no_grad``."""
@@ -127,12 +133,28 @@ class TensorPlace:
                 return rows
             gradient = gradient.to_dense()
         gradient = gradient.detach()
-        if gradient.dtype == self.tensor.dtype and gradient.is_cpu and gradient.is_contiguous():
+        if (
+            gradient.dtype == self.tensor.dtype
+            and gradient.is_cpu
+            and gradient.is_contiguous()
+            and not gradient.is_neg()
+            and not gradient._is_zerotensor()
+        ):
             return array_over(gradient)
         if self._gradient is None:
-            self._gradient = torch.empty(self.tensor.shape, dtype=self.tensor.dtype, device="cpu")
+            self._gradient = _empty_like(self.tensor)
         self._gradient.copy_(gradient)
         return array_over(self._gradient)
+
+
+def _memory_of(tensor: torch.Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:
+    return tensor.data_ptr(), tensor.shape, tensor.stride()
+
+
+def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
+    """Contiguous memory of the host, which may also be written to outside of the inference mode that it is made in."""
+    with torch.inference_mode(False):
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
 
 
 def _rows_of(gradient: torch.Tensor, parameter: torch.Tensor) -> IndexedSlices | None:

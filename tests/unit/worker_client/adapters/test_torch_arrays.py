@@ -96,6 +96,12 @@ class TestPlaces:
         tensor.data = torch.ones(3)
         assert place.has_moved
 
+    def test_one_that_lies_in_its_memory_otherwise_has_moved(self) -> None:
+        tensor = parameter(torch.zeros(3, 3))
+        place = TensorPlace("w", tensor)
+        tensor.data = tensor.data.t()
+        assert place.has_moved
+
     def test_one_on_another_device_goes_through_the_host(self, monkeypatch: pytest.MonkeyPatch) -> None:
         tensor = parameter(torch.full((3,), 4.0))
         # No test has such a device: what is asked of the tensor is the same.
@@ -103,6 +109,7 @@ class TestPlaces:
             **{name: getattr(tensor, name) for name in ("layout", "is_quantized", "dtype", "shape", "detach", "copy_")},
             device=SimpleNamespace(type="cuda"),
             data_ptr=tensor.data_ptr,
+            stride=tensor.stride,
             is_contiguous=lambda: True,
         )
         place = TensorPlace("w", elsewhere)
@@ -167,8 +174,9 @@ class TestGradients:
         (torch.zeros(2, dtype=torch.complex64), DTypeMismatchError, r"w is torch\.complex64.*torch\.view_as_real"),
         (torch.zeros(2).to_sparse(), InvalidArgumentError, r"w has the layout torch\.sparse_coo; make it dense"),
         (torch.nn.UninitializedParameter(), InvalidArgumentError, "w has no shape yet.*run one batch"),
+        (torch.zeros(2, 1).expand(2, 3), InvalidArgumentError, r"w has elements that share their memory.*\.clone\("),
     ],
-    ids=["meta", "complex", "sparse", "lazy"],
+    ids=["meta", "complex", "sparse", "lazy", "expanded"],
 )
 def test_what_has_no_values_to_share_is_refused(tensor: torch.Tensor, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
@@ -179,6 +187,23 @@ def test_elements_that_no_variable_holds_are_refused() -> None:
     with pytest.raises(DTypeMismatchError, match=r"w is torch\.bits8, which no variable holds"):
         check_layout("w", torch.empty(2, dtype=torch.bits8), trained=False)
     check_layout("w", torch.zeros(2, dtype=torch.complex64), trained=False)
+
+
+def test_a_default_device_changes_nothing() -> None:
+    tensor = parameter(torch.zeros(2, 3, device="cpu"))
+    with torch.device("meta"):
+        place = TensorPlace("w", tensor)
+        assert place.gradient(torch.ones(2, 3, dtype=torch.float64, device="cpu")).shape == (2, 3)
+
+
+def test_what_is_made_in_inference_mode_is_written_to_outside_of_it() -> None:
+    tensor = parameter(torch.zeros(3, 2).t())
+    gradient = torch.ones(3, 2).t()
+    with torch.inference_mode():
+        place = TensorPlace("w", tensor)
+        place.gradient(gradient)
+    place.give()
+    assert np.asarray(place.gradient(gradient * 2)).tolist() == [[2] * 3] * 2
 
 
 def test_the_log_says_that_values_go_through_the_host(caplog: pytest.LogCaptureFixture) -> None:
