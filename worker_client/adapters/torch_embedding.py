@@ -489,6 +489,8 @@ def _check_whole_rows(name: str, optimizer: Optimizer | None) -> None:
 def _row_of(name: str, padding_idx: int | None, num_embeddings: int) -> int | None:
     if padding_idx is None:
         return None
+    if isinstance(padding_idx, bool) or not isinstance(padding_idx, int):
+        raise InvalidArgumentError(f"table {name}: padding_idx is {padding_idx!r}; give a whole number, or None")
     if not -num_embeddings <= padding_idx < num_embeddings:
         raise InvalidArgumentError(
             f"table {name}: padding_idx is {padding_idx}, which is none of its {num_embeddings} rows"

@@ -321,6 +321,7 @@ def test_an_id_that_is_no_row_is_named_with_the_table(client: Client, cluster: I
 
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "max_norm": ({"max_norm": 1.0}, InvalidArgumentError, r'table words: max_norm.*constraint=\("max_norm", 1\.0, 1\)'),
+    "no padding": ({"padding_idx": 1.5}, InvalidArgumentError, r"padding_idx is 1\.5; give a whole number, or None"),
     "padding": ({"padding_idx": 6}, InvalidArgumentError, "table words: padding_idx is 6, which is none of its 6 rows"),
     "integers": ({"dtype": torch.int64}, DTypeMismatchError, r"table words: dtype is torch\.int64.*holds floats"),
     "complex": ({"dtype": torch.complex64}, DTypeMismatchError, "holds floats"),
