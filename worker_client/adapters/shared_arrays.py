@@ -135,8 +135,7 @@ class SharedArrays(
         Raises:
             ShardscopeError: As of ``Mirror.pull`` and ``Optimizer.join``; with ``overlap`` that of the last push.
         """
-        self._check_open()
-        self.wait()
+        self.make_ready()
         is_pulled, self._is_pulled = self._is_pulled, False
         if not self._has_joined and self.optimizer is not None:
             self.optimizer.join([*[variable for _, variable in self._trained], *self._tables], pull=self._mirror)
@@ -152,11 +151,14 @@ class SharedArrays(
 
         Args:
             arrays: By their names, of the same shapes and dtypes.
+
+        Raises:
+            InvalidArgumentError: Nothing can be read into one; nothing has changed then.
         """
         self.wait()
         _check_arrays(self.name, arrays, self._what, trained=())
+        self._mirror = self.client.mirror(self.variables, out={**self.arrays, **arrays})
         self.arrays.update(arrays)
-        self._mirror = self.client.mirror(self.variables, out=self.arrays)
         self._is_pulled = False
 
     def push(
@@ -201,9 +203,24 @@ class SharedArrays(
 
     def wait(self) -> None:
         """With ``overlap``, waits until the last push is through; raises what it has failed with, once."""
-        under_way, self._under_way = self._under_way, None
-        if under_way is not None:
+        under_way = self._under_way
+        if under_way is None:
+            return
+        try:
             under_way.result()
+        finally:
+            if under_way.done():  # which it is not where Ctrl-C has ended the wait
+                self._under_way = None
+
+    def make_ready(self) -> None:
+        """Makes sure that the next push or pull can begin: this is open, and no push is under way any more.
+
+        Raises:
+            FailedPreconditionError: It is closed.
+            ShardscopeError: With ``overlap`` that of the last push.
+        """
+        self._check_open()
+        self.wait()
 
     def _push(
         self, pairs: Sequence[tuple[Any, EagerVariable]], learning_rate: float | None, completes: Any, *, pull: bool

@@ -76,6 +76,12 @@ class SharedBuffers:
         for each in sent:
             each.result()
 
+    def find_again(self, module: torch.nn.Module) -> None:
+        """Takes the modules that now have the buffers, in the place of those that were replaced."""
+        for path, owner, key in _persistent_buffers(module):
+            if path in self._owners:
+                self._owners[path] = owner, key
+
     def given(self) -> dict[str, Array]:
         """Takes the module's buffers for those of the cluster, and returns them by their names."""
         for path, there in self.arrays.items():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Protocol, cast, runtime_checkable
 
 import torch
+from numpy.lib.array_utils import byte_bounds
 
 from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 from ps_protocol.operations import Array
@@ -55,14 +56,24 @@ class TableInModel(Protocol):
 class _Parameter:
     """A parameter that is shared: what has it, what that calls it, and where its values are read into."""
 
-    __slots__ = ("key", "owner", "path", "place", "tensor")
+    __slots__ = ("form", "full_name", "key", "owner", "path", "place", "tensor")
 
-    def __init__(self, model: str, path: str, owner: torch.nn.Module, key: str, tensor: torch.Tensor):
-        self.path = path
+    def __init__(
+        self,
+        model: str,
+        full_name: str,
+        owner: torch.nn.Module,
+        key: str,
+        tensor: torch.Tensor,
+        place: TensorPlace | None = None,
+    ):
+        self.full_name = full_name
+        self.path = _path_of(full_name)
         self.owner = owner
         self.key = key
         self.tensor = tensor
-        self.place = TensorPlace(f"{model}: parameter {path}", tensor)
+        self.place = place or TensorPlace(f"{model}: parameter {self.path}", tensor)
+        self.form = tensor.shape, tensor.dtype, tensor.device
 
 
 class SharedModule(SharedModel):
@@ -111,6 +122,9 @@ class SharedModule(SharedModel):
                 f"{name}: the model has no parameters that train"
                 + (f": all {len(self._frozen)} are frozen; set requires_grad before share()" if self._frozen else "")
             )
+        _check_apart(name, self._trained)
+        self._plain = plain
+        self._structure = _structure_of(plain)
         self._buffers = SharedBuffers(plain, name, buffers, client)
         super().__init__(
             SharedArrays(
@@ -145,14 +159,13 @@ class SharedModule(SharedModel):
             fresh: Whether to read in any case, as after a pause in a program that trains without ``sync``.
 
         Raises:
-            InvalidArgumentError: A parameter has another shape, dtype or device than when the model was shared.
+            InvalidArgumentError: A parameter has another shape, dtype or device than when the model was shared, or the
+                model has others.
             ShardscopeError: A ps task has failed; with ``overlap`` what the last step has failed with.
         """
-        if [each for each in self._trained if each.owner._parameters.get(each.key) is not each.tensor]:
+        self._arrays.make_ready()
+        if self._has_changed():
             self._find_again()
-        moved = [each for each in self._trained if each.place.has_moved]
-        if moved:
-            self._move(moved)
         if self._arrays.pull(fresh=fresh):
             self._buffers.settle()
             self._take()
@@ -172,14 +185,16 @@ class SharedModule(SharedModel):
             with ``overlap``.
 
         Raises:
-            FailedPreconditionError: No parameter has a gradient.
+            FailedPreconditionError: No parameter has a gradient, or the model is closed.
             InvalidArgumentError: A parameter has one that was frozen when the model was shared; nothing was changed.
-            ShardscopeError: As of ``Optimizer.apply_gradients``. The gradients are gone.
+            ShardscopeError: As of ``Optimizer.apply_gradients``. The gradients are gone. Or, with ``overlap``, what the
+                last step has failed with; the gradients are there then.
         """
         if self.optimizer is None:
             raise FailedPreconditionError(
                 f"{self.name} is shared without an optimizer, so that it makes no steps; give share() one of ss.train"
             )
+        self._arrays.make_ready()  # which still sends what lies where gradients and buffers are put now
         for path, tensor in self._frozen:
             if tensor.grad is not None:
                 raise InvalidArgumentError(
@@ -208,6 +223,7 @@ class SharedModule(SharedModel):
             self._take()
         return made
 
+    @torch.no_grad()
     def clip_grad_norm(self, max_norm: float, norm_type: float = 2.0) -> torch.Tensor:
         """Scales the gradients so that the norm of all together is at most ``max_norm``, as PyTorch's function does.
 
@@ -241,6 +257,10 @@ class SharedModule(SharedModel):
         """Returns the name of a parameter that is shared, as ``conv1/weight``; None of any other tensor."""
         return next((each.path for each in self._trained if each.tensor is tensor), None)
 
+    def wait(self) -> None:
+        """With ``overlap``, waits until the last step is through; raises what it has failed with, once."""
+        self._arrays.wait()
+
     def assign_all(self) -> None:
         """Gives the cluster the values that the module has: parameters that are shared, and buffers."""
         self._arrays.wait()
@@ -262,27 +282,53 @@ class SharedModule(SharedModel):
             self._buffers.take()
         torch.autograd.graph.increment_version(self._tensors)
 
-    def _find_again(self) -> None:
-        """Takes the parameters that the module has now, in the place of those that were replaced."""
+    def _has_changed(self) -> bool:
+        """Whether the model has other parameters than at the last pull, or has them elsewhere."""
         for each in self._trained:
-            now = each.owner._parameters.get(each.key)
-            if now is None or (now.shape, now.dtype, now.device) != (
-                each.tensor.shape,
-                each.tensor.dtype,
-                each.tensor.device,
-            ):
-                raise self._changed(each, now)
-            each.tensor = now
-        self._tensors = [each.tensor for each in self._trained]
-        self._move([each for each in self._trained if each.place.tensor is not each.tensor])
+            if each.owner._parameters.get(each.key) is not each.tensor or each.place.has_moved:
+                return True
+        return any(
+            owner._modules != modules or owner._parameters.keys() != keys for owner, modules, keys in self._structure
+        )
 
-    def _move(self, moved: Sequence[_Parameter]) -> None:
-        for each in moved:
-            place = TensorPlace(f"{self.name}: parameter {each.path}", each.tensor)
-            if (place.array.shape, place.array.dtype) != (each.place.array.shape, each.place.array.dtype):
-                raise self._changed(each, each.tensor)
-            each.place = place
-        self._arrays.put_at({each.path: each.place.array for each in moved})
+    def _find_again(self) -> None:
+        """Takes the parameters that the model has now, where it has them, or none if one does not fit."""
+        owners = _owners_of(self._plain)
+        kept = {id(owner._parameters[key]): (owner, key) for owner, key in owners.values()}
+        found: list[_Parameter] = []
+        for each in self._trained:
+            place = kept.get(id(each.tensor)) or owners.get(each.full_name)  # the same one, also by another name
+            now = place and place[0]._parameters[place[1]]
+            if place is None or now is None or (now.shape, now.dtype, now.device) != each.form:
+                raise self._changed(each, now)
+            there = each.place if now is each.tensor and not each.place.has_moved else None
+            found.append(_Parameter(self.name, each.full_name, *place, now, there))
+        frozen = self._frozen_besides({id(each.tensor) for each in found})
+        _check_apart(self.name, found)
+        moved = {
+            now.path: now.place.array
+            for now, then in zip(found, self._trained, strict=True)
+            if now.place is not then.place
+        }
+        if moved:
+            self._arrays.put_at(moved)
+        self._buffers.find_again(self._plain)
+        self._trained, self._frozen = found, frozen
+        self._tensors = [each.tensor for each in found]
+        self._structure = _structure_of(self._plain)
+
+    def _frozen_besides(self, trained: Collection[int]) -> list[tuple[str, torch.nn.Parameter]]:
+        """The parameters that are not shared; InvalidArgumentError if one is new and would train."""
+        then = {path for path, _ in self._frozen}
+        found = [(_path_of(name), each) for name, each in self._plain.named_parameters() if id(each) not in trained]
+        for path, tensor in found:
+            if tensor.requires_grad and path not in then:
+                raise InvalidArgumentError(
+                    f"{self.name}: the model has a parameter {path} that it did not have when it was shared, and which "
+                    f"would not train; tie or freeze it as it was, or close() this model and share it again",
+                    variable=f"{self.name}/{path}",
+                )
+        return found
 
     def _changed(self, parameter: _Parameter, now: torch.Tensor | None) -> InvalidArgumentError:
         then = parameter.place.array
@@ -320,21 +366,57 @@ def _without_wrapper(module: torch.nn.Module) -> torch.nn.Module:
 
 def _parameters_of(module: torch.nn.Module, name: str) -> tuple[list[_Parameter], list[tuple[str, torch.nn.Parameter]]]:
     """The parameters that train, and the names of those that do not; one that is there twice by its first name."""
-    owners = {
+    owners = _owners_of(module)
+    trained: list[_Parameter] = []
+    frozen: list[tuple[str, torch.nn.Parameter]] = []
+    names: dict[str, str] = {}
+    for full_name, tensor in module.named_parameters():
+        path = _path_of(full_name)
+        if tensor.requires_grad:
+            check_name(path, f"the parameters of {name}")
+            if names.setdefault(path, full_name) != full_name:
+                raise InvalidArgumentError(
+                    f"{name}: the parameters {names[path]} and {full_name} would both be the variable {name}/{path}; "
+                    f"rename one",
+                    variable=f"{name}/{path}",
+                )
+            trained.append(_Parameter(name, full_name, *owners[full_name], tensor))
+        else:
+            frozen.append((path, tensor))
+    return trained, frozen
+
+
+def _path_of(full_name: str) -> str:
+    return full_name.replace(".", "/")
+
+
+def _owners_of(module: torch.nn.Module) -> dict[str, tuple[torch.nn.Module, str]]:
+    """Which module has a parameter, and what it calls it, by the names of all."""
+    return {
         (f"{prefix}.{key}" if prefix else key): (owner, key)
         for prefix, owner in module.named_modules()
         for key in owner._parameters
     }
-    trained: list[_Parameter] = []
-    frozen: list[tuple[str, torch.nn.Parameter]] = []
-    for full_name, tensor in module.named_parameters():
-        path = full_name.replace(".", "/")
-        if tensor.requires_grad:
-            check_name(path, f"the parameters of {name}")
-            trained.append(_Parameter(name, path, *owners[full_name], tensor))
-        else:
-            frozen.append((path, tensor))
-    return trained, frozen
+
+
+def _structure_of(module: torch.nn.Module) -> list[tuple[torch.nn.Module, dict[str, Any], set[str]]]:
+    """The modules of a module, each with its own ones and the names of its parameters."""
+    return [(each, dict(each._modules), set(each._parameters)) for each in module.modules()]
+
+
+def _check_apart(name: str, parameters: Sequence[_Parameter]) -> None:
+    """Makes sure that no two parameters are read into the same memory; InvalidArgumentError that names them if so."""
+    before: tuple[int, str] | None = None
+    places = [(byte_bounds(each.place.array), each.path) for each in parameters if each.place.array.size]
+    for (begin, end), path in sorted(places):
+        if before is not None and begin < before[0]:
+            raise InvalidArgumentError(
+                f"{name}: parameters {before[1]} and {path} share memory, but are two, so that values of one would be "
+                f"read over the other's; tie them by one parameter that has both names (module.weight = other.weight), "
+                f"before share(), or give each its own memory with .clone()",
+                variable=f"{name}/{path}",
+            )
+        before = end, path
 
 
 def _has_rows(update: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ FILE_NAME: Final = "model.safetensors"
 """What Hugging Face's libraries call the file, and the first part of the names of several."""
 
 State = dict[str, torch.Tensor]
+"""By the names of PyTorch; what ``get_extra_state`` of a module returns may be of any type."""
 
 
 class DifferentKeys(NamedTuple):
@@ -45,18 +47,22 @@ def state_dict(shared: SharedModule | str, *, client: Client | None = None) -> S
         client: The connection, with a name; by default the default one.
 
     Returns:
-        New tensors of the CPU, which nothing else uses.
+        New tensors of the CPU, which nothing else uses; and copies of what ``get_extra_state`` of modules returns.
 
     Raises:
         NotFoundError: The cluster has no variables under the name.
     """
     if isinstance(shared, str):
         return _state_of_name(shared, client or get_default_client())
+    shared.wait()
     mirror = shared.client.mirror(shared.variables)
     values = dict(zip(shared.variables, mirror.values, strict=True))
     state: State = {}
     same: dict[int, str] = {}
     for name, tensor in shared.module.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, torch.Tensor):  # of get_extra_state()
+            state[name] = copy.deepcopy(tensor)
+            continue
         path = shared.path_of(tensor)
         if path is None:
             found = values.get(_path_of(name))
@@ -97,10 +103,12 @@ def load_state_dict(shared: SharedModule, state: Mapping[str, Any], strict: bool
         The names that are missing, and those that are unknown.
 
     Raises:
-        InvalidArgumentError: A name is missing or unknown, with ``strict``, or a tensor has another shape: all are
-            listed, as PyTorch does.
+        InvalidArgumentError: A name is missing or unknown, with ``strict``, or something is no tensor, or one of
+            another shape: all are listed, as PyTorch does.
         ShardscopeError: A ps task has failed: then some of the values may be there.
     """
+    _check_names(shared.name, state)
+    shared.wait()  # a step that is under way would read over what is loaded
     module = shared.module
     own = module.state_dict(keep_vars=True)
     names = {name.removeprefix(_COMPILED): name for name in own}
@@ -115,12 +123,7 @@ def load_state_dict(shared: SharedModule, state: Mapping[str, Any], strict: bool
         wrong.append(f"Unexpected key(s) in state_dict: {_quoted(keys.unexpected_keys)}.")
     if strict and keys.missing_keys:
         wrong.append(f"Missing key(s) in state_dict: {_quoted(keys.missing_keys)}.")
-    for name, tensor in given.items():
-        if name in names and tuple(tensor.shape) != tuple(own[names[name]].shape):
-            wrong.append(
-                f"size mismatch for {name}: the state has the shape {list(tensor.shape)}, the model "
-                f"{list(own[names[name]].shape)}."
-            )
+    wrong += [found for name in given if name in names and (found := _misfit(name, given[name], own[names[name]]))]
     if wrong:
         raise InvalidArgumentError(
             f"Error(s) in loading state_dict for {shared.name}: {' '.join(wrong)} Nothing changed"
@@ -128,6 +131,30 @@ def load_state_dict(shared: SharedModule, state: Mapping[str, Any], strict: bool
     module.load_state_dict({names[name]: tensor for name, tensor in given.items() if name in names}, strict=False)
     shared.assign_all()
     return keys
+
+
+def _check_names(model: str, state: object) -> None:
+    wrong = state if not isinstance(state, Mapping) else next((name for name in state if not isinstance(name, str)), "")
+    if wrong != "" or not isinstance(state, Mapping):
+        raise InvalidArgumentError(
+            f"{model}: a state is a dictionary of tensors by the names that PyTorch gives them, as of "
+            f"ss.torch.state_dict(); this one {'has the name' if isinstance(state, Mapping) else 'is'} {wrong!r}"
+        )
+
+
+def _misfit(name: str, given: object, own: object) -> str | None:
+    """What is wrong with a value for a parameter or buffer; None if the module takes it."""
+    if not isinstance(own, torch.Tensor):
+        return None  # of get_extra_state()
+    if not isinstance(given, torch.Tensor):
+        return f"{name} is a {type(given).__name__}; it should be a tensor, as of torch.as_tensor()."
+    if given.shape != own.shape:
+        return f"size mismatch for {name}: the state has the shape {list(given.shape)}, the model {list(own.shape)}."
+    if given.device.type == "meta" or given.layout != torch.strided or given.is_quantized:
+        return f"{name} is on the device {given.device} with the layout {given.layout}, and has no values to copy."
+    if given.is_complex() and not own.is_complex():
+        return f"{name} is {given.dtype}, the model's {own.dtype}."
+    return None
 
 
 def save_pretrained(
@@ -155,10 +182,16 @@ def save_pretrained(
 
     Raises:
         AlreadyExistsError: There is such a file.
+        InvalidArgumentError: The state has something that is no tensor, of ``get_extra_state``.
         NotFoundError: The cluster has no variables under the name.
     """
     state: State = {}
     for name, tensor in state_dict(shared, client=client).items():
+        if not isinstance(tensor, torch.Tensor):
+            raise InvalidArgumentError(
+                f"{name} is a {type(tensor).__name__}, which a module's get_extra_state() has returned, and files of "
+                f"safetensors hold tensors only; write the state with torch.save(ss.torch.state_dict(...), path)"
+            )
         if not any(tensor is other for other in state.values()):
             state[name.removeprefix(_COMPILED)] = tensor
     stored = {name: _stored(name, array_over(tensor.contiguous())) for name, tensor in state.items()}

@@ -34,6 +34,20 @@ class Net(nn.Module):
         self.frozen = nn.Linear(2, 2).requires_grad_(False)
 
 
+class Counting(nn.Module):
+    """Has something in its state that is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = [1]
+
+    def get_extra_state(self) -> Any:
+        return {"calls": self.calls}
+
+    def set_extra_state(self, state: Any) -> None:
+        self.calls = state["calls"]
+
+
 def share(client: Client, model: nn.Module, **more: Any) -> ss_torch.SharedModule:
     with client.as_default():
         return ss_torch.share(model, "net", optimizer=ss.train.GradientDescent(0.1), **more)
@@ -135,6 +149,44 @@ class TestLoading:
             ss_torch.load_state_dict(shared, {"weight": torch.ones(2, 4), "bias": torch.ones(2)}, strict=False)
         assert_same(model, before)
         assert shared.variables["bias"].read_value().tolist() == before.bias.tolist()
+
+    @pytest.mark.parametrize(
+        ("bias", "message"),
+        [
+            ([1.0, 2.0], "bias is a list; it should be a tensor"),
+            (None, "bias is a NoneType"),
+            (torch.ones(2).numpy(), r"bias is a ndarray; it should be a tensor, as of torch\.as_tensor"),
+            (torch.ones(2).to_sparse(), "bias is on the device cpu with the layout torch.sparse_coo"),
+            (torch.ones(2, device="meta"), "bias is on the device meta"),
+            (torch.ones(2, dtype=torch.complex64), r"bias is torch\.complex64, the model's torch\.float32"),
+        ],
+        ids=["list", "none", "array", "sparse", "meta", "complex"],
+    )
+    def test_what_is_no_tensor_that_fits_is_listed_and_nothing_is_changed(
+        self, client: Client, bias: Any, message: str
+    ) -> None:
+        model = nn.Linear(3, 2)
+        shared = share(client, model)
+        before = copy.deepcopy(model)
+        with pytest.raises(InvalidArgumentError, match=f"{message}.* Nothing changed"):
+            ss_torch.load_state_dict(shared, {"weight": torch.ones(2, 3), "bias": bias})
+        assert_same(model, before)
+
+    @pytest.mark.parametrize("state", [5, {1: torch.ones(2)}, None])
+    def test_what_is_no_state_is_refused(self, client: Client, state: Any) -> None:
+        with pytest.raises(InvalidArgumentError, match="net: a state is a dictionary of tensors by the names"):
+            ss_torch.load_state_dict(share(client, nn.Linear(3, 2)), state)
+
+    def test_what_a_module_says_besides_goes_there_and_back(self, client: Client, tmp_path: Path) -> None:
+        model = nn.Sequential(nn.Linear(3, 2), Counting())
+        shared = share(client, model)
+        state = ss_torch.state_dict(shared)
+        assert state["1._extra_state"] == {"calls": [1]}
+        model[1].calls.append(2)
+        assert ss_torch.load_state_dict(shared, state) == ([], [])
+        assert model[1].calls == [1]
+        with pytest.raises(InvalidArgumentError, match=r"1\._extra_state is a dict.*torch\.save"):
+            ss_torch.save_pretrained(shared, tmp_path)
 
     def test_not_strictly_it_says_what_was_left(self, client: Client) -> None:
         model = nn.Linear(3, 2)
