@@ -74,10 +74,10 @@ def declare(
         found = {
             path: get_variable(
                 path,
-                list(array.shape) if partitioner or by_name.get(path) else None,
+                list(array.shape) if (partitioner and array.ndim) or by_name.get(path) else None,
                 dtype=array.dtype,
                 initializer=by_name.get(path) or array,
-                partitioner=partitioner,
+                partitioner=partitioner if array.ndim else None,  # a scalar has nothing to cut
             )
             for path, array in largest_first
         }

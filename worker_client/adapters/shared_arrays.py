@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from ps_protocol.dtype_traits import TRAINABLE_DTYPES
-from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, InvalidArgumentError
+from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, InvalidArgumentError, ShardscopeError
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.operations import Array
 from ps_protocol.optimizer_schedules import ScheduleSpec
@@ -84,6 +85,10 @@ class SharedArrays(
         tables: Sequence[EagerVariable] = (),
         what: str = "parameter",
     ):
+        if not isinstance(client, Client):
+            raise InvalidArgumentError(
+                f"client= takes a connection, as ss.connect() returns it, not {type(client).__name__}"
+            )
         self.client = client
         self.optimizer = _checked_optimizer(optimizer, sync)
         self.name = scope_of(client, name)
@@ -310,15 +315,22 @@ class SharedArrays(
     def close(self) -> None:
         """Waits for a push that is under way and lets the name and the optimizer go. May be repeated.
 
-        The variables stay on their ps tasks, and the arrays as they are.
+        The workers that train together no longer wait for this one. The variables stay on their ps tasks, and the
+        arrays as they are.
         """
-        self.is_closed = True
+        self._close(finishes=True)
+
+    def _close(self, *, finishes: bool) -> None:
+        is_closed, self.is_closed = self.is_closed, True
         try:
             self.wait()
         finally:
             if self._thread is not None:
                 self._thread.shutdown(wait=False)
             SHARED_MODELS.leave(self, self.client)
+        if finishes and not is_closed and self._in_rounds and self.optimizer is not None:
+            with contextlib.suppress(ShardscopeError):  # the connection is closed, say, or another process's
+                self.optimizer.finish_later()
 
     def _check_open(self) -> None:
         self.client.fanout.handle(0).check_not_copy()
@@ -331,7 +343,7 @@ class SharedArrays(
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._close(finishes=error is None)  # of a program that has failed the end of the connection tells
 
     def __repr__(self) -> str:
         state = "closed" if self.is_closed else f"{len(self.arrays)} arrays"
@@ -346,9 +358,10 @@ def _checked_optimizer(optimizer: object, sync: str | None) -> Optimizer | None:
             )
         return None
     if not isinstance(optimizer, Optimizer):
+        kind = optimizer if isinstance(optimizer, type) else type(optimizer)
         raise InvalidArgumentError(
             f"optimizer= takes one of ss.train, as ss.train.Adam(1e-3), whose steps the ps tasks make, not "
-            f"{type(optimizer).__module__}.{type(optimizer).__name__}"
+            f"{'the class ' if kind is optimizer else ''}{kind.__module__}.{kind.__name__}"
         )
     return optimizer
 

@@ -78,6 +78,7 @@ class SharedModel(
     def close(self) -> None:
         """Lets the model's name and optimizer go; the variables stay. With ``overlap`` it waits for the last step.
 
+        The workers that train together no longer wait for this one, as after ``finish``.
         May be repeated.
         """
         self._arrays.close()
@@ -88,7 +89,7 @@ class SharedModel(
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._arrays.__exit__(kind, error, trace)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} of {len(self.variables)} variables>"

@@ -342,14 +342,15 @@ class SharedModule(SharedModel):
 
 def check_optimizer(optimizer: object) -> Optimizer | None:
     """Makes sure that an optimizer is not one of PyTorch's; InvalidArgumentError that names its twin if it is."""
-    if isinstance(optimizer, torch.optim.Optimizer):
-        kind = type(optimizer).__name__
-        rate = optimizer.param_groups[0].get("lr", 0.001)
+    is_class = isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer)
+    if is_class or isinstance(optimizer, torch.optim.Optimizer):
+        kind = optimizer.__name__ if isinstance(optimizer, type) else type(optimizer).__name__
+        settings = optimizer.param_groups[0] if isinstance(optimizer, torch.optim.Optimizer) else {}
+        rate = settings.get("lr", 0.001)
         twin = _TWINS.get(kind)
-        has_momentum = kind == "SGD" and optimizer.param_groups[0].get("momentum")
-        if has_momentum:
+        if kind == "SGD" and settings.get("momentum"):
             twin = "Momentum"
-            rate = f"{rate}, momentum={optimizer.param_groups[0]['momentum']}"
+            rate = f"{rate}, momentum={settings['momentum']}"
         remedy = f"give ss.train.{twin}({rate})" if twin else "give one of ss.train"
         raise InvalidArgumentError(
             f"optimizer= is torch.optim.{kind}, which changes parameters in this process, while those of a shared "

@@ -355,6 +355,11 @@ class Optimizer:
         for each in self._joined():
             each.finish()
 
+    def finish_later(self) -> None:
+        """Does what ``finish`` does soon, whatever comes of that; it does not wait."""
+        for each in self._joined():
+            each.finish_later()
+
     def training_report(self) -> TrainingReport:
         """With ``sync``, returns how all its workers are: rounds, quorum, verdicts and staleness of each.
 

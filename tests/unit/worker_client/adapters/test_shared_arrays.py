@@ -26,7 +26,9 @@ from tests.unit.worker_client.clusters import InProcessCluster
 from worker_client import train
 from worker_client.adapters.shared_arrays import SharedArrays
 from worker_client.client import Client
+from worker_client.optimizers.arguments import parts_of
 from worker_client.values.conversion import IndexedSlices
+from worker_client.variables.partitioners import fixed_size_partitioner
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -305,6 +307,31 @@ class TestLearningRate:
             mine.finish()
 
 
+class TestTheEndOfRounds:
+    @pytest.mark.parametrize("leave", [lambda each: each.close(), lambda each: each.__exit__(None, None, None)])
+    def test_nobody_waits_for_who_has_closed_the_model(
+        self, client: Client, cluster: InProcessCluster, leave: Callable[[SharedArrays], None]
+    ) -> None:
+        both = [with_sgd(each, sync="bsp") for each in (client, cluster.client(1))]
+        for each in both:
+            each.pull()
+        leave(both[0])
+        assert [both[1].push(ones())[0].verdict for _ in range(2)] == ["applied"] * 2
+
+    def test_one_that_has_failed_is_waited_for_until_its_connection_ends(self, client: Client) -> None:
+        mine = with_sgd(client, sync="bsp")
+        mine.pull()
+        mine.__exit__(ValueError, ValueError("of the program"), None)
+        assert mine.is_closed
+        assert mine.training_report().quorum == 1
+
+    def test_a_model_may_be_closed_behind_its_connection(self, client: Client) -> None:
+        mine = with_sgd(client, sync="bsp")
+        mine.pull()
+        client.close()
+        mine.close()
+
+
 class TestWhoMayShareWhat:
     def test_two_models_of_one_name_are_refused_until_one_is_closed(self, client: Client) -> None:
         mine = shared(client)
@@ -343,6 +370,19 @@ class TestWhoMayShareWhat:
         second = SharedArrays(client, "second", model(), optimizer=train.Adam(0.5, sync="bsp", name="other"))
         third = SharedArrays(client, "third", model(), optimizer=train.Adam(0.5))  # alone: each has slots of its own
         assert [each.name for each in (first, second, third)] == ["first", "second", "third"]
+
+    def test_what_is_no_optimizer_or_connection_is_named(self, client: Client) -> None:
+        with pytest.raises(InvalidArgumentError, match=r"not the class worker_client.*Adam$"):
+            shared(client, optimizer=train.Adam)
+        with pytest.raises(
+            InvalidArgumentError, match=r"client= takes a connection, as ss.connect\(\) returns it, not int"
+        ):
+            SharedArrays(5, "net", model(), optimizer=None)  # type: ignore[arg-type]
+
+    def test_a_partitioner_leaves_scalars_whole(self, client: Client) -> None:
+        arrays: Arrays = {"rows": np.ones((4, 2), np.float32), "count": np.array(3, np.int64)}
+        mine = shared(client, arrays, partitioner=fixed_size_partitioner(2))
+        assert [len(parts_of(mine.variables[each])) for each in arrays] == [2, 1]
 
     def test_a_model_that_is_refused_leaves_name_and_optimizer_free(self, client: Client) -> None:
         sgd = train.GradientDescent(0.5)

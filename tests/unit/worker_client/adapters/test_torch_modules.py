@@ -426,8 +426,9 @@ class TestBadInput:
             (lambda each: torch.optim.SGD(each, lr=0.1, momentum=0.9), r"ss\.train\.Momentum\(0\.1, momentum=0\.9\)"),
             (torch.optim.RMSprop, r"ss\.train\.RMSProp\(0\.01\)"),
             (torch.optim.Rprop, r"give one of ss\.train"),
+            (lambda _: torch.optim.AdamW, r"ss\.train\.AdamW\(0\.001\)"),
         ],
-        ids=["Adam", "SGD", "momentum", "RMSprop", "Rprop"],
+        ids=["Adam", "SGD", "momentum", "RMSprop", "Rprop", "class"],
     )
     def test_an_optimizer_of_torch(self, client: Client, optimizer: Callable[..., Any], twin: str) -> None:
         model = net()
