@@ -26,6 +26,18 @@ class DTypeCategory(enum.IntEnum):
 TRAINABLE_DTYPES: Final = tuple(np.dtype(each) for each in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64))
 """Those of variables that optimizers change."""
 
+NUMBERS: Final = frozenset({DTypeCategory.INTEGER, DTypeCategory.FLOAT, DTypeCategory.COMPLEX})
+"""Elements that can be added."""
+
+PLURALS: Final = {
+    DTypeCategory.BOOL: "truth values",
+    DTypeCategory.INTEGER: "integers",
+    DTypeCategory.FLOAT: "floats",
+    DTypeCategory.COMPLEX: "complex numbers",
+    DTypeCategory.BYTES: "bytes",
+}
+"""What errors call elements."""
+
 _CATEGORY_OF_NUMPY_KIND = {
     "b": DTypeCategory.BOOL,
     "i": DTypeCategory.INTEGER,
@@ -69,6 +81,12 @@ def dtype_category(dtype: np.dtype[Any]) -> DTypeCategory:
     if category is None:
         raise InvalidArgumentError(f"a variable cannot hold {dtype}; use numbers, truth values or bytes")
     return category
+
+
+@lru_cache(maxsize=256)
+def is_number(dtype: np.dtype[Any]) -> bool:
+    """Whether elements of this dtype can be added."""
+    return dtype_category(dtype) in NUMBERS
 
 
 @lru_cache(maxsize=256)

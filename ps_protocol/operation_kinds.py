@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar, cast
 
+from ps_protocol.dtype_traits import PLURALS, dtype_category
+from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.initializer_spec import ValueKind
 from ps_protocol.operations import (
     Apply,
@@ -252,3 +254,12 @@ def reply_bytes(operation: PsOperation, spec: VariableSpec) -> int:
     """
     size = KINDS[type(operation)].reply_bytes
     return 0 if size is None else size(operation, spec)
+
+
+def not_computable(spec: VariableSpec, operation: str) -> InvalidArgumentError:
+    """The error for arithmetic on something that is not a number, or for ordering complex numbers."""
+    return InvalidArgumentError(
+        f"variable {spec} holds {PLURALS[dtype_category(spec.dtype)]}, for which there is no {operation}; "
+        f"use assign or scatter_update",
+        variable=spec.name,
+    )

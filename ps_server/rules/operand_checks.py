@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Final, NoReturn
 
 import numpy as np
 
-from ps_protocol.dtype_traits import DTypeCategory, dtype_category
-from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, ShapeMismatchError
+from ps_protocol.dtype_traits import DTypeCategory
+from ps_protocol.errors import DTypeMismatchError, ShapeMismatchError
 from ps_protocol.operations import Array, VariableSpec
 
-NUMBERS: Final = frozenset({DTypeCategory.INTEGER, DTypeCategory.FLOAT, DTypeCategory.COMPLEX})
 ORDERED: Final = frozenset({DTypeCategory.INTEGER, DTypeCategory.FLOAT})
-
-_PLURALS: Final = {
-    DTypeCategory.BOOL: "truth values",
-    DTypeCategory.INTEGER: "integers",
-    DTypeCategory.FLOAT: "floats",
-    DTypeCategory.COMPLEX: "complex numbers",
-    DTypeCategory.BYTES: "bytes",
-}
-
-
-@functools.cache
-def is_number(dtype: np.dtype[Any]) -> bool:
-    """Whether elements of this dtype can be added."""
-    return dtype_category(dtype) in NUMBERS
-
-
-def not_computable(spec: VariableSpec, operation: str) -> InvalidArgumentError:
-    """The error for arithmetic on something that is not a number, or for ordering complex numbers."""
-    return InvalidArgumentError(
-        f"variable {spec} holds {_PLURALS[dtype_category(spec.dtype)]}, for which there is no {operation}; "
-        f"use assign or scatter_update",
-        variable=spec.name,
-    )
 
 
 def refuse_operand(spec: VariableSpec, operation: str, operand: Array, expected: tuple[int, ...]) -> NoReturn:

@@ -11,12 +11,12 @@ from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
 
-from ps_protocol.dtype_traits import DTypeCategory, dtype_category
+from ps_protocol.dtype_traits import NUMBERS, DTypeCategory, dtype_category
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError
 from ps_protocol.operation_kinds import MAX_REDUCED_BYTES
 from ps_protocol.operations import Array, VariableSpec
 from ps_server.rules.arithmetic import quiet
-from ps_server.rules.operand_checks import NUMBERS, ORDERED, refuse_operand
+from ps_server.rules.operand_checks import ORDERED, refuse_operand
 
 Reduction: TypeAlias = Callable[[VariableSpec, Array, Sequence[Array], Sequence[float]], Array]
 """Computes a small array from a spec, the value, operands and numbers; raises before it computes anything."""

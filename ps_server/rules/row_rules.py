@@ -14,11 +14,12 @@ from typing import Protocol
 
 import numpy as np
 
-from ps_protocol.dtype_traits import DTypeCategory, dtype_category
+from ps_protocol.dtype_traits import NUMBERS, DTypeCategory, dtype_category
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError
+from ps_protocol.operation_kinds import not_computable
 from ps_protocol.operations import Array, ScatterRule, VariableSpec
 from ps_server.rules import compiled_row_kernels, row_kernels
-from ps_server.rules.operand_checks import NUMBERS, ORDERED, dtype_label, not_computable, refuse_operand
+from ps_server.rules.operand_checks import ORDERED, dtype_label, refuse_operand
 from ps_server.rules.row_schedule import Rows
 
 _INDEX_TYPES = (np.dtype(np.int32), np.dtype(np.int64))

@@ -15,11 +15,12 @@ from typing import Final
 
 import numpy as np
 
-from ps_protocol.dtype_traits import DTypeCategory, dtype_category, integer_limits
+from ps_protocol.dtype_traits import DTypeCategory, dtype_category, integer_limits, is_number
 from ps_protocol.errors import DTypeMismatchError, InvalidArgumentError, OutOfRangeError, ShapeMismatchError
+from ps_protocol.operation_kinds import not_computable
 from ps_protocol.operations import Array, Replace, UpdateRule, VariableSpec
 from ps_server.rules.arithmetic import quiet
-from ps_server.rules.operand_checks import is_number, not_computable, refuse_operand
+from ps_server.rules.operand_checks import refuse_operand
 
 _ASSIGN: Final = UpdateRule.ASSIGN  # looking a member up takes as long as a call
 _UPDATE_UFUNCS: dict[UpdateRule, np.ufunc] = {UpdateRule.ASSIGN_ADD: np.add, UpdateRule.ASSIGN_SUB: np.subtract}

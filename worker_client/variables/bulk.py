@@ -8,10 +8,13 @@ from typing import Any, Literal, overload
 
 import numpy.typing as npt
 
+from ps_protocol.dtype_traits import is_number
 from ps_protocol.errors import InvalidArgumentError
-from ps_protocol.operations import Array, UpdateRule
+from ps_protocol.operation_kinds import not_computable
+from ps_protocol.operations import Array, ScatterRule, UpdateRule
 from worker_client.connection.completes import Completes, exchange_of
-from worker_client.connection.fanout import Fanout
+from worker_client.connection.fanout import Fanout, Routed
+from worker_client.values.conversion import IndexedSlices
 from worker_client.values.out_arrays import check_disjoint, check_not_read
 from worker_client.values.wire_names import WireDTypeName
 from worker_client.variables import part_reads, part_rows
@@ -280,7 +283,8 @@ class ManyVariables:
         All deltas are checked before any is sent. Each addition is atomic, all together are not.
 
         Args:
-            pairs: Variables, or their names, and their deltas, as for ``Variable.assign_add``: pairs, or a dictionary.
+            pairs: Variables, or their names, and their deltas, as for ``Variable.assign_add``, or ``IndexedSlices`` for
+                some rows: pairs, or a dictionary.
             wait: Whether to wait until all are applied. If not, the deltas are copied and a future is returned.
             wire_dtype: The form in which the deltas travel, as in ``Variable.assign_add``.
             completes: As in ``Variable.assign_add``.
@@ -310,15 +314,20 @@ class ManyVariables:
         completes: Completes | None = None,
     ) -> Future[None] | None:
         exchange = exchange_of(self.fanout, completes, wait=wait)
-        updates = [
-            update
-            for variable, value in self._some_pairs(f"{rule.name.lower()}_all", pairs)
-            for update in variable.part_updates(rule, value, copy=not wait, wire_dtype=wire_dtype)
-        ]
+        updates: list[Any] = []
+        of_rows: list[Routed] = []
+        for variable, value in self._some_pairs(f"{rule.name.lower()}_all", pairs):
+            adds = rule is UpdateRule.ASSIGN_ADD
+            if adds and not is_number(variable.whole_spec.dtype):  # a ps would refuse it when others have added theirs
+                raise not_computable(variable.whole_spec, rule.name.lower())
+            if adds and isinstance(value, IndexedSlices):
+                of_rows += variable.part_scatters(ScatterRule.ADD, value, copy=not wait, wire_dtype=wire_dtype)
+            else:
+                updates += variable.part_updates(rule, value, copy=not wait, wire_dtype=wire_dtype)
         routed = pushes.prepared(updates)
         if not wait:
-            return pushes.send_all_later(self.fanout, routed)
-        pushes.send_all(exchange, routed)
+            return pushes.send_all_later(self.fanout, routed, of_rows)
+        pushes.send_all(exchange, routed, of_rows)
         return None
 
     @overload

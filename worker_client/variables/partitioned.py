@@ -502,6 +502,11 @@ class PartitionedVariable(
             return self
         return mapped(self._runner.run_all_later(routed), lambda _: self)
 
+    def part_scatters(self, rule: ScatterRule, slices: Any, *, copy: bool, wire_dtype: Form = None) -> list[Routed]:
+        """Returns the update of some rows for each part that has any, as ``Variable.part_scatters``."""
+        rows, values = row_operations.rows_and_values(self.whole_spec, slices.indices, slices.values, copy=False)
+        return part_rows.scatters(self._cut, self._parts, rule, rows[..., np.newaxis], values, wire_dtype, copy=copy)
+
     def part_row_values(self, rows: Array, values: Array) -> list[tuple[Any, tuple[Array, ...]]]:
         """Returns for each part which rows it has of those given, ``[n]``, and their values, ``[n, *row]``."""
         return part_rows.row_values(self._cut, self._parts, rows, values)

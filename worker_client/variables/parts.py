@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ps_protocol.errors import InvalidArgumentError
 from ps_protocol.operations import Array
+from worker_client.values.conversion import IndexedSlices
 from worker_client.values.versions import Version, VersionedValue
 from worker_client.variables.base import OperationRunner, VariableBase
 from worker_client.variables.part_reads import PartVersions
@@ -20,7 +21,7 @@ EagerVariable: TypeAlias = Variable | PartitionedVariable
 """A variable of a connection, whole or partitioned."""
 NamedOrVariable: TypeAlias = EagerVariable | str
 """A variable, or its full name in the cluster."""
-Pair: TypeAlias = tuple[NamedOrVariable, npt.ArrayLike]
+Pair: TypeAlias = tuple[NamedOrVariable, npt.ArrayLike | IndexedSlices]
 Pairs: TypeAlias = (
     Iterable[Pair]
     | Mapping[EagerVariable, npt.ArrayLike]

@@ -31,27 +31,32 @@ def prepared(updates: Iterable[tuple[VariableBase, Update]]) -> list[RoutedUpdat
     return made
 
 
-def send_all(exchange: Exchange, updates: Sequence[RoutedUpdate]) -> None:
+def send_all(exchange: Exchange, updates: Sequence[RoutedUpdate], others: Sequence[Routed] = ()) -> None:
     """Sends updates, and waits for all of them.
 
     Args:
         exchange: As ``exchange_of`` returns it.
         updates: What to send.
+        others: What to send besides that leaves no trace here, as updates of rows.
 
     Raises:
         ShardscopeError: The first error. The others have been carried out all the same.
     """
-    _raise_first(exchange(_routed(updates), _roll_back_what_failed(updates)))
+    _raise_first(exchange([*_routed(updates), *others], _roll_back_what_failed(updates)))
 
 
-def send_all_later(fanout: OperationRunner, updates: Sequence[RoutedUpdate]) -> Future[None]:
+def send_all_later(
+    fanout: OperationRunner, updates: Sequence[RoutedUpdate], others: Sequence[Routed] = ()
+) -> Future[None]:
     """Sends them behind what was queued before, without waiting.
 
     Raises:
         ShardscopeError: Nothing could be sent. If other tasks have been sent theirs already, the future has the
             error when those are done, so that nothing is still under way.
     """
-    return mapped(fanout.exchange_all_later(_routed(updates), _roll_back_what_failed(updates)), _raise_first)
+    return mapped(
+        fanout.exchange_all_later([*_routed(updates), *others], _roll_back_what_failed(updates)), _raise_first
+    )
 
 
 def _routed(updates: Sequence[RoutedUpdate]) -> list[Routed]:
@@ -61,7 +66,8 @@ def _routed(updates: Sequence[RoutedUpdate]) -> list[Routed]:
 def _roll_back_what_failed(updates: Sequence[RoutedUpdate]) -> Settle:
     def settle(positions: list[int], replies: Sequence[Reply] | None) -> None:
         for number, position in enumerate(positions):
-            if replies is None or isinstance(replies[number], ShardscopeError):
+            has_failed = replies is None or isinstance(replies[number], ShardscopeError)
+            if has_failed and position < len(updates):
                 updates[position][1].roll_back()
 
     return settle

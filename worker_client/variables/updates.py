@@ -14,7 +14,7 @@ from ps_protocol.operations import Array, Scatter, ScatterRule, Update, UpdateRu
 from worker_client.connection.completes import Completes, exchange_of
 from worker_client.connection.fanout import Routed, succeeded
 from worker_client.connection.futures import mapped
-from worker_client.values.conversion import convert
+from worker_client.values.conversion import IndexedSlices, convert, row_indices
 from worker_client.values.wire_names import wire_of
 from worker_client.variables import row_operations
 from worker_client.variables.base import VariableBase
@@ -179,6 +179,24 @@ class VariableUpdates(ScatterMethods, VariableBase):
         places, values = indices_and_updates(self.spec, indices, updates)
         scatter = row_operations.scatter_nd(self.spec, rule, places, values, wire=wire, copy=not wait)
         return self._apply(scatter, wait, completes)
+
+    def part_scatters(
+        self, rule: ScatterRule, slices: IndexedSlices, *, copy: bool, wire_dtype: Form = None
+    ) -> list[Routed]:
+        """Returns the update of some rows, and where it goes; what could be refused is checked here.
+
+        Raises:
+            InvalidArgumentError: A row is outside of the variable.
+            ShapeMismatchError: The values do not fit the rows, or the variable has none.
+            DTypeMismatchError: As of ``scatter``.
+        """
+        places = row_indices(slices.indices, self.spec)[..., np.newaxis]
+        wire = self.push_wire(wire_dtype)
+        return [
+            Routed(
+                self.ps_task, row_operations.scatter_nd(self.spec, rule, places, slices.values, wire=wire, copy=copy)
+            )
+        ]
 
     def batch_scatter_update(
         self, indices: RowsLike, updates: Updates = None, *, wait: bool = True, wire_dtype: Form = None

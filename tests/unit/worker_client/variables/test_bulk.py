@@ -16,6 +16,7 @@ from worker_client.client import Client
 from worker_client.graph.graph import Graph
 from worker_client.initializers import zeros_initializer
 from worker_client.scopes.variable_scope import get_local_variable, get_variable
+from worker_client.values.conversion import IndexedSlices
 from worker_client.variables.partitioned import PartitionedVariable
 from worker_client.variables.partitioners import fixed_size_partitioner
 from worker_client.variables.variable import Variable
@@ -41,6 +42,36 @@ def test_each_ps_task_is_asked_once(client: Client, cluster: InProcessCluster, v
     client.assign_all([(variables[1], [5, 6]), (variables[0], [7, 8])])
     assert lists(client.gather_all([(variables[0], [1]), (variables[1], [0, 0])])) == [[8], [5, 5]]
     assert [after - each for after, each in zip(cluster.batches(), before, strict=True)] == [4, 4]
+
+
+def test_deltas_may_be_of_some_rows(client: Client, cluster: InProcessCluster, variables: list[Any]) -> None:
+    before = cluster.batches()
+    rows = IndexedSlices(np.ones([3, 2]), [3, 0, 3])
+    client.assign_add_all([(variables[0], [1, 1]), (variables[1], IndexedSlices([2, 3], [1, 1])), (variables[2], rows)])
+    assert [after - each for after, each in zip(cluster.batches(), before, strict=True)] == [1, 1]
+    assert client.assign_add_all({variables[2]: rows}, wait=False).result(TIMEOUT_S) is None
+    assert lists(client.read_all(variables)) == [[1, 1], [0, 5], [[2, 2], [0, 0], [0, 0], [4, 4]]]
+
+
+@pytest.mark.parametrize(
+    ("values", "indices"), [(np.ones([2, 2]), [0, 4]), (np.ones([2, 3]), [0, 1]), (np.ones([1, 2]), [-1])]
+)
+@pytest.mark.parametrize("name", ["cut", "whole"])
+def test_rows_that_do_not_fit_change_nothing(
+    client: Client, variables: list[Any], values: Any, indices: Any, name: str
+) -> None:
+    variable = variables[2] if name == "cut" else get_variable("whole", [4, 2], initializer=zeros_initializer())
+    with pytest.raises(InvalidArgumentError, match=name):
+        client.assign_add_all([(variables[0], [1, 1]), (variable, IndexedSlices(values, indices))])
+    assert lists(client.read_all(variables)) == [[0, 0], [0, 0], [[0, 0]] * 4]
+
+
+def test_what_cannot_be_added_is_refused_before_anything_is(client: Client, variables: list[Any]) -> None:
+    done = get_variable("done", [2], np.bool_, initializer=zeros_initializer())
+    for delta in ([True, True], IndexedSlices([True], [0])):
+        with pytest.raises(InvalidArgumentError, match=r"variable done .*holds truth values, for which there is no"):
+            client.assign_add_all([(variables[0], [1, 1]), (variables[1], [1, 1]), (done, delta)])
+    assert lists(client.read_all(variables[:2])) == [[0, 0], [0, 0]]
 
 
 def test_values_that_are_not_waited_for_come_before_what_is_sent_next(client: Client, variables: list[Any]) -> None:
