@@ -51,7 +51,8 @@ def declare(
         name: Of the model, a scope below the current one.
         arrays: By the names of the parameters in the model; each is the first value of its variable.
         initializer: What to start with instead.
-        partitioner: Cuts the variables into parts.
+        partitioner: Cuts the variables into parts, but for scalars and empty ones; by default that of the current
+            scope, if it has one.
         beside: Full names of variables that may be under the scope, and are none of these.
 
     Raises:
@@ -70,17 +71,19 @@ def declare(
     _check_same(client, scope, arrays, beside, "nothing was declared")
     # Weights and biases take turns in most models: in their order, all weights came to one of two ps tasks.
     largest_first = sorted(arrays.items(), key=lambda each: each[1].nbytes, reverse=True)
-    with client.as_default(), variable_scope(name, reuse=AUTO_REUSE):
-        found = {
-            path: get_variable(
+    with client.as_default(), variable_scope(name, reuse=AUTO_REUSE) as opened:
+        partitioner = partitioner or opened.partitioner
+        opened.set_partitioner(None)  # which would be asked for those that are not to be cut
+        found = {}
+        for path, array in largest_first:
+            cut_by = partitioner if array.ndim and array.size else None
+            found[path] = get_variable(
                 path,
-                list(array.shape) if (partitioner and array.ndim) or by_name.get(path) else None,
+                list(array.shape) if cut_by or by_name.get(path) else None,
                 dtype=array.dtype,
                 initializer=by_name.get(path) or array,
-                partitioner=partitioner if array.ndim else None,  # a scalar has nothing to cut
+                partitioner=cut_by,
             )
-            for path, array in largest_first
-        }
     _check_same(client, scope, arrays, beside, "another worker has declared them at the same time")
     return {path: found[path] for path in arrays}
 

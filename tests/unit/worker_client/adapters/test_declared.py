@@ -82,6 +82,13 @@ def test_variables_may_be_cut_into_parts(client: Client) -> None:
     np.testing.assert_array_equal(found.read_value(), arrays["w"])
 
 
+def test_what_has_nothing_to_cut_stays_whole(client: Client) -> None:
+    arrays = {"w": np.ones([4, 3]), "scale": np.array(2.0), "none": np.zeros([0, 3])}
+    found = declare(client, "net", arrays, partitioner=ss.fixed_size_partitioner(2))
+    assert {name for name, each in found.items() if isinstance(each, ss.PartitionedVariable)} == {"w"}
+    assert float(found["scale"]) == 2.0
+
+
 def test_a_model_that_does_not_match_is_refused_with_all_differences(client: Client, cluster: InProcessCluster) -> None:
     declare(client, "net", model())
     other = {**model(), "conv/w": np.zeros((2, 4), np.float32), "scale": np.array(2, np.float32), "more": np.ones(1)}
