@@ -25,6 +25,7 @@ from worker_client.adapters.shared_arrays import SharedArrays
 from worker_client.adapters.sklearn_estimators import (
     CLASSES,
     check_estimator,
+    check_like,
     classes_of,
     first_values,
     learned,
@@ -99,6 +100,7 @@ class SharedEstimator(
         else:
             arrays = self._begin(X, y, more)
         own = learned(self.estimator, self._name)
+        check_like(own, self._deltas, self.estimator, self._name)
         for name, delta in self._deltas.items():
             before, after = arrays.arrays[name], own[name]
             # A gradient points the other way.
@@ -119,7 +121,8 @@ class SharedEstimator(
             fresh: Whether to read in any case; as ``ss.numpy``'s.
 
         Raises:
-            FailedPreconditionError: Nothing has been learned yet.
+            FailedPreconditionError: Nothing has been learned yet, or the estimator has other coefficients by now, as
+                after ``fit`` with other features.
         """
         self._check_open()
         if self._arrays is None:
@@ -169,7 +172,12 @@ class SharedEstimator(
         return arrays
 
     def finish(self) -> None:
-        """With ``sync``, tells the other workers that this one learns no more; the next ``partial_fit`` joins again."""
+        """With ``sync``, tells the other workers that this one learns no more; the next ``partial_fit`` joins again.
+
+        Raises:
+            FailedPreconditionError: There is no ``sync``.
+        """
+        self._check_sync("finish")
         if self._arrays is not None:
             self._arrays.finish()
 
@@ -179,6 +187,7 @@ class SharedEstimator(
         Raises:
             FailedPreconditionError: There is no ``sync``, or nothing has been learned yet.
         """
+        self._check_sync("training_report")
         if self._arrays is None:
             raise FailedPreconditionError(f"{self._name} has not learned yet; call partial_fit first")
         return self._arrays.training_report()
@@ -188,6 +197,12 @@ class SharedEstimator(
         self._is_closed = True
         if self._arrays is not None:
             self._arrays.close()
+
+    def _check_sync(self, asked: str) -> None:
+        if self._sync is None:
+            raise FailedPreconditionError(
+                f"{self._name} is shared without sync, and so has no {asked}; give it to share(), as sync='bsp'"
+            )
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -76,12 +76,47 @@ def learned(estimator: Any, name: str) -> dict[str, Array]:
 
 
 def put(estimator: Any, values: Mapping[str, Array], name: str) -> None:
-    """Has an estimator be as if it had learned something: ``values`` by the names of ``learned``; errors as there."""
-    for path, own in learned(estimator, name).items():
+    """Has an estimator be as if it had learned something.
+
+    Args:
+        estimator: It has learned.
+        values: By the names of ``learned``.
+        name: Of the model.
+
+    Raises:
+        FailedPreconditionError: It has other coefficients by now. Nothing was put into it.
+        ShardscopeError: As of ``learned``.
+    """
+    there = learned(estimator, name)
+    check_like(there, values, estimator, name)
+    for path, own in there.items():
         if path == _COUNT:
             setattr(estimator, _COUNT, type(getattr(estimator, _COUNT))(values[path]))
         else:
             np.copyto(own, values[path])
+
+
+def check_like(own: Mapping[str, Array], values: Mapping[str, Array], estimator: Any, name: str) -> None:
+    """Makes sure that an estimator still has what is shared of it.
+
+    Args:
+        own: What it has, as ``learned`` returns it.
+        values: What is shared, perhaps with the classes.
+        estimator: The estimator.
+        name: Of the model.
+
+    Raises:
+        FailedPreconditionError: It has something else.
+    """
+    shared = {path: array.shape for path, array in values.items() if path != CLASSES}
+    if {path: array.shape for path, array in own.items()} == shared:
+        return
+    path = next((each for each in shared if each not in own or own[each].shape != shared[each]), "")
+    is_now = f"{path} is {list(own[path].shape)}, not {list(shared[path])}" if path in own else f"it has no {path}"
+    raise FailedPreconditionError(
+        f"{name}: {type(estimator).__name__} is no longer like what is shared: {is_now if path else 'it has more'}, as "
+        f"after fit(); share it under another name, or one like that which was shared"
+    )
 
 
 def classes_of(estimator: Any) -> Array | None:

@@ -297,6 +297,26 @@ def test_sparse_coefficients_are_refused(client: ss.Client) -> None:
     shared.partial_fit(samples[:9], targets[:9])
 
 
+@pytest.mark.parametrize("number", [5, 0])
+def test_an_estimator_that_was_made_anew_is_refused(client: ss.Client, number: int) -> None:
+    samples, targets, *_ = digits()
+    shared = ss.sklearn.share(SGDClassifier(random_state=0), "clf", client=client)
+    shared.partial_fit(samples[:9], targets[:9], classes=np.arange(10))
+    shared.estimator = SGDClassifier()
+    if number:
+        shared.estimator.fit(samples[:99, :number], targets[:99])
+    what = rf"coef_ is \[10, {number}\], not \[10, 64\]" if number else "it has no coef_"
+    with pytest.raises(FailedPreconditionError, match=f"SGDClassifier is no longer like what is shared: {what}"):
+        shared.pull()
+
+
+def test_only_rounds_have_a_report_and_an_end(client: ss.Client) -> None:
+    shared = ss.sklearn.share(SGDRegressor(), "reg", client=client)
+    for asked in (shared.finish, shared.training_report):
+        with pytest.raises(FailedPreconditionError, match=r"reg is shared without sync.*as sync='bsp'"):
+            asked()
+
+
 def test_an_estimator_is_bound_to_its_process_and_to_its_block(client: ss.Client) -> None:
     samples, targets, *_ = digits()
     with ss.sklearn.share(SGDRegressor(), "reg", client=client) as shared:
