@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from worker_client.adapters.declared import Initializers
-from worker_client.adapters.jax_trees import JaxCopies, JaxTree, first_value, updates_of
+from worker_client.adapters.jax_trees import JaxCopies, JaxTree, check_not_traced, first_value, updates_of
 from worker_client.adapters.shared_arrays import SharedArrays
 from worker_client.adapters.shared_model import SharedModel
 from worker_client.client import Client
@@ -48,8 +48,10 @@ class SharedTree(SharedModel):
 
         Raises:
             InvalidArgumentError: This is called while JAX traces a function.
+            FailedPreconditionError: There are parameters of 64 bits, and jax_enable_x64 is no longer set.
             ShardscopeError: As of ``Mirror.pull``; with ``overlap`` that of the last push.
         """
+        check_not_traced("pull()")
         self._arrays.pull(fresh=fresh)
         return self._tree.rebuilt(self._copies.take())
 
@@ -66,11 +68,13 @@ class SharedTree(SharedModel):
             What became of each gradient; nothing for deltas, or with ``overlap``.
 
         Raises:
-            InvalidArgumentError: They lack parameters, or have others; all are listed. Or one is being traced.
+            InvalidArgumentError: They lack parameters, or have others; all are listed. Or this is called while JAX
+                traces a function.
             FailedPreconditionError: One has been donated or deleted.
             ShardscopeError: As of ``Optimizer.apply_gradients``.
         """
         what = "the delta" if self.optimizer is None else "the gradient"
+        check_not_traced("push()")
         leaves = self._tree.leaves_of(gradients, f"{what}s of {self.name}")
         return self._arrays.push(updates_of(leaves, what), learning_rate=learning_rate)
 
@@ -108,8 +112,8 @@ def share(
             listed. Or two leaves have one name, or the name or the optimizer belongs to another model.
         DTypeMismatchError: A leaf holds complex numbers or keys, or integers and has an optimizer; it is named.
     """
-    tree, leaves = JaxTree.of(params, "params")
-    values = {name: first_value(leaf, name) for name, leaf in zip(tree.names, leaves, strict=True)}
+    check_not_traced("share()")
+    tree = JaxTree(params, "params")
     arrays = SharedArrays(
         client or get_default_client(),
         name,

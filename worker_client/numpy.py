@@ -94,6 +94,8 @@ def share(
     Raises:
         InvalidArgumentError: The cluster has another model under the name: what is missing, more or different is
             listed. Or an array cannot be written, or the name or the optimizer belongs to another model.
+        DTypeMismatchError: An array is masked, in foreign byte order, or of text, dates or Python objects; or not of
+            floats, and there is an optimizer.
     """
     tree = ParameterTree(params, "params")
     arrays = SharedArrays(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final, Self, TypeAlias
 
@@ -11,12 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from ps_protocol.dtype_traits import DTypeCategory, dtype_category
-from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, InvalidArgumentError
+from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, InvalidArgumentError, ValueRangeError
 from ps_protocol.operations import Array
-from worker_client.adapters.parameter_trees import LONE, checked_names, in_order_of
+from worker_client.adapters.parameter_trees import LONE, checked_names, in_order_of, not_too_deep
 
 _ALIGNMENT_BYTES: Final = 64  # XLA uses an array of NumPy in place if it begins at a multiple of that
+_OF_64_BITS: Final = ("float64", "int64", "uint64")
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_.\\>/-]")
+
+# JAX has no public name for it. Without it only what holds tracers is found out.
+_NOTHING_IS_TRACED: Final[Callable[[], bool]] = getattr(
+    sys.modules.get("jax._src.core"), "trace_state_clean", lambda: True
+)
 
 _Copy: TypeAlias = Callable[..., Sequence[Any]]
 
@@ -33,23 +40,10 @@ class JaxTree:
             is "_" there, as "~" in the names of Haiku.
     """
 
-    def __init__(self, structure: Any, names: Sequence[str]):
-        self._structure = structure
-        self.names: Final = tuple(names)
-
-    @classmethod
-    def of(cls, tree: object, what: str) -> tuple[Self, list[Any]]:
-        """Returns the structure of a pytree, and its leaves, which that does not hold.
-
-        Args:
-            tree: Any pytree.
-            what: What errors call it, as "params".
-
-        Raises:
-            InvalidArgumentError: There is no leaf, a key is empty, or two leaves have one name.
-        """
-        pairs, structure = jax.tree_util.tree_flatten_with_path(tree)
-        return cls(structure, checked_names([_name_of(path) for path, _ in pairs], what)), [leaf for _, leaf in pairs]
+    def __init__(self, tree: object, what: str):
+        pairs, self._structure = _flattened(tree, what)
+        self.names: Final = checked_names([_name_of(path) for path, _ in pairs], what)
+        self.leaves: Final = tuple([leaf for _, leaf in pairs])
 
     def leaves_of(self, other: object, what: str) -> dict[str, Any]:
         """Returns the leaves of a pytree like this one by their names; None stands for a leaf that is left out.
@@ -57,10 +51,11 @@ class JaxTree:
         Raises:
             InvalidArgumentError: It lacks leaves, or has others; all are listed.
         """
-        leaves, structure = jax.tree_util.tree_flatten(other)
+        with not_too_deep(what):
+            leaves, structure = jax.tree_util.tree_flatten(other)
         if structure == self._structure:
             return dict(zip(self.names, leaves, strict=True))
-        pairs, _ = jax.tree_util.tree_flatten_with_path(other, is_leaf=lambda each: each is None)
+        pairs, _ = _flattened(other, what, is_leaf=lambda each: each is None)
         found = {_name_of(path) or LONE: leaf for path, leaf in pairs}
         missing = [name for name, leaf in found.items() if leaf is None and name not in self.names]
         for name in missing:  # where the parameters have none either
@@ -70,6 +65,12 @@ class JaxTree:
     def rebuilt(self, leaves: Sequence[Any]) -> Any:
         """Returns a pytree of this structure with other leaves, in the order of ``names``."""
         return jax.tree_util.tree_unflatten(self._structure, leaves)
+
+
+def _flattened(tree: object, what: str, is_leaf: Callable[[Any], bool] | None = None) -> tuple[Any, Any]:
+    with not_too_deep(what):
+        pairs, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
+    return pairs, structure
 
 
 def _name_of(path: Sequence[Any]) -> str:
@@ -84,6 +85,21 @@ def _key_of(entry: Any) -> str:
     return str(entry)
 
 
+def check_not_traced(what: str) -> None:
+    """Makes sure that nothing is being traced on this thread, by which what is done once would be compiled away.
+
+    That is so inside of jit, grad and vmap also where no array is a tracer, as with gradients that are constants there.
+
+    Args:
+        what: What errors name, as "pull()".
+
+    Raises:
+        InvalidArgumentError: Something is.
+    """
+    if not _NOTHING_IS_TRACED():
+        raise InvalidArgumentError(f"{what} is being traced: call it outside of jit, grad and vmap")
+
+
 # -- from JAX to the cluster ---------------------------------------------------------------------
 
 
@@ -92,17 +108,20 @@ def first_value(leaf: Any, name: str) -> Array:
 
     Raises:
         DTypeMismatchError: It is no array of numbers, or one of complex ones.
+        ValueRangeError: It is a number that is too large for JAX.
         FailedPreconditionError, InvalidArgumentError: As of ``array_of``.
     """
     if not isinstance(leaf, jax.Array):
         try:
             leaf = jnp.asarray(leaf)  # of the dtype that JAX makes of it
-        except (TypeError, ValueError) as error:
-            raise DTypeMismatchError(
-                f"parameter {name} is a {type(leaf).__name__}, of which JAX makes no array; take it out of the pytree, "
-                f"or register its type as a node",
+        except OverflowError as error:
+            raise ValueRangeError(
+                f"parameter {name} is {leaf!r}, which is too large for JAX's integers; give a float, or set "
+                f"jax_enable_x64",
                 variable=name,
             ) from error
+        except (TypeError, ValueError) as error:
+            raise DTypeMismatchError(f"parameter {name} is {_no_array(leaf)}", variable=name) from error
     value = array_of(leaf, f"parameter {name}", name)
     if dtype_category(value.dtype) is DTypeCategory.COMPLEX:
         raise DTypeMismatchError(
@@ -113,6 +132,18 @@ def first_value(leaf: Any, name: str) -> Array:
     found = _aligned(value)
     np.copyto(found, value)
     return found
+
+
+def _no_array(leaf: object) -> str:
+    """What something is of which JAX makes no array, and what to do about it."""
+    if isinstance(leaf, np.ma.MaskedArray):
+        return "a masked array, and JAX has none; fill it first, as with value.filled(0)"
+    if isinstance(leaf, np.ndarray):
+        return f"an array of {leaf.dtype}, of which JAX makes none; convert it first, as with value.astype('float32')"
+    return (
+        f"a {type(leaf).__name__}, of which JAX makes no array; take it out of the pytree, or register its type as a "
+        f"node"
+    )
 
 
 def array_of(leaf: Any, what: str, name: str) -> Array:
@@ -192,6 +223,7 @@ class JaxCopies:
 
     def __init__(self, arrays: Sequence[Array], leaves: Sequence[Any]):
         self._arrays = arrays
+        self._doubles = [index for index, array in enumerate(arrays) if array.dtype.name in _OF_64_BITS]
         shardings = [_sharding_of(leaf) for leaf in leaves]
         groups: dict[Hashable, list[int]] = {}
         for index, sharding in enumerate(shardings):
@@ -205,6 +237,7 @@ class JaxCopies:
 
         Raises:
             InvalidArgumentError: This is being traced.
+            FailedPreconditionError: There are doubles, or integers of 64 bits, and JAX has none here.
         """
         made: list[Any] = [None] * len(self._arrays)
         with jax.transfer_guard("allow"):
@@ -214,6 +247,12 @@ class JaxCopies:
         if isinstance(made[0], jax.core.Tracer):
             raise InvalidArgumentError("pull() is being traced: call it outside of jit, grad and vmap")
         jax.block_until_ready(made)  # the memory may change then
+        for index in self._doubles:
+            if made[index].dtype != self._arrays[index].dtype:
+                raise FailedPreconditionError(
+                    f"there are parameters of {self._arrays[index].dtype}, and JAX makes {made[index].dtype} of them; "
+                    f"pull where jax_enable_x64 is set, as it was for share()"
+                )
         return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import re
@@ -38,7 +39,8 @@ class ParameterTree:
     def __init__(self, tree: object, what: str, is_leaf: Callable[[object], bool] | None = None):
         self._tree = tree
         self._is_leaf = is_leaf
-        pairs = list(self._walk(tree, ""))
+        with not_too_deep(what):
+            pairs = list(self._walk(tree, ""))
         self.names: Final = checked_names([name for name, _ in pairs], what)
         self.leaves: Final = tuple([leaf for _, leaf in pairs])
 
@@ -52,7 +54,8 @@ class ParameterTree:
         Raises:
             InvalidArgumentError: It lacks leaves, or has others; all are listed.
         """
-        found = {name or LONE: leaf for name, leaf in self._walk(other, "", frozenset(self.names))}
+        with not_too_deep(what):
+            found = {name or LONE: leaf for name, leaf in self._walk(other, "", frozenset(self.names))}
         return in_order_of(self.names, found, what)
 
     def rebuilt(self, leaves: Sequence[Any]) -> Any:
@@ -110,6 +113,23 @@ def _like(tree: Any, items: Sequence[tuple[Any, Any]]) -> Any:
         else:
             object.__setattr__(found, key, value)  # of a dataclass that is frozen, too
     return found
+
+
+@contextlib.contextmanager
+def not_too_deep(what: str) -> Iterator[None]:
+    """Around a walk through a structure that errors call ``what``.
+
+    Raises:
+        InvalidArgumentError: It has taken all of Python's stack.
+    """
+    try:
+        yield
+    except (RecursionError, SystemError) as error:
+        if not isinstance(error, RecursionError) and not isinstance(error.__cause__, RecursionError):  # as JAX's is
+            raise
+        raise InvalidArgumentError(
+            f"{what} are nested too deeply, or hold themselves; give containers that hold arrays"
+        ) from error
 
 
 def checked_names(names: Sequence[str], what: str) -> tuple[str, ...]:

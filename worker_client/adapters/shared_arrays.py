@@ -10,8 +10,8 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from ps_protocol.dtype_traits import TRAINABLE_DTYPES
-from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, InvalidArgumentError, ShardscopeError
+from ps_protocol.dtype_traits import TRAINABLE_DTYPES, dtype_category
+from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, InvalidArgumentError
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.operations import Array
 from ps_protocol.optimizer_schedules import ScheduleSpec
@@ -67,7 +67,7 @@ class SharedArrays(
     Raises:
         InvalidArgumentError: The cluster has another model under the name, the process shares one under it or trains
             another one by the optimizer, the optimizer has another ``sync``, or an array cannot be written.
-        DTypeMismatchError: An array is not one of floats, and has an optimizer.
+        DTypeMismatchError: An array is not one of floats, and has an optimizer; or no variable can be of its kind.
     """
 
     def __init__(
@@ -191,11 +191,14 @@ class SharedArrays(
 
         Raises:
             InvalidArgumentError: A name is not one of a trained array, or there is no update at all.
+            FailedPreconditionError: A learning rate is given, and there is no optimizer.
             ShardscopeError: As of ``Optimizer.apply_gradients`` and ``Client.assign_add_all``.
         """
         self._check_open()
         if not self._trained_names >= updates.keys():
             raise self._not_trained(min(updates.keys() - self._trained_names))
+        if learning_rate is not None:
+            self._with_optimizer("learning_rate")
         pairs = [*self._pairs(updates), *tables]
         if not pairs:
             raise InvalidArgumentError(f"{self.name}: there is nothing to push; give updates of {self._some}")
@@ -376,9 +379,28 @@ def _check_arrays(
                 f"{name}: {what} {path} is {kind}, into which nothing can be read; give a NumPy array that can be "
                 f"written, as np.array(value)"
             )
+        if not _is_of_variables(array):
+            raise DTypeMismatchError(
+                f"{name}: {what} {path} is {_label(array)}, which no variable can be; convert it, as with "
+                f"np.array(value, 'float32')"
+            )
         if path in trained and array.dtype not in TRAINABLE_DTYPES:
             trainable = ", ".join([each.name for each in TRAINABLE_DTYPES])
             raise DTypeMismatchError(
                 f"{name}: {what} {path} holds {array.dtype}, and an optimizer changes {trainable}; leave it out, "
                 f"convert it, or share with optimizer=None and push deltas"
             )
+
+
+def _is_of_variables(array: Array) -> bool:
+    try:
+        dtype_category(array.dtype)
+    except InvalidArgumentError:  # text, dates, Python objects
+        return False
+    return array.dtype.isnative and not isinstance(array, np.ma.MaskedArray)
+
+
+def _label(array: Array) -> str:
+    if isinstance(array, np.ma.MaskedArray):
+        return "a masked array"
+    return f"an array of {array.dtype.name}" + ("" if array.dtype.isnative else " in foreign byte order")

@@ -17,7 +17,7 @@ import optax
 import pytest
 
 import shardscope as ss
-from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, InvalidArgumentError
+from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, InvalidArgumentError, ValueRangeError
 from tests.unit.worker_client.adapters.trees import (
     STEPS,
     Layer,
@@ -146,6 +146,15 @@ def test_doubles_are_doubles_where_jax_has_them(client: ss.Client) -> None:
         assert float(shared.pull()["w"]) == 1 / 3
 
 
+def test_doubles_are_not_pulled_as_something_less(client: ss.Client) -> None:
+    with jax.enable_x64(True):
+        shared = ss.jax.share({"count": 2**40, "w": np.float64(1 / 3)}, "net", client=client)
+    with pytest.raises(FailedPreconditionError, match=r"parameters of int64, and JAX makes int32 .*jax_enable_x64"):
+        shared.pull()
+    with jax.enable_x64(True):
+        assert int(shared.pull()["count"]) == 2**40
+
+
 def test_numbers_are_of_the_dtype_that_jax_gives_them(client: ss.Client) -> None:
     shared = ss.jax.share({"a": 3.0, "b": np.float64(2)}, "net", optimizer=descent(), client=client)
     pulled = shared.pull()
@@ -163,6 +172,13 @@ def test_numbers_are_of_the_dtype_that_jax_gives_them(client: ss.Client) -> None
         (jnp.ones(2, "float8_e5m2"), DTypeMismatchError, "parameter dense/w holds float8_e5m2"),
         (jnp.ones(2, jnp.complex64), DTypeMismatchError, "parameter dense/w holds complex64.*real and imaginary"),
         (jax.random.key(0), DTypeMismatchError, "parameter dense/w holds key<fry>, which are no numbers; take it out"),
+        (
+            np.ones(2, ">f4"),
+            DTypeMismatchError,
+            "parameter dense/w is an array of >f4, of which JAX makes none",
+        ),
+        (np.ma.ones(2), DTypeMismatchError, "parameter dense/w is a masked array, and JAX has none; fill it"),
+        (2**40, ValueRangeError, "parameter dense/w is 1099511627776, which is too large for JAX's integers"),
         ("relu", DTypeMismatchError, "parameter dense/w is a str, of which JAX makes no array; take it out"),
         (object(), DTypeMismatchError, "parameter dense/w is a object.*register its type"),
     ],
@@ -188,6 +204,17 @@ def test_trees_that_make_no_names_are_refused(client: ss.Client) -> None:
             tree = {"a": {"": W}}  # noqa: PLW2901
         with pytest.raises(InvalidArgumentError, match=message):
             ss.jax.share(tree, "net", optimizer=descent(), client=client)
+
+
+def test_a_tree_that_is_too_deep_for_jax_is_refused(client: ss.Client) -> None:
+    tree: dict[str, Any] = {"w": W}
+    for _ in range(5000):
+        tree = {"k": tree}
+    with pytest.raises(InvalidArgumentError, match="params are nested too deeply"):
+        ss.jax.share(tree, "net", optimizer=descent(), client=client)
+    shared = ss.jax.share({"w": W}, "net", optimizer=descent(), client=client)
+    with pytest.raises(InvalidArgumentError, match="the gradients of net are nested too deeply"):
+        shared.push(tree)
 
 
 # -- values --------------------------------------------------------------------------------------
@@ -322,6 +349,12 @@ def test_rows_can_be_gradients(client: ss.Client) -> None:
     np.testing.assert_array_equal(shared.pull()["table"][:, 0], [0, -2 * RATE, 0, 0])
 
 
+def test_rows_can_be_deltas(client: ss.Client) -> None:
+    shared = ss.jax.share({"table": np.zeros([4, 2], np.float32)}, "net", client=client)
+    shared.push({"table": ss.IndexedSlices(jnp.ones([2, 2]), jnp.asarray([1, 1]))})
+    np.testing.assert_array_equal(shared.pull()["table"][:, 0], [0, 2, 0, 0])
+
+
 def test_integers_are_left_alone_by_their_gradients(client: ss.Client) -> None:
     def loss(tree: Any) -> Any:
         return jnp.sum(tree["w"] * tree["count"])
@@ -395,13 +428,39 @@ def test_deltas_are_called_deltas(client: ss.Client) -> None:
 
 def test_inside_jit_nothing_is_shared_pulled_or_pushed(client: ss.Client) -> None:
     shared = ss.jax.share({"w": W}, "net", optimizer=descent(), client=client)
-    with pytest.raises(InvalidArgumentError, match=r"the gradient of w is being traced: call share.* outside of jit"):
+    with pytest.raises(InvalidArgumentError, match=r"push\(\) is being traced: call it outside of jit"):
         jax.jit(shared.push)(shared.pull())
     with pytest.raises(InvalidArgumentError, match=r"pull\(\) is being traced: call it outside of jit"):
         jax.jit(lambda _: shared.pull())(0)
-    with pytest.raises(InvalidArgumentError, match="parameter w is being traced"):
+    with pytest.raises(InvalidArgumentError, match=r"share\(\) is being traced"):
         jax.grad(lambda tree: ss.jax.share(tree, "other", optimizer=descent(name="o"), client=client))({"w": W})
     assert [each.name for each in client.variables()] == ["net/w"]
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.grad, jax.vmap], ids=["jit", "grad", "vmap"])
+def test_constants_of_what_is_traced_are_not_pulled_or_pushed_either(client: ss.Client, transform: Any) -> None:
+    """They hold no tracers: the call would be carried out once, while the function is compiled."""
+    shared = ss.jax.share({"w": W}, "net", optimizer=descent(), client=client)
+    rows = ss.IndexedSlices([[1.0, 1.0, 1.0]], [0])
+
+    def pushed(x: Any) -> Any:
+        shared.push({"w": rows})
+        return jnp.sum(x)
+
+    for function in (pushed, lambda x: jnp.sum(shared.pull()["w"]) * jnp.sum(x)):
+        with pytest.raises(InvalidArgumentError, match=r"pu(ll|sh)\(\) is being traced: call it outside of jit"):
+            transform(function)(1.0 if transform is not jax.vmap else jnp.ones(2))
+    np.testing.assert_array_equal(shared.pull(fresh=True)["w"], W)
+
+
+def test_a_callback_of_a_compiled_function_may_pull(client: ss.Client) -> None:
+    shared = ss.jax.share({"w": W}, "net", optimizer=descent(), client=client)
+
+    def pulled(_: Any) -> Any:
+        return np.asarray(shared.pull()["w"])
+
+    found = jax.jit(lambda x: jax.pure_callback(pulled, jax.ShapeDtypeStruct(W.shape, W.dtype), x))(1.0)
+    np.testing.assert_array_equal(found, W)
 
 
 def test_donated_gradients_are_refused_by_their_name(client: ss.Client) -> None:

@@ -154,6 +154,53 @@ def test_what_cannot_be_shared_is_refused_by_its_name(
     ss.numpy.share({"a": w()}, "net", optimizer=descent(), client=client)  # the name is free
 
 
+@pytest.mark.parametrize("optimizer", [None, descent()])
+@pytest.mark.parametrize(
+    ("array", "what"),
+    [
+        (np.ones(3, ">f4"), "an array of float32 in foreign byte order"),
+        (np.ma.ones(3), "a masked array"),
+        (np.array([1.0, None]), "an array of object"),
+        (np.array(["a"]), "an array of str32"),
+        (np.array(["2020-01-01"], "M8[D]"), r"an array of datetime64\[D\]"),
+    ],
+)
+def test_what_no_variable_can_be_is_refused_before_any_is_made(
+    client: ss.Client, optimizer: Any, array: Array, what: str
+) -> None:
+    with pytest.raises(DTypeMismatchError, match=f"net: parameter a is {what}, which no variable can be; convert it"):
+        ss.numpy.share({"w": w(), "a": array}, "net", optimizer=optimizer, client=client)
+    assert client.variables() == []
+
+
+def test_a_scope_that_cuts_variables_cuts_those_of_a_model(client: ss.Client) -> None:
+    mine = {"w": w(), "scale": np.array(2.0), "none": np.zeros([0, 2])}
+    with client.as_default(), ss.variable_scope("team", partitioner=ss.fixed_size_partitioner(2)):
+        shared = ss.numpy.share(mine, "net", client=client)
+    assert [isinstance(each, ss.PartitionedVariable) for each in shared.variables.values()] == [True, False, False]
+    shared.push({"w": np.ones_like(w()), "scale": 1.0, "none": None})
+    shared.pull()
+    np.testing.assert_array_equal(mine["w"], w() + 1)
+    assert mine["scale"] == 3.0
+
+
+def test_deltas_have_no_learning_rate(client: ss.Client) -> None:
+    shared = ss.numpy.share({"w": w()}, "net", client=client)
+    with pytest.raises(FailedPreconditionError, match="shared without an optimizer, and so has no learning_rate"):
+        shared.push({"w": w()}, learning_rate=0.1)
+    np.testing.assert_array_equal(shared.pull(fresh=True)["w"], w())
+
+
+def test_a_tree_that_holds_itself_is_refused(client: ss.Client) -> None:
+    tree: dict[str, Any] = {"w": w()}
+    tree["again"] = tree
+    with pytest.raises(InvalidArgumentError, match="params are nested too deeply, or hold themselves"):
+        ss.numpy.share(tree, "net", optimizer=descent(), client=client)
+    shared = ss.numpy.share({"w": w()}, "net", optimizer=descent(), client=client)
+    with pytest.raises(InvalidArgumentError, match="the gradients of net are nested too deeply"):
+        shared.push(tree)
+
+
 def test_one_array_in_two_places_is_refused(client: ss.Client) -> None:
     tied = w()
     with pytest.raises(InvalidArgumentError, match=r"net/a.*net/b"):
