@@ -27,6 +27,9 @@ _CODES: Final = {
 }
 """DLDataTypeCode of the dtypes that are not NumPy's own."""
 
+_LONG: Final = (np.longdouble, np.clongdouble)
+"""Those of NumPy's own numbers that have none: their size differs from machine to machine."""
+
 _CODE_IN_TENSOR: Final = 20  # behind the pointer to the data, the device and the number of dimensions
 _CODE: Final = {b"dltensor": _CODE_IN_TENSOR, b"dltensor_versioned": 32 + _CODE_IN_TENSOR}
 """Where the code is in what a capsule of a name points to."""
@@ -40,7 +43,7 @@ _POINTER: Final = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_
 
 def has_dlpack(dtype: np.dtype[Any]) -> bool:
     """Whether ``dlpack_capsule`` can export arrays of a dtype."""
-    return dtype.kind in "biufc" or dtype.name in _CODES
+    return dtype.name in _CODES or (dtype.kind in "biufc" and dtype.type not in _LONG)
 
 
 def dlpack_capsule(array: Array, **options: Any) -> Any:

@@ -147,6 +147,15 @@ def test_text_is_a_column_and_no_tensor() -> None:
             take(v)
 
 
+@pytest.mark.parametrize("dtype", ["longdouble", "clongdouble"])
+def test_long_doubles_are_no_tensors(dtype: Any) -> None:
+    v = variable([1.0, 2.0], dtype, parts=2)
+    assert np.asarray(v).tolist() == [1.0, 2.0]
+    for take in (*TORCH.values(), jnp.from_dlpack, np.from_dlpack):
+        with pytest.raises(BufferError, match=r"variable v holds \w+, of which there are no DLPack tensors; take"):
+            take(v)
+
+
 def test_it_is_given_to_functions_of_torch_and_jax() -> None:
     """As a constant: no gradients go into it, those of the other tensors do."""
     v = variable(NUMBERS, parts=2)
