@@ -56,10 +56,9 @@ class JaxTree:
         if structure == self._structure:
             return dict(zip(self.names, leaves, strict=True))
         pairs, _ = _flattened(other, what, is_leaf=lambda each: each is None)
-        found = {_name_of(path) or LONE: leaf for path, leaf in pairs}
-        missing = [name for name, leaf in found.items() if leaf is None and name not in self.names]
-        for name in missing:  # where the parameters have none either
-            del found[name]
+        named = [(_name_of(path), leaf) for path, leaf in pairs]
+        # Without what is None where the parameters have none either.
+        found = [(name, leaf) for name, leaf in named if leaf is not None or (name or LONE) in self.names]
         return in_order_of(self.names, found, what)
 
     def rebuilt(self, leaves: Sequence[Any]) -> Any:
@@ -73,8 +72,8 @@ def _flattened(tree: object, what: str, is_leaf: Callable[[Any], bool] | None = 
     return pairs, structure
 
 
-def _name_of(path: Sequence[Any]) -> str:
-    return "/".join([_NOT_IN_NAMES.sub("_", _key_of(each)) for each in path])
+def _name_of(path: Sequence[Any]) -> str | None:
+    return "/".join([_NOT_IN_NAMES.sub("_", _key_of(each)) for each in path]) if path else None
 
 
 def _key_of(entry: Any) -> str:

@@ -40,8 +40,9 @@ class ParameterTree:
         self._tree = tree
         self._is_leaf = is_leaf
         with not_too_deep(what):
-            pairs = list(self._walk(tree, ""))
-        self.names: Final = checked_names([name for name, _ in pairs], what)
+            pairs = list(self._walk(tree, None))
+        self._paths = frozenset([path for path, _ in pairs])
+        self.names: Final = checked_names([path for path, _ in pairs], what)
         self.leaves: Final = tuple([leaf for _, leaf in pairs])
 
     def leaves_of(self, other: object, what: str) -> dict[str, Any]:
@@ -55,15 +56,17 @@ class ParameterTree:
             InvalidArgumentError: It lacks leaves, or has others; all are listed.
         """
         with not_too_deep(what):
-            found = {name or LONE: leaf for name, leaf in self._walk(other, "", frozenset(self.names))}
+            found = list(self._walk(other, None, self._paths))
         return in_order_of(self.names, found, what)
 
     def rebuilt(self, leaves: Sequence[Any]) -> Any:
         """Returns a structure of the same kind with other leaves, in the order of ``names``."""
         return self._rebuilt(self._tree, iter(leaves))
 
-    def _walk(self, tree: Any, path: str, leaves: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
-        if (path or LONE) in leaves:
+    def _walk(
+        self, tree: Any, path: str | None, leaves: Collection[str | None] = ()
+    ) -> Iterator[tuple[str | None, Any]]:
+        if path in leaves:
             yield path, tree
             return
         if tree is None:
@@ -73,7 +76,7 @@ class ParameterTree:
             yield path, tree
             return
         for key, value in items:
-            yield from self._walk(value, f"{path}/{key}" if path else f"{key}", leaves)
+            yield from self._walk(value, f"{key}" if path is None else f"{path}/{key}", leaves)
 
     def _rebuilt(self, tree: Any, leaves: Iterator[Any]) -> Any:
         if tree is None:
@@ -132,28 +135,40 @@ def not_too_deep(what: str) -> Iterator[None]:
         ) from error
 
 
-def checked_names(names: Sequence[str], what: str) -> tuple[str, ...]:
+def checked_names(paths: Sequence[str | None], what: str) -> tuple[str, ...]:
     """Returns the names of leaves, of which a lone one has none.
 
     Args:
-        names: The keys on the way to each, with "/" between them.
+        paths: The keys on the way to each, with "/" between them; None for a leaf that is the whole structure.
         what: What errors call the structure, as "params".
 
     Raises:
         InvalidArgumentError: A key is nothing that a variable could be called by, two are one, or there is none.
     """
-    if not names:
+    if not paths:
         raise InvalidArgumentError(f"{what} hold no arrays: there is nothing to share; give arrays, as {{'w': w}}")
-    for name in names:
-        check_name(name, what)
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidArgumentError(f"{what} have two leaves that are called {twice}; rename one of their keys")
-    return tuple([name or LONE for name in names])
+    for path in paths:
+        if path is not None:
+            check_name(path, what)
+    names = _named(paths)
+    _check_each_once(names, what)
+    return tuple(names)
 
 
-def in_order_of(names: Sequence[str], found: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Returns leaves in the order of the names; InvalidArgumentError that lists them if some are missing, or more."""
+def in_order_of(names: Sequence[str], pairs: Sequence[tuple[str | None, Any]], what: str) -> dict[str, Any]:
+    """Returns leaves in the order of the names.
+
+    Args:
+        names: As ``checked_names`` returns them.
+        pairs: The leaves, each behind its path.
+        what: What errors call them, as "the gradients".
+
+    Raises:
+        InvalidArgumentError: Some are missing, or more, which are all listed; or two have one name.
+    """
+    given = _named([path for path, _ in pairs])
+    _check_each_once(given, what)
+    found = dict(zip(given, [leaf for _, leaf in pairs], strict=True))
     if found.keys() != set(names):
         lacks = [name for name in names if name not in found]
         only = [name for name in found if name not in names]
@@ -164,9 +179,19 @@ def in_order_of(names: Sequence[str], found: Mapping[str, Any], what: str) -> di
     return {name: found[name] for name in names}
 
 
+def _named(paths: Sequence[str | None]) -> list[str]:
+    return [LONE if path is None else path for path in paths]
+
+
+def _check_each_once(names: Sequence[str], what: str) -> None:
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidArgumentError(f"{what} have two leaves that are called {twice}; rename one of their keys")
+
+
 def check_name(name: str, what: str) -> None:
     """Makes sure that a variable can have a name, whose parts are keys; InvalidArgumentError if not."""
-    for part in name.split("/") if name else ():
+    for part in name.split("/"):
         if not _PART.fullmatch(part):
             raise InvalidArgumentError(
                 f"{what} have the key {part!r} on the way to {name!r}, which no variable can be called by; use only "

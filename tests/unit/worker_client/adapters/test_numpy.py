@@ -65,6 +65,7 @@ def b() -> Array:
         (Block(w(), [b()]), ["first", "second/0"]),
         ({"k": FrozenBlock(w())}, ["k/first"]),
         ({3: w(), "b/c": b()}, ["3", "b/c"]),
+        ({"value": w(), "other": b()}, ["value", "other"]),
         (w(), ["value"]),
     ],
     ids=lambda each: type(each).__name__,
@@ -136,6 +137,7 @@ def test_what_has_no_gradient_does_not_change(client: ss.Client) -> None:
         ({"a": None}, InvalidArgumentError, "params hold no arrays"),
         ({"a": {"b c": w()}}, InvalidArgumentError, "params have the key 'b c' on the way to 'a/b c'"),
         ({"a": {"": w()}}, InvalidArgumentError, "no empty keys"),
+        ({"": w()}, InvalidArgumentError, "no empty keys"),
         ({"a/b": w(), "a": {"b": b()}}, InvalidArgumentError, "two leaves that are called a/b; rename one"),
         ({"a": {"b": 1.5}}, InvalidArgumentError, "parameter a/b is a float, into which nothing can be read"),
         ({"a": [1, 2]}, InvalidArgumentError, "parameter a/0 is a int"),
@@ -215,6 +217,7 @@ def test_one_array_in_two_places_is_refused(client: ss.Client) -> None:
         ({"a": w().T, "b": [b(), b()]}, r"the gradient of variable net/a .* has the shape \[3, 2\]"),
         ({"a": np.full([2, 3], np.nan), "b": [b(), b()]}, "net/a"),
         (w(), "the gradients of net lack a, b/0, b/1 and have value besides"),
+        ({"a": w(), "b": [b(), b()], "b/0": b()}, "the gradients of net have two leaves that are called b/0; rename"),
     ],
 )
 def test_gradients_that_do_not_fit_change_nothing(client: ss.Client, wrong: Any, message: str) -> None:
