@@ -40,7 +40,12 @@ class SharedTree(SharedModel):
 
         Args:
             fresh: Whether to read even if the last push has brought the values.
+
+        Raises:
+            FailedPreconditionError: Other arrays have been put in the place of those that were shared.
+            ShardscopeError: As of ``Mirror.pull``; with ``overlap`` that of the last push.
         """
+        self._tree.check_unchanged(self.name)
         self._arrays.pull(fresh=fresh)
         return self._params
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
-from ps_protocol.errors import InvalidArgumentError
+from ps_protocol.errors import FailedPreconditionError, InvalidArgumentError
 
 LONE: Final = "value"
 """What a leaf is called that is the whole structure."""
@@ -39,8 +39,9 @@ class ParameterTree:
     def __init__(self, tree: object, what: str, is_leaf: Callable[[object], bool] | None = None):
         self._tree = tree
         self._is_leaf = is_leaf
+        self._places: list[tuple[Any, Any, Any, str]] = []  # a container, a key, what it held by that, and the path
         with not_too_deep(what):
-            pairs = list(self._walk(tree, None))
+            pairs = list(self._walk(tree, None, places=self._places))
         self._paths = frozenset([path for path, _ in pairs])
         self.names: Final = checked_names([path for path, _ in pairs], what)
         self.leaves: Final = tuple([leaf for _, leaf in pairs])
@@ -59,12 +60,33 @@ class ParameterTree:
             found = list(self._walk(other, None, self._paths))
         return in_order_of(self.names, found, what)
 
+    def check_unchanged(self, name: str) -> None:
+        """Makes sure that the containers still hold what they held, rather than other arrays in their place.
+
+        Args:
+            name: What errors call the structure, as the model's name.
+
+        Raises:
+            FailedPreconditionError: One holds something else.
+        """
+        for container, key, held, path in self._places:
+            if _held_by(container, key) is not held:
+                raise FailedPreconditionError(
+                    f"{name}: {path} is no longer what was shared, and pulls read into that; write into the arrays, as "
+                    f"with params['w'][...] = value, or share the new ones",
+                    variable=path,
+                )
+
     def rebuilt(self, leaves: Sequence[Any]) -> Any:
         """Returns a structure of the same kind with other leaves, in the order of ``names``."""
         return self._rebuilt(self._tree, iter(leaves))
 
     def _walk(
-        self, tree: Any, path: str | None, leaves: Collection[str | None] = ()
+        self,
+        tree: Any,
+        path: str | None,
+        leaves: Collection[str | None] = (),
+        places: list[tuple[Any, Any, Any, str]] | None = None,
     ) -> Iterator[tuple[str | None, Any]]:
         if path in leaves:
             yield path, tree
@@ -76,7 +98,10 @@ class ParameterTree:
             yield path, tree
             return
         for key, value in items:
-            yield from self._walk(value, f"{key}" if path is None else f"{path}/{key}", leaves)
+            below = f"{key}" if path is None else f"{path}/{key}"
+            if places is not None and not isinstance(tree, tuple):
+                places.append((tree, key, value, below))
+            yield from self._walk(value, below, leaves, places)
 
     def _rebuilt(self, tree: Any, leaves: Iterator[Any]) -> Any:
         if tree is None:
@@ -98,6 +123,15 @@ def _items(tree: Any) -> list[tuple[Any, Any]] | None:
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         return [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
     return None
+
+
+def _held_by(container: Any, key: Any) -> Any:
+    """What a container of ``_items`` that can change holds by a key; None if it holds nothing."""
+    if isinstance(container, Mapping):
+        return container.get(key)
+    if isinstance(container, list):
+        return container[key] if key < len(container) else None
+    return getattr(container, key, None)
 
 
 def _like(tree: Any, items: Sequence[tuple[Any, Any]]) -> Any:

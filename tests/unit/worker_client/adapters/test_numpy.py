@@ -229,6 +229,22 @@ def test_gradients_that_do_not_fit_change_nothing(client: ss.Client, wrong: Any,
     np.testing.assert_array_equal(mine["a"], w())
 
 
+@pytest.mark.parametrize("path", ["w", "rest", "rest/0", "rest/1/first"])
+def test_arrays_that_others_have_taken_the_place_of_are_noticed(client: ss.Client, path: str) -> None:
+    mine: Any = {"w": w(), "rest": [b(), Block(w(), None)]}
+    shared = ss.numpy.share(mine, "net", optimizer=descent(), client=client)
+    shared.push({"w": w(), "rest": [b(), Block(w(), None)]})
+    shared.pull()
+    if path in mine:
+        mine[path] = 2 * mine[path]
+    elif path == "rest/0":
+        mine["rest"][0] = b()
+    else:
+        mine["rest"][1].first = w()
+    with pytest.raises(FailedPreconditionError, match=f"net: {path} is no longer what was shared.*write into the"):
+        shared.pull()
+
+
 def test_a_late_worker_begins_where_the_others_are(cluster: SmallCluster) -> None:
     first = ss.numpy.share({"w": w()}, "net", optimizer=descent(), client=cluster.client(0))
     first.push({"w": np.ones_like(w())})
