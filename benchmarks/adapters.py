@@ -67,7 +67,7 @@ def run_workers(given: argparse.Namespace, transport: str, job: dict[str, Any]) 
 
 
 def _figures(lines: Sequence[str]) -> dict[str, Any]:
-    """What a worker has printed, in pieces if it was long; libraries may print lines of their own around it."""
+    """What a worker has printed, which was cut if it was long; libraries may print lines before and after."""
     begin = next(number for number, line in enumerate(lines) if line.startswith("{"))
     found: dict[str, Any] = json.JSONDecoder().raw_decode("".join(lines[begin:]))[0]
     return found

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # optimizers, and what starts processes, are imported when th
     from worker_client import jax as jax  # which a star leaves out
     from worker_client import numpy as numpy
     from worker_client import sklearn as sklearn
+    from worker_client import torch as torch
 
     __version__: str
 else:
@@ -52,7 +53,7 @@ else:
 
 # What is for models of other libraries: imported when it is asked for, and not by a star, since the library may be
 # missing, and has a name of its own in a program.
-_LIBRARIES = {"jax": "jax", "numpy": "numpy", "sklearn": "sklearn"}
+_LIBRARIES = {"jax": "jax", "numpy": "numpy", "sklearn": "sklearn", "torch": "torch"}
 """The library that each needs, by our name."""
 
 

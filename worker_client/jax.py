@@ -113,7 +113,8 @@ def share(
         DTypeMismatchError: A leaf holds complex numbers or keys, or integers and has an optimizer; it is named.
     """
     check_not_traced("share()")
-    tree = JaxTree(params, "params")
+    tree, leaves = JaxTree.of(params, "params")
+    values = {name: first_value(leaf, name) for name, leaf in zip(tree.names, leaves, strict=True)}
     arrays = SharedArrays(
         client or get_default_client(),
         name,

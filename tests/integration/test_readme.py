@@ -114,7 +114,11 @@ def test_operations_runs_by_itself(section: Section, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    "page", ["checkpoints", "data-shards", "jax", "pytorch", "tensorflow-checkpoints", "training-together"]
+    "page",
+    [
+        *("checkpoints", "data-shards", "jax", "pytorch", "pytorch-embeddings", "tensorflow-checkpoints"),
+        "training-together",
+    ],
 )
 def test_pages_that_are_one_program_run_by_themselves(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, page: str
@@ -138,8 +142,8 @@ def test_every_block_of_python_is_run(document: Path) -> None:
     name = str(document.relative_to(ROOT))
     blocks = re.findall(r"^[ ]*(?:```|~~~)[ ]*(?:python|py|pycon)\b", text, re.MULTILINE | re.IGNORECASE)
     pages = (
-        *("checkpoints", "data-shards", "guide", "jax", "operations", "pytorch", "tensorflow-checkpoints", "tf1-names"),
-        "training-together",
+        *("checkpoints", "data-shards", "guide", "jax", "operations", "pytorch", "pytorch-embeddings"),
+        *("tensorflow-checkpoints", "tf1-names", "training-together"),
     )
     run = _BLOCK.findall(text) if name in ("README.md", *[f"docs/{each}.md" for each in pages]) else []
     assert len(run) == len(blocks)

@@ -40,10 +40,23 @@ class JaxTree:
             is "_" there, as "~" in the names of Haiku.
     """
 
-    def __init__(self, tree: object, what: str):
-        pairs, self._structure = _flattened(tree, what)
-        self.names: Final = checked_names([_name_of(path) for path, _ in pairs], what)
-        self.leaves: Final = tuple([leaf for _, leaf in pairs])
+    def __init__(self, structure: Any, names: Sequence[str]):
+        self._structure = structure
+        self.names: Final = tuple(names)
+
+    @classmethod
+    def of(cls, tree: object, what: str) -> tuple[Self, list[Any]]:
+        """Returns the structure of a pytree, and its leaves, which that does not hold.
+
+        Args:
+            tree: Any pytree.
+            what: What errors call it, as "params".
+
+        Raises:
+            InvalidArgumentError: There is no leaf, a key is empty, or two leaves have one name.
+        """
+        pairs, structure = _flattened(tree, what)
+        return cls(structure, checked_names([_name_of(path) for path, _ in pairs], what)), [leaf for _, leaf in pairs]
 
     def leaves_of(self, other: object, what: str) -> dict[str, Any]:
         """Returns the leaves of a pytree like this one by their names; None stands for a leaf that is left out.

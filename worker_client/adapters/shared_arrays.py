@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from ps_protocol.dtype_traits import TRAINABLE_DTYPES, dtype_category
-from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, InvalidArgumentError
+from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, InvalidArgumentError, ShardscopeError
 from ps_protocol.not_copied import NotCopied
 from ps_protocol.operations import Array
 from ps_protocol.optimizer_schedules import ScheduleSpec

@@ -137,7 +137,6 @@ class TensorPlace:
             gradient.dtype == self.tensor.dtype
             and gradient.is_cpu
             and gradient.is_contiguous()
-            and not gradient.is_neg()
             and not gradient._is_zerotensor()
         ):
             return array_over(gradient)

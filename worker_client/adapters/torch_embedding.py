@@ -198,7 +198,7 @@ class ParameterServerEmbedding(
         if len(read) == len(rows):
             return self._gathered(rows).to(device), rows, None
         found = self._gathered(rows[read])
-        table = torch.zeros(len(rows), self.embedding_dim, dtype=found.dtype)
+        table = torch.zeros(len(rows), self.embedding_dim, dtype=found.dtype, device="cpu")
         table[read] = found
         return table.to(device), rows[read], read
 
@@ -345,9 +345,9 @@ def _merged(table: EagerVariable, taken: Sequence[_Rows]) -> _Rows:
         return taken[0]  # of distinct ids already
     width, dtype = table.whole_spec.shape[1], getattr(torch, table.whole_spec.dtype.name)
     if not taken:
-        return torch.empty(0, dtype=torch.int64), torch.empty(0, width, dtype=dtype)
+        return torch.empty(0, dtype=torch.int64, device="cpu"), torch.empty(0, width, dtype=dtype, device="cpu")
     distinct, places = torch.unique(torch.cat([rows.to(torch.int64) for rows, _ in taken]), return_inverse=True)
-    total = torch.zeros(len(distinct), width, dtype=dtype)
+    total = torch.zeros(len(distinct), width, dtype=dtype, device="cpu")
     return distinct, total.index_add_(0, places, torch.cat([gradient for _, gradient in taken]))
 
 
@@ -438,7 +438,7 @@ def _table(
         raise DTypeMismatchError(
             f"table {name}: dtype is {dtype}; an embedding holds floats, as one of {', '.join(map(str, _DTYPES))}"
         )
-    elements = array_over(torch.empty(0, dtype=dtype)).dtype
+    elements = array_over(torch.empty(0, dtype=dtype, device="cpu")).dtype
     if initializer is None:
         initializer = random_normal_initializer(0.0, 1.0)
     elif not callable(initializer):

@@ -57,7 +57,7 @@ def test_it_fails_below_what_is_asked() -> None:
 
 @pytest.mark.parametrize("sync", ["", "async", "ssp(3)", "sync(2)"])
 def test_three_workers_train_it(sync: str) -> None:
-    output = up(3, SHARED, "--epochs", "10", "--min-accuracy", "0.7", *([f"--sync={sync}"] if sync else []))
+    output = up(3, SHARED, "--epochs", "20", "--min-accuracy", "0.7", *([f"--sync={sync}"] if sync else []))
     found = accuracies(output, "held-out")
     assert len(found) == 3
     assert min(found) > 0.7

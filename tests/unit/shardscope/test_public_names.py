@@ -38,7 +38,7 @@ uniform_unit_scaling_initializer variable_axis_size_partitioner variable_scope v
 variance_scaling_initializer zeros_initializer
 """
 NAMES = set(_NAMES.split())
-LIBRARIES = {"jax", "numpy", "sklearn"}
+LIBRARIES = {"jax", "numpy", "sklearn", "torch"}
 """Models of other libraries: shown, but not imported by a star, since a program has these libraries' own names."""
 
 MODULES = pytest.mark.parametrize("module", [shardscope, worker_client], ids=lambda module: module.__name__)
@@ -104,24 +104,6 @@ def test_names_of_other_libraries_say_what_to_use(name: str, message: str) -> No
         getattr(shardscope.train, name)
     with pytest.raises(AttributeError, match=r"TensorFlow 1's other names are in worker_client\.compat\.v1$"):
         _ = shardscope.placeholder  # type: ignore[attr-defined]  # that is what is tested
-
-
-@pytest.mark.parametrize(("name", "library"), [("torch", "torch"), ("jax", "jax"), ("sklearn", "sklearn")])
-def test_a_library_that_is_missing_is_named_with_what_installs_it(
-    name: str, library: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in [
-        each for each in sys.modules if each.startswith(("worker_client.adapters", f"worker_client.{name}"))
-    ]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.delattr(worker_client, name, raising=False)
-    for module in [library, *[each for each in sys.modules if each.startswith(f"{library}.")]]:
-        monkeypatch.setitem(sys.modules, module, None)  # what importing it then raises is ModuleNotFoundError
-    with pytest.raises(
-        ImportError, match=rf"^ss\.{name} needs {library}, .* pip install 'shardscope\[{name}\]'$"
-    ) as caught:
-        getattr(shardscope, name)
-    assert caught.value.name == library
 
 
 def test_libraries_are_imported_when_they_are_asked_for() -> None:

@@ -414,8 +414,8 @@ def test_two_policies_in_one_group_are_refused_with_both() -> None:
     with pytest.raises(FailedPreconditionError) as caught:
         group.join(2, policy="ssp(3)")
     assert caught.value.message == (
-        "worker:2 asks for ssp(3), the group has bsp since worker:0 joined. Give all workers of a group the same sync=, "
-        "or this optimizer another name; worker:0, worker:1 still train that way"
+        "worker:2 asks for ssp(3), the group has bsp since worker:0 joined. Give all workers of a group the same "
+        "sync=, or this optimizer another name; worker:0, worker:1 still train that way"
     )
     assert group.join(2, policy="ssp(0)").policy == "bsp"
 

@@ -135,7 +135,7 @@ def test_the_error_of_sending_them_is_raised(client: Client, overlap: bool, monk
         with monkeypatch.context() as patched:
             patched.setattr(client, "assign_all", lambda *_, **__: failed)
             with pytest.raises(UnavailableError, match="ps:0 is away"):
-                _ = shared.step(), shared.pull()
+                step_and_pull(shared)
         shared.pull()
 
 

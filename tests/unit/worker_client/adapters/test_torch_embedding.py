@@ -264,6 +264,21 @@ def test_bags_are_made_of_what_it_returns() -> None:
     torch.testing.assert_close(ours.table(), theirs.weight.detach() - theirs.weight.grad)
 
 
+@pytest.mark.usefixtures("client")
+def test_a_default_device_is_none_of_its_business() -> None:
+    """As a GPU, or as here none, on which a model may be made."""
+    optimizer = ss.train.GradientDescent(1.0, sync="bsp")
+    ids = torch.tensor([[1, 2], [2, 0]])
+    with torch.device("meta"):
+        ours, other = embedding(optimizer=optimizer, padding_idx=2), embedding(optimizer=optimizer, name="other")
+        found = ours(ids) * ours(ids[:1])
+        assert found.device.type == "cpu"
+        found.sum().backward()
+        assert torch.equal(other.table(), torch.tensor(START, device="cpu"))
+        assert ours.table().device.type == "cpu"
+    np.testing.assert_allclose(ours.table()[1], -START[1], rtol=1e-6)
+
+
 # -- rounds ---------------------------------------------------------------------------------------
 
 
