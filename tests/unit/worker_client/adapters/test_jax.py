@@ -280,15 +280,15 @@ def test_a_step_allocates_nothing_of_the_size_of_parameters(client: ss.Client) -
     shared = ss.jax.share(start, "net", optimizer=descent(), client=client)
     ones = jax.tree.map(jnp.ones_like, shared.pull())
     shared.push(ones)
-    tracemalloc.start()
-    try:
-        shared.pull()
-        before, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        kept = shared.pull(fresh=True)
-        assert tracemalloc.get_traced_memory()[1] - before < 400_000 / 4
-    finally:
-        tracemalloc.stop()
+    peaks = []
+    for _ in range(6):  # whatever other threads of the process allocate meanwhile
+        tracemalloc.start()
+        try:
+            kept = shared.pull(fresh=True)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert min(peaks) < 400_000 / 4
     np.testing.assert_array_equal(kept["p0"], -RATE)
 
 
