@@ -49,9 +49,9 @@ class Mirror(
         self._fanout = fanout
         self._trained_by = (trained_by,) if isinstance(trained_by, str) else tuple(trained_by)
         self._parts = [part for each in reads for part in each.parts]
+        self._is_small = sum([each.part.spec.size_bytes for each in self._parts]) <= MAX_DIRECT_BYTES
         # Of all, whatever is known. A gradient may be a view of what was pulled, and be sent after the first replies.
-        self._reads = [each.routed(in_place=False) for each in self._parts]
-        self._is_small = sum([each.expected_reply_bytes for each in self._reads]) <= MAX_DIRECT_BYTES
+        self._reads = [each.beside().routed() for each in self._parts] if self._is_small else []
         self._owners = [index for index, each in enumerate(reads) for _ in each.parts]
         self._versions: list[Version | None] = [None] * len(self._parts)
         self._changed: set[int] = set()  # positions of variables that have changed and were not reported yet

@@ -34,16 +34,16 @@ class PartRead(NamedTuple):
     wire: WireDType
     view: bool = False
 
-    def routed(self, known: int | None = None, *, in_place: bool = True) -> Routed:
-        """Returns the read.
-
-        Args:
-            known: A version; it is answered with a value only if the variable has another one.
-            in_place: Whether the value may be put into its place before ``value`` is called.
-        """
+    def routed(self, known: int | None = None) -> Routed:
+        """Returns the read; with ``known``, it is answered with a value only if the variable has another version."""
         spec = self.part.spec
-        read = Read(spec.name, known, self.wire, direct_target(self.place) if in_place else None, view=self.view)
+        read = Read(spec.name, known, self.wire, direct_target(self.place), view=self.view)
         return Routed(self.part.ps_task, read, spec.size_bytes)
+
+    def beside(self) -> PartRead:
+        """Returns the same read with an array of its own to fill."""
+        spec = self.part.spec
+        return self._replace(place=np.empty(spec.shape, spec.dtype))
 
     def value(self, result: Result) -> Array:
         """Returns the value that the read was answered with, in its place."""
