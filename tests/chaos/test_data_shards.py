@@ -20,7 +20,7 @@ from ps_protocol.task_id import TaskId
 from tests.chaos.epochs.worker import InRounds, count_samples, histogram, shards_of
 from tests.chaos.fault_log import fault_environment, fired
 from tests.chaos.ps_processes import PsTask
-from tests.chaos.testbed import connected
+from tests.chaos.testbed import beside_a_crash, connected
 from tests.conftest import Eventually
 from tests.integration.test_failover import started
 
@@ -67,16 +67,8 @@ def work_together(clients: list[ss.Client]) -> list[int]:
 def test_with_a_journal_a_crash_of_a_ps_anywhere_counts_each_sample_once(
     tasks: list[PsTask], index: int, place: str, number: int, transport: str
 ) -> None:
-    for each in tasks:
-        each.start(f"{place}=crash@{number}" if each is tasks[index] else "")
-    restart = tasks[index].start_when_ended()
-    addresses = [each.address for each in tasks]
-    try:
-        with connected(addresses, transport) as one, connected(addresses, transport, task_index=1) as two:
-            assert work_together([one, two]) == [EPOCHS] * SAMPLES
-    finally:
-        restart.join(TIMEOUT_S)
-    assert tasks[index].faults == [(place, "crash")]
+    with beside_a_crash(tasks, index, place, number, transport) as clients:
+        assert work_together(clients) == [EPOCHS] * SAMPLES
 
 
 @pytest.mark.parametrize(

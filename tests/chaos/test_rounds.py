@@ -21,7 +21,7 @@ from ps_protocol.fault_points import Fault, FaultAction, FaultPlan, installed
 from ps_protocol.task_id import TaskId
 from tests.chaos.fault_log import fault_environment, fired
 from tests.chaos.ps_processes import PsTask
-from tests.chaos.testbed import connected
+from tests.chaos.testbed import beside_a_crash, connected
 from tests.conftest import Eventually
 from tests.integration.test_failover import started
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
@@ -80,16 +80,8 @@ def check_values(workers: list[Worker]) -> None:
 def test_with_a_journal_a_crash_of_a_ps_counts_each_gradient_once(
     tasks: list[PsTask], index: int, place: str, number: int, transport: str
 ) -> None:
-    for each in tasks:
-        each.start(f"{place}=crash@{number}" if each is tasks[index] else "")
-    restart = tasks[index].start_when_ended()
-    addresses = [each.address for each in tasks]
-    try:
-        with connected(addresses, transport) as one, connected(addresses, transport, task_index=1) as two:
-            check(*train([one, two], "bsp(total=2)"))
-    finally:
-        restart.join(TIMEOUT_S)
-    assert tasks[index].faults == [(place, "crash")]
+    with beside_a_crash(tasks, index, place, number, transport) as clients:
+        check(*train(clients, "bsp(total=2)"))
 
 
 @pytest.mark.parametrize(
@@ -98,19 +90,11 @@ def test_with_a_journal_a_crash_of_a_ps_counts_each_gradient_once(
 def test_a_crash_of_a_ps_counts_each_gradient_once_where_workers_go_ahead(
     tasks: list[PsTask], index: int, place: str, number: int, transport: str
 ) -> None:
-    for each in tasks:
-        each.start(f"{place}=crash@{number}" if each is tasks[index] else "")
-    restart = tasks[index].start_when_ended()
-    addresses = [each.address for each in tasks]
-    try:
-        with connected(addresses, transport) as one, connected(addresses, transport, task_index=1) as two:
-            workers, applied = train([one, two], "ssp(2, total=2)")
-            for of_worker in applied:
-                assert {each.verdict for each in of_worker} <= {"applied", "pending"}
-            check_values(workers)
-    finally:
-        restart.join(TIMEOUT_S)
-    assert tasks[index].faults == [(place, "crash")]
+    with beside_a_crash(tasks, index, place, number, transport) as clients:
+        workers, applied = train(clients, "ssp(2, total=2)")
+        for of_worker in applied:
+            assert {each.verdict for each in of_worker} <= {"applied", "pending"}
+        check_values(workers)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -24,12 +25,14 @@ from ps_server.log.state_image import StateImage
 from ps_server.log.state_parts import StateParts
 from ps_server.process.server import PsServer
 from ps_server.store.stored_variable import VariableImage
+from tests.chaos.ps_processes import PsTask
 from worker_client.connection.retry import RetryPolicy
 from worker_client.connection.settings import Settings
 from worker_client.placement.strategies import RoundRobinStrategy
 from worker_client.transport.selection import TransportChoice, connect_endpoint
 
 TIMEOUT_S: Final = 30.0
+_RESTART_TIMEOUT_S: Final = 90.0
 NUM_PS: Final = 2
 
 
@@ -141,3 +144,28 @@ def _check_same(before: StateImage, after: StateImage) -> None:
 
 def _by_name(image: StateImage) -> list[VariableImage]:
     return sorted(image.variables, key=lambda each: each.spec.name)
+
+
+@contextlib.contextmanager
+def beside_a_crash(
+    tasks: Sequence[PsTask], index: int, place: str, number: int, transport: str
+) -> Iterator[list[ss.Client]]:
+    """Connects two workers to ps tasks of which one crashes once, and is started again; makes sure that it has.
+
+    Args:
+        tasks: All of them, not started yet.
+        index: Which one crashes.
+        place: Where, as "batch.after_log".
+        number: At which time that it comes there.
+        transport: Of the workers.
+    """
+    for each in tasks:
+        each.start(f"{place}=crash@{number}" if each is tasks[index] else "")
+    restart = tasks[index].start_when_ended()
+    addresses = [each.address for each in tasks]
+    try:
+        with connected(addresses, transport) as one, connected(addresses, transport, task_index=1) as two:
+            yield [one, two]
+    finally:
+        restart.join(_RESTART_TIMEOUT_S)
+    assert tasks[index].faults == [(place, "crash")]

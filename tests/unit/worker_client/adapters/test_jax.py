@@ -19,19 +19,19 @@ import pytest
 import shardscope as ss
 from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, InvalidArgumentError, ValueRangeError
 from tests.unit.worker_client.adapters.trees import (
+    RATE,
     STEPS,
+    TIMEOUT_S,
     Layer,
     assert_close,
     descended,
+    descent,
     flat,
     gradients,
     params,
 )
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from worker_client.adapters.jax_trees import JaxCopies, first_value, updates_of
-
-RATE: Final = 0.5
-TIMEOUT_S: Final = 60.0
 
 
 @pytest.fixture
@@ -43,10 +43,6 @@ def cluster() -> Iterator[SmallCluster]:
 @pytest.fixture
 def client(cluster: SmallCluster) -> ss.Client:
     return cluster.client()
-
-
-def descent(**more: Any) -> Any:
-    return ss.train.GradientDescent(RATE, **more)
 
 
 @jax.tree_util.register_dataclass

@@ -7,7 +7,7 @@ import types
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,21 +15,21 @@ import pytest
 import shardscope as ss
 from ps_protocol.errors import DTypeMismatchError, FailedPreconditionError, InvalidArgumentError
 from tests.unit.worker_client.adapters.trees import (
+    RATE,
     STEPS,
+    TIMEOUT_S,
     Array,
     Block,
     FrozenBlock,
     Layer,
     assert_close,
     descended,
+    descent,
     gradients,
     params,
 )
 from tests.unit.worker_client.checkpoints.small_clusters import SmallCluster
 from worker_client.adapters.parameter_trees import ParameterTree
-
-RATE: Final = 0.5
-TIMEOUT_S: Final = 60.0
 
 
 @pytest.fixture
@@ -41,10 +41,6 @@ def cluster() -> Iterator[SmallCluster]:
 @pytest.fixture
 def client(cluster: SmallCluster) -> ss.Client:
     return cluster.client()
-
-
-def descent(**more: Any) -> Any:
-    return ss.train.GradientDescent(RATE, **more)
 
 
 def w() -> Array:

@@ -8,11 +8,20 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+import shardscope as ss
+
 Array = npt.NDArray[Any]
 
 STEPS: Final = 4
+RATE: Final = 0.5
+TIMEOUT_S: Final = 60.0
 SHAPES: Final = {"dense/kernel": (5, 3), "dense/bias": (3,), "scale": (), "table/0": (7, 2), "table/1": (2, 0)}
 """A scalar and an array without elements among them."""
+
+
+def descent(**more: Any) -> Any:
+    """An optimizer by which a step is easy to tell."""
+    return ss.train.GradientDescent(RATE, **more)
 
 
 class Layer(NamedTuple):
